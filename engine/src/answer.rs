@@ -1,0 +1,167 @@
+//! Packed, modulus-switched answers.
+
+use crate::codec::{Kind, Reader, Writer};
+use crate::error::short;
+use crate::job::MAX_ROWS;
+use crate::kernel::{Row, combine};
+use crate::keys::{ANSWER_GLWE_SIZE, PackingKey};
+use crate::lwe::LweList;
+use crate::parameters::{ANSWER_BITS, ANSWER_DIMENSION, PACKING_SIZE};
+use crate::{ClientKey, Digest, Error, ParameterSet, Program};
+use rayon::prelude::*;
+use tfhe::core_crypto::prelude::*;
+
+const COEFFICIENT_BYTES: usize = ANSWER_BITS / 8;
+
+/// An encrypted answer: `rows × outputs` values in GLWE ciphertexts of up to 64, with 24 bits kept
+/// of each coefficient.
+pub struct Answer {
+    set: &'static ParameterSet,
+    key: Digest,
+    program: Digest,
+    rows: usize,
+    outputs: usize,
+    /// Masks and bodies, one ciphertext after another, scaled by 2⁶⁴.
+    coefficients: Vec<u64>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Answer({} × {}, {})", self.rows, self.outputs, self.set.name)
+    }
+}
+
+/// Packs LWE ciphertexts: a keyswitch to a GLWE ciphertext for each, rotated to its slot and added
+/// up (Chillotti et al. 2020, section 4.1). Returns as many coefficients as travel.
+pub(crate) fn pack_ciphertexts(key: &PackingKey, list: &LweList) -> Vec<u64> {
+    let slots: Vec<&[u32]> = list.iter().collect();
+    slots.chunks(PACKING_SIZE).flat_map(|slots| pack_one(key, slots)).collect()
+}
+
+fn pack_one(key: &PackingKey, slots: &[&[u32]]) -> Vec<u64> {
+    let width = ANSWER_GLWE_SIZE.0 * PACKING_SIZE;
+    let digits: Vec<Vec<i32>> = slots
+        .par_iter()
+        .map(|lwe| {
+            let mask = lwe[..lwe.len() - 1].iter().map(|&c| u64::from(c) << 32);
+            crate::decompose::digits(key.set.packing, mask)
+        })
+        .collect();
+    let rows: Vec<Row<'_>> = digits.iter().map(|row| Row::Dense(row)).collect();
+    let switched = combine(&key.rows, width, &rows);
+    let mut packed = vec![0u64; width];
+    for (slot, (glwe, lwe)) in switched.chunks_exact(width).zip(slots).enumerate() {
+        for (to, from) in packed.chunks_exact_mut(PACKING_SIZE).zip(glwe.chunks_exact(PACKING_SIZE))
+        {
+            // to −= X^slot · from, where X^64 = −1.
+            for (i, &c) in from.iter().enumerate() {
+                let at = (i + slot) % PACKING_SIZE;
+                let wrapped = i + slot >= PACKING_SIZE;
+                to[at] = if wrapped { to[at].wrapping_add(c) } else { to[at].wrapping_sub(c) };
+            }
+        }
+        let body = &mut packed[ANSWER_DIMENSION + slot];
+        *body = body.wrapping_add(u64::from(lwe[lwe.len() - 1]) << 32);
+    }
+    packed.truncate(ANSWER_DIMENSION + slots.len());
+    packed
+}
+
+fn coefficient_count(values: usize) -> usize {
+    values.div_ceil(PACKING_SIZE) * ANSWER_DIMENSION + values
+}
+
+impl Answer {
+    pub(crate) fn new(key: &PackingKey, program: &Program, rows: usize, list: &LweList) -> Self {
+        Self {
+            set: key.set,
+            key: key.evaluation_key,
+            program: program.digest(),
+            rows,
+            outputs: program.outputs(),
+            coefficients: pack_ciphertexts(key, list),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let bytes = self.coefficients.len() * COEFFICIENT_BYTES;
+        let mut writer = Writer::new(Kind::Answer, self.set, 80 + bytes);
+        writer.bytes(&self.key);
+        writer.bytes(&self.program);
+        writer.u32(self.rows as u32);
+        for &c in &self.coefficients {
+            let rounded = c.wrapping_add(1 << (63 - ANSWER_BITS)) >> (64 - ANSWER_BITS);
+            writer.bytes(&rounded.to_le_bytes()[..COEFFICIENT_BYTES]);
+        }
+        writer.finish()
+    }
+
+    /// Decodes an answer of a program.
+    ///
+    /// # Errors
+    /// Anything but an answer of just this program.
+    pub fn decode(bytes: &[u8], program: &Program) -> Result<Self, Error> {
+        let outputs = program.outputs();
+        let limit = 128 + (coefficient_count(MAX_ROWS * outputs) * COEFFICIENT_BYTES) as u64;
+        let mut reader = Reader::open(bytes, Kind::Answer, limit)?;
+        let set = reader.set();
+        let what = Kind::Answer.name();
+        if set != program.parameter_set() {
+            let expected = program.parameter_set().name;
+            return Err(Error::WrongParameterSet { what, expected, found: set.name });
+        }
+        let key = reader.digest()?;
+        let found = reader.digest()?;
+        if found != program.digest() {
+            let expected = short(&program.digest());
+            return Err(Error::WrongProgram { what, expected, found: short(&found) });
+        }
+        let rows = reader.u32()? as usize;
+        if !(1..=MAX_ROWS).contains(&rows) {
+            return Err(reader.malformed(format!("{rows} rows are outside 1..={MAX_ROWS}")));
+        }
+        let count = coefficient_count(rows * outputs);
+        reader.expect((count * COEFFICIENT_BYTES) as u64)?;
+        let (chunks, _) = reader.rest().as_chunks::<COEFFICIENT_BYTES>();
+        let coefficients =
+            chunks.iter().map(|&[a, b, c]| u64::from_le_bytes([0, 0, 0, 0, 0, a, b, c])).collect();
+        Ok(Self { set, key, program: found, rows, outputs, coefficients })
+    }
+
+    /// Digest of the program that the answer is of.
+    #[must_use]
+    pub fn program(&self) -> Digest {
+        self.program
+    }
+}
+
+/// Decrypts an answer to rows of torus values, scaled by 2⁶⁴, noise included.
+///
+/// Noise depends on the secret key: what comes from an `approximate` program must be rounded before
+/// it is handed to others (Li and Micciancio, *On the Security of Homomorphic Encryption on
+/// Approximate Numbers*, 2021).
+///
+/// # Errors
+/// The answer was made with another key.
+pub fn decrypt(key: &ClientKey, answer: &Answer) -> Result<Vec<Vec<u64>>, Error> {
+    if answer.key != key.evaluation_key() {
+        return Err(Error::WrongKey {
+            what: Kind::Answer.name(),
+            expected: short(&key.evaluation_key()),
+            found: short(&answer.key),
+        });
+    }
+    let secret = key.answer_key();
+    let mut values = Vec::with_capacity(answer.rows * answer.outputs);
+    for packed in answer.coefficients.chunks(ANSWER_DIMENSION + PACKING_SIZE) {
+        let used = packed.len() - ANSWER_DIMENSION;
+        let mut full = packed.to_vec();
+        full.resize(ANSWER_DIMENSION + PACKING_SIZE, 0);
+        let size = PolynomialSize(PACKING_SIZE);
+        let glwe = GlweCiphertext::from_container(full, size, CiphertextModulus::new_native());
+        let mut plain = PlaintextList::new(0u64, PlaintextCount(PACKING_SIZE));
+        decrypt_glwe_ciphertext(&secret, &glwe, &mut plain);
+        values.extend_from_slice(&plain.as_ref()[..used]);
+    }
+    Ok(values.chunks(answer.outputs).map(<[u64]>::to_vec).collect())
+}

@@ -1,0 +1,112 @@
+use thiserror::Error;
+
+/// What can be wrong with bytes that come from elsewhere, or with how things are combined.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes do not start as anything of hermesh does.
+    #[error("not {expected}: the first bytes are not those of a hermesh file")]
+    NotOurs {
+        /// What was to be decoded.
+        expected: &'static str,
+    },
+    /// Something of hermesh, but something else.
+    #[error("expected {expected}, but this is {found}")]
+    WrongKind {
+        /// What was to be decoded.
+        expected: &'static str,
+        /// What the header says it is.
+        found: &'static str,
+    },
+    /// A format that this build does not know.
+    #[error(
+        "{what} has format version {found}; this build reads version {supported}: update hermesh, or make the file again"
+    )]
+    WrongVersion {
+        /// What was to be decoded.
+        what: &'static str,
+        /// The version in the header.
+        found: u8,
+        /// The version that is read.
+        supported: u8,
+    },
+    /// A parameter set that is not in the catalogue.
+    #[error("{what} uses parameter set {id}, which is not in this build's catalogue")]
+    UnknownParameterSet {
+        /// What was to be decoded.
+        what: &'static str,
+        /// The identifier found.
+        id: u16,
+    },
+    /// The length differs from what the header and the parameter set imply.
+    #[error("{what} should be {expected} bytes long but is {found}: it was cut off or altered")]
+    WrongLength {
+        /// What was to be decoded.
+        what: &'static str,
+        /// Bytes expected.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// Larger than the limit, so it was not even looked at.
+    #[error("{what} is {found} bytes long; at most {limit} are accepted")]
+    TooLarge {
+        /// What was to be decoded.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// A field has a value that cannot be.
+    #[error("{what} is malformed: {why}")]
+    Malformed {
+        /// What was to be decoded.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Made under one parameter set, used with another.
+    #[error("{what} is for parameter set {found}, but {expected} is needed")]
+    WrongParameterSet {
+        /// What was given.
+        what: &'static str,
+        /// The set needed.
+        expected: &'static str,
+        /// The set found.
+        found: &'static str,
+    },
+    /// Made under another key.
+    #[error("{what} belongs to another key (evaluation key {found}, expected {expected})")]
+    WrongKey {
+        /// What was given.
+        what: &'static str,
+        /// Digest of the key needed, abbreviated.
+        expected: String,
+        /// Digest found, abbreviated.
+        found: String,
+    },
+    /// Made for another program.
+    #[error("{what} was made for another model (program {found}, expected {expected})")]
+    WrongProgram {
+        /// What was given.
+        what: &'static str,
+        /// Digest of the program needed, abbreviated.
+        expected: String,
+        /// Digest found, abbreviated.
+        found: String,
+    },
+    /// The parts do not make a whole.
+    #[error("stage {stage} is incomplete or inconsistent: {why}")]
+    BadStage {
+        /// The stage.
+        stage: u32,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// The first eight hexadecimal digits: enough to tell two digests apart in a message.
+pub(crate) fn short(digest: &crate::Digest) -> String {
+    digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}

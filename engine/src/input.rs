@@ -1,0 +1,182 @@
+//! Packed, seeded inputs.
+
+use crate::codec::{Kind, Reader, Writer};
+use crate::error::short;
+use crate::job::MAX_ROWS;
+use crate::lwe::{LweList, round};
+use crate::parameters::PACKING_SIZE;
+use crate::{ClientKey, Digest, Error, ParameterSet, Program};
+use tfhe::core_crypto::commons::math::random::Seed;
+use tfhe::core_crypto::prelude::*;
+
+/// An encrypted input: for each row of `columns` values, ⌈columns / 64⌉ GLWE ciphertexts of
+/// polynomial size 64 under the key of dimension *n*. All masks come from one seed, so that only
+/// the bodies travel, 32 bits for each value.
+pub struct Input {
+    set: &'static ParameterSet,
+    key: Digest,
+    program: Digest,
+    rows: usize,
+    columns: usize,
+    seed: Seed,
+    bodies: Vec<u32>,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Input({} × {}, {})", self.rows, self.columns, self.set.name)
+    }
+}
+
+/// Encrypts rows of torus values (scaled by 2⁶⁴) for a program. A fresh seed and fresh noise are
+/// drawn from the operating system's or processor's randomness every time.
+///
+/// # Errors
+/// The rows do not fit the program, there are more than [`MAX_ROWS`] or none, or the key is for
+/// another parameter set.
+pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<Vec<u8>, Error> {
+    let set = key.parameter_set();
+    if set != program.parameter_set() {
+        return Err(Error::WrongParameterSet {
+            what: "the client key",
+            expected: program.parameter_set().name,
+            found: set.name,
+        });
+    }
+    let columns = program.inputs();
+    let malformed = |why| Error::Malformed { what: "the input", why };
+    if !(1..=MAX_ROWS).contains(&rows.len()) {
+        return Err(malformed(format!("{} rows are outside 1..={MAX_ROWS}", rows.len())));
+    }
+    if let Some(row) = rows.iter().find(|row| row.len() != columns) {
+        return Err(malformed(format!("a row has {} values, expected {columns}", row.len())));
+    }
+    let mut seeder = new_seeder();
+    let seed = seeder.seed();
+    let padded = columns.next_multiple_of(PACKING_SIZE);
+    let mut plain = vec![0; rows.len() * padded];
+    for (to, from) in plain.chunks_exact_mut(padded).zip(rows) {
+        to[..columns].copy_from_slice(from);
+    }
+    let mut list = SeededGlweCiphertextList::from_container(
+        vec![0; plain.len()],
+        glwe_size(set),
+        PolynomialSize(PACKING_SIZE),
+        seed.into(),
+        CiphertextModulus::new_native(),
+    );
+    let plain = PlaintextList::from_container(plain);
+    encrypt_seeded_glwe_ciphertext_list(
+        &key.input_key(),
+        &mut list,
+        &plain,
+        set.lwe_noise(),
+        seeder.as_mut(),
+    );
+    let mut writer = Writer::new(Kind::Input, set, 96 + rows.len() * columns * 4);
+    writer.bytes(&key.evaluation_key());
+    writer.bytes(&program.digest());
+    writer.u32(rows.len() as u32);
+    writer.u32(columns as u32);
+    writer.bytes(&seed.0.to_le_bytes());
+    for row in list.into_container().chunks_exact(padded) {
+        let bodies: Vec<u32> = row[..columns].iter().map(|&body| round(body)).collect();
+        writer.u32s(&bodies);
+    }
+    Ok(writer.finish())
+}
+
+fn glwe_size(set: &ParameterSet) -> GlweSize {
+    GlweSize(set.lwe_dimension / PACKING_SIZE + 1)
+}
+
+impl Input {
+    /// Decodes an input for a program.
+    ///
+    /// # Errors
+    /// Anything but an input made for just this program, of 1 to [`MAX_ROWS`] rows.
+    pub fn decode(bytes: &[u8], program: &Program) -> Result<Self, Error> {
+        let columns = program.inputs();
+        let limit = 128 + 4 * (MAX_ROWS * columns) as u64;
+        let mut reader = Reader::open(bytes, Kind::Input, limit)?;
+        let set = reader.set();
+        let what = Kind::Input.name();
+        if set != program.parameter_set() {
+            let expected = program.parameter_set().name;
+            return Err(Error::WrongParameterSet { what, expected, found: set.name });
+        }
+        let key = reader.digest()?;
+        let found = reader.digest()?;
+        if found != program.digest() {
+            let expected = short(&program.digest());
+            return Err(Error::WrongProgram { what, expected, found: short(&found) });
+        }
+        let rows = reader.u32()? as usize;
+        if !(1..=MAX_ROWS).contains(&rows) {
+            return Err(reader.malformed(format!("{rows} rows are outside 1..={MAX_ROWS}")));
+        }
+        let claimed = reader.u32()? as usize;
+        if claimed != columns {
+            let why = format!("rows of {claimed} values, the program takes {columns}");
+            return Err(reader.malformed(why));
+        }
+        let seed = Seed(u128::from_le_bytes(reader.array()?));
+        reader.expect(4 * (rows * columns) as u64)?;
+        let bodies = reader.u32s(rows * columns)?;
+        Ok(Self { set, key, program: found, rows, columns, seed, bodies })
+    }
+
+    /// Digest of the evaluation key that the input is to be computed on with.
+    #[must_use]
+    pub fn evaluation_key(&self) -> Digest {
+        self.key
+    }
+
+    /// Digest of the program that the input is for.
+    #[must_use]
+    pub fn program(&self) -> Digest {
+        self.program
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Regenerates the masks and extracts every coefficient as an LWE ciphertext (TFHE, section
+    /// 4.2). A dot product with clear weights of these is the same sum, term by term, as the
+    /// coefficient of the polynomial product that one would extract afterwards.
+    pub(crate) fn extract(&self) -> LweList {
+        let width = self.set.lwe_dimension + 1;
+        let padded = self.columns.next_multiple_of(PACKING_SIZE);
+        let mut bodies = vec![0; self.rows * padded];
+        for (to, from) in
+            bodies.chunks_exact_mut(padded).zip(self.bodies.chunks_exact(self.columns))
+        {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = u64::from(from) << 32;
+            }
+        }
+        let list = SeededGlweCiphertextList::from_container(
+            bodies,
+            glwe_size(self.set),
+            PolynomialSize(PACKING_SIZE),
+            self.seed.into(),
+            CiphertextModulus::new_native(),
+        )
+        .decompress_into_glwe_ciphertext_list();
+        let mut data = Vec::with_capacity(self.rows * self.columns * width);
+        let mut lwe = LweCiphertext::new(0u64, LweSize(width), CiphertextModulus::new_native());
+        let per_row = padded / PACKING_SIZE;
+        for (i, glwe) in list.iter().enumerate() {
+            let used = self.columns - (i % per_row) * PACKING_SIZE;
+            for coefficient in 0..used.min(PACKING_SIZE) {
+                let degree = MonomialDegree(coefficient);
+                extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, degree);
+                data.extend(lwe.as_ref().iter().map(|&c| round(c)));
+            }
+        }
+        LweList { dimension: self.set.lwe_dimension, data }
+    }
+}

@@ -1,0 +1,285 @@
+//! The four steps of an inference on a server, from bytes to bytes.
+
+use crate::answer::Answer;
+use crate::codec::{Kind, Reader, Writer};
+use crate::error::short;
+use crate::keys::{BootstrapKey, PackingKey};
+use crate::lookup::{Switched, bootstrap, keyswitch, log_modulus, switch};
+use crate::lwe::LweList;
+use crate::parameters::Bootstrap;
+use crate::timings::{Operator, Timings};
+use crate::{Digest, Error, Input, Program};
+use rayon::prelude::*;
+
+/// Most rows that one input may hold.
+pub const MAX_ROWS: usize = 1024;
+
+/// Some of a stage's Lookups, to be evaluated by whoever is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// For [`evaluate`].
+    pub bytes: Vec<u8>,
+    /// Number of Lookups: what the shard costs.
+    pub lookups: u32,
+}
+
+/// What comes after a Linear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The Lookups of a stage. When all are evaluated, [`advance`] goes on.
+    Lookups {
+        /// The stage.
+        stage: u32,
+        /// In order.
+        shards: Vec<Shard>,
+    },
+    /// Nothing is left to look up: the bytes go to [`pack`].
+    Outputs(Vec<u8>),
+}
+
+/// Decodes an input, expands it and applies the first Linear.
+///
+/// # Errors
+/// The input is not one for this program.
+pub fn begin(
+    program: &Program,
+    input: &[u8],
+    lookups_per_shard: usize,
+    timings: &Timings,
+) -> Result<Step, Error> {
+    let input = Input::decode(input, program)?;
+    let linear = &program.stages()[0].linear;
+    let list = timings.count(Operator::Linear, input.rows() * program.inputs(), || {
+        linear.apply(&input.extract())
+    });
+    Ok(step(program, input.evaluation_key(), 0, &list, lookups_per_shard))
+}
+
+fn step(program: &Program, key: Digest, stage: u32, list: &LweList, per_shard: usize) -> Step {
+    let set = program.parameter_set();
+    if program.stages()[stage as usize].lookup.is_none() {
+        let rows = list.len() / program.outputs();
+        let mut writer = Writer::new(Kind::Outputs, set, 80 + list.data.len() * 4);
+        write_names(&mut writer, key, program);
+        writer.u32(rows as u32);
+        writer.u32s(&list.data);
+        return Step::Outputs(writer.finish());
+    }
+    // Inputs need no keyswitch, so they can go modulo 2N at once: a quarter of the bytes.
+    let switch_now = set.bootstrap.filter(|_| stage == 0);
+    let width = list.width();
+    let per_shard = per_shard.max(1);
+    let shards = list
+        .data
+        .par_chunks(per_shard * width)
+        .enumerate()
+        .map(|(i, lwes)| {
+            let count = lwes.len() / width;
+            let mut writer = Writer::new(Kind::Shard, set, 96 + lwes.len() * 4);
+            write_names(&mut writer, key, program);
+            writer.u32(stage);
+            writer.u32((i * per_shard) as u32);
+            writer.u32(count as u32);
+            match &switch_now {
+                Some(bootstrap) => {
+                    for lwe in lwes.chunks_exact(width) {
+                        writer.u16s(&switch(lwe, log_modulus(bootstrap)).coefficients);
+                    }
+                }
+                None => writer.u32s(lwes),
+            }
+            Shard { bytes: writer.finish(), lookups: count as u32 }
+        })
+        .collect();
+    Step::Lookups { stage, shards }
+}
+
+fn write_names(writer: &mut Writer, key: Digest, program: &Program) {
+    writer.bytes(&key);
+    writer.bytes(&program.digest());
+}
+
+/// Opens something that carries the names of a key and of this program.
+fn open<'a>(
+    bytes: &'a [u8],
+    kind: Kind,
+    limit: usize,
+    program: &Program,
+) -> Result<(Reader<'a>, Digest), Error> {
+    let mut reader = Reader::open(bytes, kind, limit as u64)?;
+    let what = kind.name();
+    if reader.set() != program.parameter_set() {
+        let expected = program.parameter_set().name;
+        return Err(Error::WrongParameterSet { what, expected, found: reader.set().name });
+    }
+    let key = reader.digest()?;
+    let found = reader.digest()?;
+    if found != program.digest() {
+        let expected = short(&program.digest());
+        return Err(Error::WrongProgram { what, expected, found: short(&found) });
+    }
+    Ok((reader, key))
+}
+
+fn same_key(kind: Kind, expected: Digest, found: Digest) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    let (expected, found) = (short(&expected), short(&found));
+    Err(Error::WrongKey { what: kind.name(), expected, found })
+}
+
+/// Where in a stage some values belong. Checked to lie within it.
+struct Place {
+    stage: u32,
+    first: usize,
+    count: usize,
+}
+
+fn read_place(reader: &mut Reader<'_>, program: &Program) -> Result<Place, Error> {
+    let stage = reader.u32()?;
+    let first = reader.u32()? as usize;
+    let count = reader.u32()? as usize;
+    let lookups = program.stages().get(stage as usize).map_or(0, crate::Stage::lookups);
+    if lookups == 0 {
+        return Err(reader.malformed(format!("the program has no Lookups in stage {stage}")));
+    }
+    if count == 0 || first.saturating_add(count) > lookups * MAX_ROWS {
+        let why = format!("values {first}..+{count} are outside stage {stage}");
+        return Err(reader.malformed(why));
+    }
+    Ok(Place { stage, first, count })
+}
+
+fn largest(program: &Program, width: usize) -> usize {
+    let lookups = program.stages().iter().map(crate::Stage::lookups).max().unwrap_or(0);
+    256 + 4 * MAX_ROWS * lookups.max(program.outputs()) * width
+}
+
+/// Keyswitches and bootstraps a shard, on the current rayon pool. The result is a partial for
+/// [`advance`].
+///
+/// # Errors
+/// The shard is not one of this program, or not for this key.
+pub fn evaluate(
+    program: &Program,
+    key: &BootstrapKey,
+    shard: &[u8],
+    timings: &Timings,
+) -> Result<Vec<u8>, Error> {
+    let set = program.parameter_set();
+    let limit = largest(program, set.output_dimension().max(set.lwe_dimension) + 1);
+    let (mut reader, name) = open(shard, Kind::Shard, limit, program)?;
+    same_key(Kind::Shard, key.evaluation_key, name)?;
+    let place = read_place(&mut reader, program)?;
+    let inputs = if place.stage == 0 {
+        read_switched(&mut reader, place.count, set.lwe_dimension + 1, &key.bootstrap)?
+    } else {
+        let width = set.output_dimension() + 1;
+        reader.expect(4 * (place.count * width) as u64)?;
+        let data = reader.u32s(place.count * width)?;
+        let list = LweList { dimension: set.output_dimension(), data };
+        timings.count(Operator::Keyswitch, place.count, || {
+            let list = keyswitch(key, &list);
+            let log_modulus = log_modulus(&key.bootstrap);
+            list.iter().map(|lwe| switch(lwe, log_modulus)).collect()
+        })
+    };
+    let lookup = program.stages()[place.stage as usize].lookup.as_ref();
+    let lookup = lookup.ok_or(Error::BadStage { stage: place.stage, why: "no Lookup".into() })?;
+    let tables: Vec<&[u64]> = (place.first..place.first + place.count)
+        .map(|i| lookup.table_of[i % lookup.table_of.len()])
+        .map(|table| lookup.tables[table as usize].as_slice())
+        .collect();
+    let results = bootstrap(key, &inputs, &tables, timings);
+    let mut writer = Writer::new(Kind::Partial, set, 96 + results.data.len() * 4);
+    write_names(&mut writer, name, program);
+    for field in [place.stage, place.first as u32, place.count as u32] {
+        writer.u32(field);
+    }
+    writer.u32s(&results.data);
+    Ok(writer.finish())
+}
+
+fn read_switched(
+    reader: &mut Reader<'_>,
+    count: usize,
+    width: usize,
+    bootstrap: &Bootstrap,
+) -> Result<Vec<Switched>, Error> {
+    reader.expect(2 * (count * width) as u64)?;
+    let log_modulus = log_modulus(bootstrap);
+    let all = reader.u16s(count * width)?;
+    if all.iter().any(|&c| usize::from(c) >> log_modulus != 0) {
+        return Err(reader.malformed(format!("a coefficient is not below 2^{log_modulus}")));
+    }
+    let switched = |c: &[u16]| Switched { coefficients: c.to_vec(), log_modulus };
+    Ok(all.chunks_exact(width).map(switched).collect())
+}
+
+/// Joins the partials of a stage, in the order of their shards, and applies the next Linear.
+///
+/// # Errors
+/// The partials are not those of all the shards of this stage.
+pub fn advance(
+    program: &Program,
+    stage: u32,
+    partials: &[&[u8]],
+    lookups_per_shard: usize,
+    timings: &Timings,
+) -> Result<Step, Error> {
+    let dimension = program.parameter_set().output_dimension();
+    let limit = largest(program, dimension + 1);
+    let mut data = Vec::new();
+    let mut name = None;
+    let mut next = 0;
+    for partial in partials {
+        let (mut reader, key) = open(partial, Kind::Partial, limit, program)?;
+        same_key(Kind::Partial, *name.get_or_insert(key), key)?;
+        let place = read_place(&mut reader, program)?;
+        if place.stage != stage || place.first != next {
+            let why = format!(
+                "expected values from {next} of stage {stage}, found {} of stage {}",
+                place.first, place.stage
+            );
+            return Err(Error::BadStage { stage, why });
+        }
+        next += place.count;
+        reader.expect(4 * (place.count * (dimension + 1)) as u64)?;
+        data.extend(reader.u32s(place.count * (dimension + 1))?);
+    }
+    let lookups = program.stages().get(stage as usize).map_or(0, crate::Stage::lookups);
+    let (Some(name), true) = (name, next != 0 && lookups != 0 && next % lookups == 0) else {
+        let why = format!("{next} values are not a multiple of its {lookups} Lookups");
+        return Err(Error::BadStage { stage, why });
+    };
+    let list = LweList { dimension, data };
+    let linear = &program.stages()[stage as usize + 1].linear;
+    let list = timings.count(Operator::Linear, list.len(), || linear.apply(&list));
+    Ok(step(program, name, stage + 1, &list, lookups_per_shard))
+}
+
+/// Packs the outputs into an answer for the client.
+///
+/// # Errors
+/// The outputs are not those of this program, or not for this key.
+pub fn pack(
+    program: &Program,
+    key: &PackingKey,
+    outputs: &[u8],
+    timings: &Timings,
+) -> Result<Vec<u8>, Error> {
+    let dimension = program.parameter_set().output_dimension();
+    let limit = largest(program, dimension + 1);
+    let (mut reader, name) = open(outputs, Kind::Outputs, limit, program)?;
+    same_key(Kind::Outputs, key.evaluation_key, name)?;
+    let rows = reader.u32()? as usize;
+    if !(1..=MAX_ROWS).contains(&rows) {
+        return Err(reader.malformed(format!("{rows} rows are outside 1..={MAX_ROWS}")));
+    }
+    let words = rows * program.outputs() * (dimension + 1);
+    reader.expect(4 * words as u64)?;
+    let list = LweList { dimension, data: reader.u32s(words)? };
+    Ok(timings
+        .count(Operator::Pack, list.len(), || Answer::new(key, program, rows, &list).encode()))
+}

@@ -1,0 +1,427 @@
+//! Keys: the client's secret ones, the public evaluation key on the wire, and its two expanded
+//! forms on servers.
+
+use crate::codec::{Kind, Reader, Writer};
+use crate::lwe::round;
+use crate::parameters::{ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Bootstrap, PACKING_SIZE, gaussian};
+use crate::{Digest, Error, ParameterSet};
+use sha2::{Digest as _, Sha256};
+use tfhe::core_crypto::commons::math::random::Seed;
+use tfhe::core_crypto::fft_impl::fft64::math::fft::Fft;
+use tfhe::core_crypto::prelude::*;
+use zeroize::Zeroizing;
+
+const MODULUS: CiphertextModulus<u64> = CiphertextModulus::new_native();
+pub(crate) const ANSWER_GLWE_SIZE: GlweSize = GlweSize(ANSWER_DIMENSION / PACKING_SIZE + 1);
+
+/// The secret keys. They never leave the client; [`ClientKey::encode`] is for the client's own
+/// disk, under a passphrase.
+pub struct ClientKey {
+    set: &'static ParameterSet,
+    evaluation_key: Digest,
+    /// Binary, of dimension *n*: inputs are encrypted under it.
+    input: Zeroizing<Vec<u64>>,
+    /// Binary, of dimension [`ANSWER_DIMENSION`]: answers are encrypted under it.
+    answer: Zeroizing<Vec<u64>>,
+}
+
+impl std::fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClientKey({}, secret)", self.set.name)
+    }
+}
+
+fn secret_bits(seeder: &mut dyn Seeder, dimension: usize) -> Zeroizing<Vec<u64>> {
+    let mut generator = SecretRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed());
+    let key = allocate_and_generate_new_binary_lwe_secret_key::<u64, _>(
+        LweDimension(dimension),
+        &mut generator,
+    );
+    Zeroizing::new(key.into_container())
+}
+
+impl ClientKey {
+    /// Makes secret keys, and the evaluation key that belongs to them. The accumulator's key, which
+    /// only the evaluation key needs, is forgotten at once.
+    #[must_use]
+    pub fn generate(set: &'static ParameterSet) -> (Self, EvaluationKey) {
+        let mut seeder = new_seeder();
+        let seeder = seeder.as_mut();
+        let input = secret_bits(seeder, set.lwe_dimension);
+        let answer = secret_bits(seeder, ANSWER_DIMENSION);
+        let mut writer = Writer::new(Kind::EvaluationKey, set, evaluation_key_bytes(set));
+        match &set.bootstrap {
+            None => write_packing_key(&mut writer, set, &input, &answer, seeder),
+            Some(bootstrap) => {
+                let accumulator = secret_bits(seeder, set.output_dimension());
+                write_bootstrap_key(&mut writer, set, bootstrap, &input, &accumulator, seeder);
+                write_keyswitch_key(&mut writer, set, bootstrap, &accumulator, &input, seeder);
+                write_packing_key(&mut writer, set, &accumulator, &answer, seeder);
+            }
+        }
+        let evaluation = EvaluationKey::assemble(set, writer.finish());
+        let client = Self { set, evaluation_key: evaluation.digest, input, answer };
+        (client, evaluation)
+    }
+
+    /// The set that the keys are for.
+    #[must_use]
+    pub fn parameter_set(&self) -> &'static ParameterSet {
+        self.set
+    }
+
+    /// Digest of the evaluation key that was made with this key.
+    #[must_use]
+    pub fn evaluation_key(&self) -> Digest {
+        self.evaluation_key
+    }
+
+    /// The key as bytes: **secret**.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let bits = self.input.len() + self.answer.len();
+        let mut writer = Writer::new(Kind::ClientKey, self.set, 32 + bits);
+        writer.bytes(&self.evaluation_key);
+        for &bit in self.input.iter().chain(self.answer.iter()) {
+            writer.bytes(&[bit as u8]);
+        }
+        Zeroizing::new(writer.finish())
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// Anything but a well-formed client key.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::open(bytes, Kind::ClientKey, 1 << 16)?;
+        let set = reader.set();
+        let evaluation_key = reader.digest()?;
+        reader.expect((set.lwe_dimension + ANSWER_DIMENSION) as u64)?;
+        let bits = reader.rest();
+        if bits.iter().any(|&bit| bit > 1) {
+            return Err(reader.malformed("a key bit is neither 0 nor 1"));
+        }
+        let read = |bits: &[u8]| Zeroizing::new(bits.iter().map(|&b| u64::from(b)).collect());
+        let (input, answer) = bits.split_at(set.lwe_dimension);
+        Ok(Self { set, evaluation_key, input: read(input), answer: read(answer) })
+    }
+
+    pub(crate) fn input_key(&self) -> GlweSecretKey<&[u64]> {
+        GlweSecretKey::from_container(self.input.as_slice(), PolynomialSize(PACKING_SIZE))
+    }
+
+    pub(crate) fn answer_key(&self) -> GlweSecretKey<&[u64]> {
+        GlweSecretKey::from_container(self.answer.as_slice(), PolynomialSize(PACKING_SIZE))
+    }
+}
+
+const SEED_BYTES: usize = 16;
+const HEADER_BYTES: usize = 10;
+
+fn bootstrap_words(set: &ParameterSet, b: &Bootstrap) -> usize {
+    set.lwe_dimension * (b.glwe_dimension + 1) * b.product.levels * b.polynomial_size
+}
+
+fn keyswitch_words(set: &ParameterSet, b: &Bootstrap) -> usize {
+    set.output_dimension() * b.keyswitch.levels
+}
+
+fn packing_words(set: &ParameterSet) -> usize {
+    set.output_dimension() * set.packing.levels * PACKING_SIZE
+}
+
+fn bootstrapping_bytes(set: &ParameterSet) -> usize {
+    set.bootstrap
+        .map_or(0, |b| 2 * SEED_BYTES + 8 * bootstrap_words(set, &b) + 4 * keyswitch_words(set, &b))
+}
+
+pub(crate) fn evaluation_key_bytes(set: &ParameterSet) -> usize {
+    HEADER_BYTES + bootstrapping_bytes(set) + SEED_BYTES + 8 * packing_words(set)
+}
+
+fn write_bootstrap_key(
+    writer: &mut Writer,
+    set: &ParameterSet,
+    bootstrap: &Bootstrap,
+    from: &[u64],
+    to: &[u64],
+    seeder: &mut dyn Seeder,
+) {
+    let seed = seeder.seed();
+    let mut key =
+        seeded_bootstrap_key(set, bootstrap, seed, vec![0; bootstrap_words(set, bootstrap)]);
+    par_generate_seeded_lwe_bootstrap_key(
+        &LweSecretKey::from_container(from),
+        &GlweSecretKey::from_container(to, PolynomialSize(bootstrap.polynomial_size)),
+        &mut key,
+        set.glwe_noise(),
+        seeder,
+    );
+    writer.bytes(&seed.0.to_le_bytes());
+    writer.u64s(&key.into_container());
+}
+
+fn write_keyswitch_key(
+    writer: &mut Writer,
+    set: &ParameterSet,
+    bootstrap: &Bootstrap,
+    from: &[u64],
+    to: &[u64],
+    seeder: &mut dyn Seeder,
+) {
+    let seed = seeder.seed();
+    let mut key =
+        seeded_keyswitch_key(set, bootstrap, seed, vec![0; keyswitch_words(set, bootstrap)]);
+    generate_seeded_lwe_keyswitch_key(
+        &LweSecretKey::from_container(from),
+        &LweSecretKey::from_container(to),
+        &mut key,
+        set.lwe_noise(),
+        seeder,
+    );
+    writer.bytes(&seed.0.to_le_bytes());
+    let bodies: Vec<u32> = key.into_container().into_iter().map(round).collect();
+    writer.u32s(&bodies);
+}
+
+fn write_packing_key(
+    writer: &mut Writer,
+    set: &ParameterSet,
+    from: &[u64],
+    to: &[u64],
+    seeder: &mut dyn Seeder,
+) {
+    let seed = seeder.seed();
+    let mut key = seeded_packing_key(set, seed, vec![0; packing_words(set)]);
+    generate_seeded_lwe_packing_keyswitch_key(
+        &LweSecretKey::from_container(from),
+        &GlweSecretKey::from_container(to, PolynomialSize(PACKING_SIZE)),
+        &mut key,
+        gaussian(ANSWER_NOISE_LOG2),
+        seeder,
+    );
+    writer.bytes(&seed.0.to_le_bytes());
+    writer.u64s(&key.into_container());
+}
+
+fn seeded_bootstrap_key(
+    set: &ParameterSet,
+    bootstrap: &Bootstrap,
+    seed: Seed,
+    bodies: Vec<u64>,
+) -> SeededLweBootstrapKeyOwned<u64> {
+    debug_assert_eq!(bodies.len(), bootstrap_words(set, bootstrap));
+    SeededLweBootstrapKey::from_container(
+        bodies,
+        GlweSize(bootstrap.glwe_dimension + 1),
+        PolynomialSize(bootstrap.polynomial_size),
+        DecompositionBaseLog(bootstrap.product.base_log),
+        DecompositionLevelCount(bootstrap.product.levels),
+        seed.into(),
+        MODULUS,
+    )
+}
+
+fn seeded_keyswitch_key(
+    set: &ParameterSet,
+    bootstrap: &Bootstrap,
+    seed: Seed,
+    bodies: Vec<u64>,
+) -> SeededLweKeyswitchKeyOwned<u64> {
+    SeededLweKeyswitchKey::from_container(
+        bodies,
+        DecompositionBaseLog(bootstrap.keyswitch.base_log),
+        DecompositionLevelCount(bootstrap.keyswitch.levels),
+        LweSize(set.lwe_dimension + 1),
+        seed.into(),
+        MODULUS,
+    )
+}
+
+fn seeded_packing_key(
+    set: &ParameterSet,
+    seed: Seed,
+    bodies: Vec<u64>,
+) -> SeededLwePackingKeyswitchKeyOwned<u64> {
+    SeededLwePackingKeyswitchKey::from_container(
+        bodies,
+        DecompositionBaseLog(set.packing.base_log),
+        DecompositionLevelCount(set.packing.levels),
+        ANSWER_GLWE_SIZE,
+        PolynomialSize(PACKING_SIZE),
+        seed.into(),
+        MODULUS,
+    )
+}
+
+/// The public material with which a server computes, as it travels: seeds for the masks, and
+/// bodies. It encrypts the secret keys under one another and lets nobody decrypt.
+#[derive(Clone)]
+pub struct EvaluationKey {
+    set: &'static ParameterSet,
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl std::fmt::Debug for EvaluationKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EvaluationKey({}, {})", self.set.name, crate::error::short(&self.digest))
+    }
+}
+
+impl EvaluationKey {
+    fn assemble(set: &'static ParameterSet, bytes: Vec<u8>) -> Self {
+        let digest = Sha256::digest(&bytes).into();
+        Self { set, bytes, digest }
+    }
+
+    /// Checks the header and the length, which the parameter set fixes.
+    ///
+    /// # Errors
+    /// Anything but an evaluation key of a set in the catalogue.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let largest = crate::parameters::CATALOGUE.iter().map(evaluation_key_bytes).max();
+        let reader = Reader::open(bytes, Kind::EvaluationKey, largest.unwrap_or(0) as u64)?;
+        let set = reader.set();
+        reader.expect((evaluation_key_bytes(set) - HEADER_BYTES) as u64)?;
+        Ok(Self::assemble(set, bytes.to_vec()))
+    }
+
+    /// The key as bytes.
+    #[must_use]
+    pub fn encode(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Digest of [`Self::encode`]: the key's name.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The set that the key is for.
+    #[must_use]
+    pub fn parameter_set(&self) -> &'static ParameterSet {
+        self.set
+    }
+
+    fn reader(&self) -> Result<Reader<'_>, Error> {
+        Reader::open(&self.bytes, Kind::EvaluationKey, u64::MAX)
+    }
+}
+
+fn seed(reader: &mut Reader<'_>) -> Result<Seed, Error> {
+    reader.array().map(|bytes| Seed(u128::from_le_bytes(bytes)))
+}
+
+/// What keyswitches and bootstraps: the expanded form for evaluation.
+pub struct BootstrapKey {
+    pub(crate) set: &'static ParameterSet,
+    pub(crate) evaluation_key: Digest,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) fft: Fft,
+    pub(crate) fourier: FourierLweBootstrapKeyOwned,
+    /// `kN × levels` rows of `n + 1` coefficients.
+    pub(crate) keyswitch: Vec<u32>,
+}
+
+impl std::fmt::Debug for BootstrapKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BootstrapKey({})", crate::error::short(&self.evaluation_key))
+    }
+}
+
+impl BootstrapKey {
+    /// Regenerates the masks and goes to the Fourier domain, on the current rayon pool: some tenths
+    /// of a second.
+    ///
+    /// # Errors
+    /// The key is for a set without Lookups.
+    pub fn expand(key: &EvaluationKey) -> Result<Self, Error> {
+        let set = key.set;
+        let mut reader = key.reader()?;
+        let bootstrap = set.bootstrap.ok_or_else(|| {
+            reader.malformed(format!("parameter set {} has no bootstrapping key", set.name))
+        })?;
+        let bootstrap_seed = seed(&mut reader)?;
+        let bodies = reader.u64s(bootstrap_words(set, &bootstrap))?;
+        let standard = seeded_bootstrap_key(set, &bootstrap, bootstrap_seed, bodies)
+            .par_decompress_into_lwe_bootstrap_key();
+        let mut fourier = FourierLweBootstrapKey::new(
+            standard.input_lwe_dimension(),
+            standard.glwe_size(),
+            standard.polynomial_size(),
+            standard.decomposition_base_log(),
+            standard.decomposition_level_count(),
+        );
+        par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut fourier);
+        drop(standard);
+
+        let keyswitch_seed = seed(&mut reader)?;
+        let bodies = reader.u32s(keyswitch_words(set, &bootstrap))?;
+        let bodies = bodies.into_iter().map(|body| u64::from(body) << 32).collect();
+        let keyswitch = seeded_keyswitch_key(set, &bootstrap, keyswitch_seed, bodies)
+            .par_decompress_into_lwe_keyswitch_key()
+            .into_container()
+            .into_iter()
+            .map(round)
+            .collect();
+        let fft = Fft::new(PolynomialSize(bootstrap.polynomial_size));
+        Ok(Self { set, evaluation_key: key.digest, bootstrap, fft, fourier, keyswitch })
+    }
+
+    /// For tests that look inside: a key between two known secrets.
+    #[cfg(test)]
+    pub(crate) fn from_secrets(set: &'static ParameterSet, small: &[u64], large: &[u64]) -> Self {
+        let mut seeder = new_seeder();
+        let bootstrap = set.bootstrap.unwrap();
+        let mut writer = Writer::new(Kind::EvaluationKey, set, 0);
+        write_bootstrap_key(&mut writer, set, &bootstrap, small, large, seeder.as_mut());
+        write_keyswitch_key(&mut writer, set, &bootstrap, large, small, seeder.as_mut());
+        Self::expand(&EvaluationKey::assemble(set, writer.finish())).unwrap()
+    }
+
+    /// Memory that the key takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self.fourier.as_view().data()) + size_of_val(self.keyswitch.as_slice())
+    }
+}
+
+/// What packs answers: the expanded form for aggregation.
+pub struct PackingKey {
+    pub(crate) set: &'static ParameterSet,
+    pub(crate) evaluation_key: Digest,
+    /// `output dimension × levels` GLWE ciphertexts.
+    pub(crate) rows: Vec<u64>,
+}
+
+impl std::fmt::Debug for PackingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackingKey({})", crate::error::short(&self.evaluation_key))
+    }
+}
+
+impl PackingKey {
+    /// Regenerates the masks.
+    ///
+    /// # Errors
+    /// Only if the key was not decoded by [`EvaluationKey::decode`].
+    pub fn expand(key: &EvaluationKey) -> Result<Self, Error> {
+        let set = key.set;
+        let mut reader = key.reader()?;
+        reader.skip(bootstrapping_bytes(set))?;
+        let packing_seed = seed(&mut reader)?;
+        let bodies = reader.u64s(packing_words(set))?;
+        let rows = seeded_packing_key(set, packing_seed, bodies)
+            .decompress_into_lwe_packing_keyswitch_key()
+            .into_container();
+        Ok(Self { set, evaluation_key: key.digest, rows })
+    }
+
+    /// Memory that the key takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self.rows.as_slice())
+    }
+}

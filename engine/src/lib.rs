@@ -1,0 +1,54 @@
+//! The engine of hermesh: machine-learning inference on TFHE ciphertexts with two operators.
+//!
+//! A [`Program`] is a chain of stages. Each stage is a [`Linear`] (an integer matrix applied to
+//! ciphertexts, no bootstrapping) and, but for the last, a [`Lookup`] (any function of one value,
+//! one programmable bootstrap per value). The life of an inference:
+//!
+//! ```text
+//! client                     server, public material only                              client
+//! encrypt ──▶ begin ──▶ evaluate × shards ──▶ advance ──▶ … ──▶ advance ──▶ pack ──▶ decrypt
+//!             Linear    keyswitch, bootstrap   Linear            Linear     answer
+//! ```
+//!
+//! `begin`, `evaluate`, `advance` and `pack` take and return bytes, so that whoever moves the work
+//! about (the mesh, or a single process) needs to know nothing of what is in it.
+//!
+//! Notation is that of Chillotti, Gama, Georgieva and Izabachène, *TFHE: Fast Fully Homomorphic
+//! Encryption over the Torus* (J. Cryptology 2020): LWE dimension *n*, GLWE dimension *k*,
+//! polynomial size *N*. A plaintext is a fraction of the torus ℝ/ℤ, held as a `u64` (scaled by 2⁶⁴)
+//! or, where the noise allows it, a `u32` (scaled by 2³²).
+
+mod answer;
+mod codec;
+mod decompose;
+mod error;
+mod input;
+mod job;
+mod kernel;
+mod keys;
+mod linear;
+mod lookup;
+mod lwe;
+pub mod noise;
+pub mod parameters;
+mod program;
+mod simulate;
+mod timings;
+
+pub use answer::{Answer, decrypt};
+pub use error::Error;
+pub use input::{Input, encrypt};
+pub use job::{MAX_ROWS, Shard, Step, advance, begin, evaluate, pack};
+pub use keys::{BootstrapKey, ClientKey, EvaluationKey, PackingKey};
+pub use parameters::ParameterSet;
+pub use program::{
+    Linear, Lookup, MAX_PROGRAM_BYTES, MAX_WIDTH, Matrix, Precision, Program, Stage,
+};
+pub use simulate::Noise;
+pub use timings::Timings;
+
+/// A SHA-256 digest: what keys, programs and ciphertexts are named by.
+pub type Digest = [u8; 32];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The operator Lookup: keyswitch, modulus switch, programmable bootstrap.
+
+use crate::kernel::{Row, combine};
+use crate::keys::BootstrapKey;
+use crate::lwe::{LweList, round};
+use crate::parameters::Bootstrap;
+use crate::timings::{Operator, Timings};
+use dyn_stack::{PodBuffer, PodStack};
+use rayon::prelude::*;
+use tfhe::core_crypto::fft_impl::fft64::crypto::bootstrap::batch_blind_rotate_assign_scratch;
+use tfhe::core_crypto::prelude::*;
+
+/// Values whose bootstraps share one pass over the key.
+const BATCH: usize = 16;
+
+/// An LWE ciphertext modulo 2*N*: the form that blind rotation takes. The body comes last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Switched {
+    pub(crate) coefficients: Vec<u16>,
+    pub(crate) log_modulus: usize,
+}
+
+impl ModulusSwitchedLweCiphertext<usize> for Switched {
+    fn log_modulus(&self) -> CiphertextModulusLog {
+        CiphertextModulusLog(self.log_modulus)
+    }
+
+    fn lwe_dimension(&self) -> LweDimension {
+        LweDimension(self.coefficients.len() - 1)
+    }
+
+    fn body(&self) -> usize {
+        usize::from(self.coefficients[self.coefficients.len() - 1])
+    }
+
+    fn mask(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.coefficients[..self.coefficients.len() - 1].iter().map(|&c| usize::from(c))
+    }
+}
+
+/// log₂ of the modulus that Lookups of a set take their inputs at.
+pub(crate) fn log_modulus(bootstrap: &Bootstrap) -> usize {
+    bootstrap.polynomial_size.ilog2() as usize + 1
+}
+
+/// Goes from modulus 2³² to 2*N*. The rounding of the mask is centred: half its sum, its expected effect under a
+/// binary key, is taken from the body, which halves the variance. `tfhe`'s function also takes half
+/// a step from the body, so that rounding becomes rounding down, as [`crate::Lookup`] defines it.
+pub(crate) fn switch(lwe: &[u32], log_modulus: usize) -> Switched {
+    let lwe = LweCiphertext::from_container(lwe, CiphertextModulus::new_native());
+    let modulus = CiphertextModulusLog(log_modulus);
+    let switched = lwe_ciphertext_centered_binary_modulus_switch::<u32, u32, _>(lwe, modulus);
+    let coefficients = switched.mask().chain([switched.body()]).map(|c| c as u16).collect();
+    Switched { coefficients, log_modulus }
+}
+
+/// Keyswitches from dimension *kN* to *n*. Chillotti et al. 2020, section 4.1.
+pub(crate) fn keyswitch(key: &BootstrapKey, list: &LweList) -> LweList {
+    let width = key.set.lwe_dimension + 1;
+    let digits: Vec<Vec<i32>> = list
+        .data
+        .par_chunks_exact(list.width())
+        .map(|lwe| {
+            let mask = lwe[..list.dimension].iter().map(|&c| u64::from(c) << 32);
+            crate::decompose::digits(key.bootstrap.keyswitch, mask)
+        })
+        .collect();
+    let rows: Vec<Row<'_>> = digits.iter().map(|row| Row::Dense(row)).collect();
+    let mut data = combine(&key.keyswitch, width, &rows);
+    for (out, lwe) in data.chunks_exact_mut(width).zip(list.iter()) {
+        for coefficient in out.iter_mut() {
+            *coefficient = coefficient.wrapping_neg();
+        }
+        out[width - 1] = out[width - 1].wrapping_add(lwe[list.dimension]);
+    }
+    LweList { dimension: key.set.lwe_dimension, data }
+}
+
+/// Bootstraps each input through its own table, on the current rayon pool. Chillotti, Joye and
+/// Paillier, *Programmable Bootstrapping Enables Efficient Homomorphic Inference* (2021).
+pub(crate) fn bootstrap(
+    key: &BootstrapKey,
+    inputs: &[Switched],
+    tables: &[&[u64]],
+    timings: &Timings,
+) -> LweList {
+    let threads = rayon::current_num_threads();
+    // As few rounds as batches of that size allow, all of the same size.
+    let rounds = inputs.len().div_ceil(threads * BATCH).max(1);
+    let batch = inputs.len().div_ceil(threads * rounds).max(1);
+    let outputs: Vec<Vec<u32>> = inputs
+        .par_chunks(batch)
+        .zip(tables.par_chunks(batch))
+        .map(|(inputs, tables)| {
+            timings
+                .count(Operator::Bootstrap, inputs.len(), || batch_bootstrap(key, inputs, tables))
+        })
+        .collect();
+    LweList { dimension: key.set.output_dimension(), data: outputs.concat() }
+}
+
+fn batch_bootstrap(key: &BootstrapKey, inputs: &[Switched], tables: &[&[u64]]) -> Vec<u32> {
+    let modulus = CiphertextModulus::<u64>::new_native();
+    let size = key.bootstrap.polynomial_size;
+    let glwe_size = GlweSize(key.bootstrap.glwe_dimension + 1);
+    let polynomial_size = PolynomialSize(size);
+    let mut accumulators = GlweCiphertextList::new(
+        0u64,
+        glwe_size,
+        polynomial_size,
+        GlweCiphertextCount(inputs.len()),
+        modulus,
+    );
+    for (mut accumulator, table) in accumulators.iter_mut().zip(tables) {
+        let repeat = size / table.len();
+        let mut body = accumulator.get_mut_body();
+        for (cell, &entry) in body.as_mut().chunks_exact_mut(repeat).zip(*table) {
+            cell.fill(entry);
+        }
+    }
+    let fft = key.fft.as_view();
+    let count = CiphertextCount(inputs.len());
+    let scratch = batch_blind_rotate_assign_scratch::<u64>(glwe_size, polynomial_size, count, fft);
+    let mut memory = PodBuffer::new(scratch);
+    key.fourier.as_view().batch_blind_rotate_assign(
+        accumulators.as_mut_view(),
+        inputs,
+        fft,
+        PodStack::new(&mut memory),
+    );
+    let width = key.set.output_dimension() + 1;
+    let mut lwe = LweCiphertext::new(0u64, LweSize(width), modulus);
+    let mut data = Vec::with_capacity(inputs.len() * width);
+    for accumulator in accumulators.iter() {
+        extract_lwe_sample_from_glwe_ciphertext(&accumulator, &mut lwe, MonomialDegree(0));
+        data.extend(lwe.as_ref().iter().map(|&c| round(c)));
+    }
+    data
+}

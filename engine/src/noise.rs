@@ -1,0 +1,203 @@
+//! Predicted noise, by the formulas that `tfhe` publishes
+//! (`core_crypto::commons::noise_formulas`), and what follows from it.
+//!
+//! Variances are of the torus ℝ/ℤ: a standard deviation of 2⁻⁸ is 1/256 of a whole turn.
+
+use crate::parameters::{ANSWER_BITS, ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Decomposition};
+use crate::{ParameterSet, Precision, Program};
+use tfhe::core_crypto::commons::noise_formulas::centered_mean_shifted_modulus_switch::centered_binary_shifted_modulus_switch_additive_variance;
+use tfhe::core_crypto::commons::noise_formulas::lwe_programmable_bootstrap::pbs_variance_132_bits_security_gaussian_fft_mul;
+use tfhe::core_crypto::prelude::*;
+
+const MODULUS: f64 = 18_446_744_073_709_551_616.0;
+
+fn variance(std_log2: f64) -> f64 {
+    (2.0 * std_log2).exp2()
+}
+
+/// Rounding all coefficients of a ciphertext under a binary key of `dimension` bits to `bits` bits.
+fn rounding(dimension: usize, bits: usize) -> f64 {
+    (1.0 + dimension as f64 / 2.0) / 12.0 * variance(-(bits as f64))
+}
+
+/// A keyswitch from `dimension` with a key of this noise. As `tfhe`'s
+/// `lwe_keyswitch` formula, which is tied to the curve, with the catalogue's noise in its place.
+fn keyswitching(dimension: usize, d: Decomposition, key_noise: f64) -> f64 {
+    let base = (d.base_log as f64).exp2();
+    let levels = d.levels as f64;
+    let dimension = dimension as f64;
+    let digit = base * base / 12.0 + 1.0 / 6.0;
+    dimension * levels * digit * key_noise
+        + dimension / 24.0 * variance(-((d.base_log * d.levels) as f64))
+}
+
+/// Variance of a fresh input, as the server sees it.
+#[must_use]
+pub fn fresh(set: &ParameterSet) -> f64 {
+    variance(set.lwe_noise_log2) + rounding(set.lwe_dimension, 32)
+}
+
+/// Variance that the keyswitch before a Lookup adds. Zero without Lookups.
+#[must_use]
+pub fn keyswitch(set: &ParameterSet) -> f64 {
+    let Some(bootstrap) = &set.bootstrap else {
+        return 0.0;
+    };
+    let key = variance(set.lwe_noise_log2) + rounding(set.lwe_dimension, 32);
+    keyswitching(set.output_dimension(), bootstrap.keyswitch, key)
+}
+
+/// Variance that the modulus switch before a Lookup adds, body included. Zero without Lookups.
+#[must_use]
+pub fn modulus_switch(set: &ParameterSet) -> f64 {
+    let Some(bootstrap) = &set.bootstrap else {
+        return 0.0;
+    };
+    let steps = 2.0 * bootstrap.polynomial_size as f64;
+    let dimension = LweDimension(set.lwe_dimension);
+    let mask =
+        centered_binary_shifted_modulus_switch_additive_variance(dimension, MODULUS, steps).0;
+    mask + 1.0 / 12.0 / (steps * steps)
+}
+
+/// Variance of what comes out of a Lookup, around the entry that was looked up. Zero without
+/// Lookups.
+#[must_use]
+pub fn bootstrap(set: &ParameterSet) -> f64 {
+    let Some(bootstrap) = &set.bootstrap else {
+        return 0.0;
+    };
+    pbs_variance_132_bits_security_gaussian_fft_mul(
+        LweDimension(set.lwe_dimension),
+        GlweDimension(bootstrap.glwe_dimension),
+        PolynomialSize(bootstrap.polynomial_size),
+        DecompositionBaseLog(bootstrap.product.base_log),
+        DecompositionLevelCount(bootstrap.product.levels),
+        53.0,
+        MODULUS,
+    )
+    .0 + rounding(set.output_dimension(), 32)
+}
+
+/// Variance that packing `slots` values into one answer adds to each, rounding included.
+#[must_use]
+pub fn packing(set: &ParameterSet, slots: usize) -> f64 {
+    let key = variance(ANSWER_NOISE_LOG2);
+    slots as f64 * keyswitching(set.output_dimension(), set.packing, key)
+        + rounding(ANSWER_DIMENSION, ANSWER_BITS)
+}
+
+/// Predicted variances of one stage of a program.
+#[derive(Clone, Debug)]
+pub struct StageNoise {
+    /// For each value: where its table is looked up, or of the answer in the last stage.
+    pub input: Vec<f64>,
+    /// Of what the Lookup returns, around the entry.
+    pub output: f64,
+}
+
+impl Program {
+    /// Predicted noise, stage by stage.
+    #[must_use]
+    pub fn noise(&self) -> Vec<StageNoise> {
+        let set = self.parameter_set();
+        let mut incoming = fresh(set);
+        let mut stages = Vec::with_capacity(self.stages().len());
+        for (i, stage) in self.stages().iter().enumerate() {
+            let added = match (&stage.lookup, i) {
+                (None, _) => packing(set, self.outputs().min(crate::parameters::PACKING_SIZE)),
+                (Some(_), 0) => modulus_switch(set),
+                (Some(_), _) => keyswitch(set) + modulus_switch(set),
+            };
+            let matrix = &stage.linear.matrix;
+            let input =
+                (0..matrix.rows()).map(|r| incoming * matrix.squared_norm(r) + added).collect();
+            incoming = bootstrap(set);
+            stages.push(StageNoise { input, output: incoming });
+        }
+        stages
+    }
+
+    /// log₂ of the probability that noise changes anything in one inference of an `exact` program;
+    /// `None` for `approximate` ones, where it always changes a little.
+    #[must_use]
+    pub fn failure_log2(&self) -> Option<f64> {
+        let Precision::Exact { output_bits } = self.precision() else {
+            return None;
+        };
+        let mut worst = f64::NEG_INFINITY;
+        let mut add = |margin: f64, variance: f64| {
+            let p = two_sided_tail_log2(margin / variance.sqrt());
+            let (high, low) = if p > worst { (p, worst) } else { (worst, p) };
+            worst = if high == f64::NEG_INFINITY {
+                high
+            } else {
+                high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2
+            };
+        };
+        for (stage, noise) in self.stages().iter().zip(self.noise()) {
+            for (value, &variance) in noise.input.iter().enumerate() {
+                let bits = match &stage.lookup {
+                    Some(l) => l.tables[l.table_of[value] as usize].len().ilog2() + 1,
+                    None => output_bits,
+                };
+                add(f64::from(bits + 1).exp2().recip(), variance);
+            }
+        }
+        Some(worst)
+    }
+}
+
+/// log₂ of the probability that a standard normal variable exceeds `z` in absolute value.
+#[must_use]
+pub fn two_sided_tail_log2(z: f64) -> f64 {
+    // Mills' ratio as Laplace's continued fraction, accurate to 1e-6 from z = 2 on; below that the
+    // probability is integrated.
+    if z < 2.0 {
+        let steps = 2000;
+        let h = z / f64::from(steps);
+        let density = |x: f64| (-x * x / 2.0).exp();
+        let inner: f64 = (0..steps).map(|i| density((f64::from(i) + 0.5) * h) * h).sum();
+        return (1.0 - inner * (2.0 / std::f64::consts::PI).sqrt()).max(f64::MIN_POSITIVE).log2();
+    }
+    let fraction = (1..=60).rev().fold(z, |rest, k| z + f64::from(k) / rest);
+    let ln = -z * z / 2.0 + (2.0 / std::f64::consts::PI).sqrt().ln() - fraction.ln();
+    ln / std::f64::consts::LN_2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_agrees_with_known_values() {
+        // 2·(1 − Φ(z)), from tables of the normal distribution.
+        for (z, p) in [
+            (0.0, 1.0),
+            (1.0, 0.317_310_5),
+            (1.96, 0.049_995_8),
+            (3.0, 0.002_699_8),
+            (6.0, 1.973_175e-9),
+        ] {
+            assert!((two_sided_tail_log2(z) - f64::log2(p)).abs() < 1e-4, "{z}");
+        }
+        assert!((two_sided_tail_log2(13.1) + 128.0).abs() < 1.5);
+    }
+
+    #[test]
+    fn a_curve_bound_formula_and_ours_agree() {
+        use tfhe::core_crypto::commons::noise_formulas::lwe_keyswitch::keyswitch_additive_variance_132_bits_security_gaussian;
+        for set in crate::parameters::CATALOGUE {
+            let Some(b) = &set.bootstrap else { continue };
+            let theirs = keyswitch_additive_variance_132_bits_security_gaussian(
+                LweDimension(set.output_dimension()),
+                LweDimension(set.lwe_dimension),
+                DecompositionBaseLog(b.keyswitch.base_log),
+                DecompositionLevelCount(b.keyswitch.levels),
+                MODULUS,
+                MODULUS,
+            );
+            assert!((keyswitch(set) / theirs.0 - 1.0).abs() < 0.01, "{}", set.name);
+        }
+    }
+}

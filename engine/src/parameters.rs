@@ -1,0 +1,273 @@
+//! The catalogue: the parameter sets that programs are compiled for.
+//!
+//! A set is never edited. A better one gets a new name and a new identifier, so that keys and
+//! ciphertexts made under the old one keep their meaning.
+
+use tfhe::core_crypto::prelude::*;
+
+/// Polynomial size of the GLWE ciphertexts that inputs and answers are packed in. The secret keys
+/// they are under have a multiple of this many bits. Small, because the masks cost nothing on the
+/// wire (inputs) or are as long as the key in any case (answers), and because it keeps the packing
+/// key small: its size is proportional to this.
+pub const PACKING_SIZE: usize = 64;
+
+/// LWE dimension of the key that answers are encrypted under, in every set.
+pub const ANSWER_DIMENSION: usize = 1536;
+
+/// Bits that each coefficient of an answer keeps on the wire.
+pub const ANSWER_BITS: usize = 24;
+
+/// A gadget decomposition: `levels` digits of `base_log` bits each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decomposition {
+    /// log₂ of the base.
+    pub base_log: usize,
+    /// Number of digits.
+    pub levels: usize,
+}
+
+const fn digits(levels: usize, base_log: usize) -> Decomposition {
+    Decomposition { base_log, levels }
+}
+
+/// What a set needs for Lookups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// GLWE dimension *k* of the accumulator.
+    pub glwe_dimension: usize,
+    /// Polynomial size *N* of the accumulator.
+    pub polynomial_size: usize,
+    /// Decomposition of the external product.
+    pub product: Decomposition,
+    /// Decomposition of the keyswitch from dimension *kN* to *n*.
+    pub keyswitch: Decomposition,
+}
+
+/// A named, versioned set of parameters. All secret keys are binary and all noise is Gaussian with
+/// the least standard deviation that `tfhe`'s published curve gives for 132 bits of security
+/// (`core_crypto::commons::noise_formulas::secure_noise`), at ciphertext modulus 2⁶⁴.
+#[derive(Debug, PartialEq)]
+pub struct ParameterSet {
+    /// The name, which ends in the version.
+    pub name: &'static str,
+    /// The identifier on the wire.
+    pub id: u16,
+    /// LWE dimension *n* of the key that inputs are encrypted under and that is bootstrapped from.
+    pub lwe_dimension: usize,
+    /// Standard deviation of fresh noise under that key, as log₂ of a fraction of the torus.
+    pub lwe_noise_log2: f64,
+    /// Absent in sets for programs without Lookups.
+    pub bootstrap: Option<Bootstrap>,
+    /// Standard deviation of fresh noise under the accumulator's key, as log₂.
+    pub glwe_noise_log2: f64,
+    /// Decomposition of the keyswitch that packs answers.
+    pub packing: Decomposition,
+    /// Bits of security by the curve, 0 for the sets that only tests use.
+    pub security_bits: u32,
+    /// What one Lookup costs, relative to the set `tfhe-2x1024-832/1`; measured in batches of 16 on
+    /// one core with AVX-512.
+    pub relative_cost: f64,
+}
+
+/// Standard deviation of noise under the key of answers, as log₂: the curve at dimension 1536.
+pub const ANSWER_NOISE_LOG2: f64 = -35.5759;
+
+/// The catalogue, cheapest Lookup first.
+pub static CATALOGUE: &[ParameterSet] = &[LINEAR, T3X512, T4X512, T2X1024, T1X2048, T1X4096];
+
+/// For programs without Lookups: inputs under a key of 2048 bits, so low a noise that integers of
+/// 16 bits come out exact.
+pub const LINEAR: ParameterSet = ParameterSet {
+    name: "lwe-2048/1",
+    id: 1,
+    lwe_dimension: 2048,
+    lwe_noise_log2: -48.3203,
+    bootstrap: None,
+    glwe_noise_log2: -48.3203,
+    packing: digits(2, 12),
+    security_bits: 132,
+    relative_cost: 0.0,
+};
+
+/// The cheapest, for shallow networks: the noise of its Lookups is 2⁻⁹ of the torus.
+pub const T3X512: ParameterSet = ParameterSet {
+    name: "tfhe-3x512-768/1",
+    id: 2,
+    lwe_dimension: 768,
+    lwe_noise_log2: -16.4592,
+    bootstrap: Some(Bootstrap {
+        glwe_dimension: 3,
+        polynomial_size: 512,
+        product: digits(1, 17),
+        keyswitch: digits(5, 3),
+    }),
+    glwe_noise_log2: -35.5759,
+    packing: digits(2, 12),
+    security_bits: 132,
+    relative_cost: 0.66,
+};
+
+/// For `approximate` networks of any depth: coarse inputs of Lookups (2⁻⁸), fine outputs (2⁻¹⁵).
+pub const T4X512: ParameterSet = ParameterSet {
+    name: "tfhe-4x512-768/1",
+    id: 3,
+    lwe_dimension: 768,
+    lwe_noise_log2: -16.4592,
+    bootstrap: Some(Bootstrap {
+        glwe_dimension: 4,
+        polynomial_size: 512,
+        product: digits(1, 23),
+        keyswitch: digits(5, 3),
+    }),
+    glwe_noise_log2: -48.3203,
+    packing: digits(2, 12),
+    security_bits: 132,
+    relative_cost: 0.81,
+};
+
+/// Half the input noise of `tfhe-4x512-768/1`; `exact` accumulators of up to 3 bits.
+pub const T2X1024: ParameterSet = ParameterSet {
+    name: "tfhe-2x1024-832/1",
+    id: 4,
+    lwe_dimension: 832,
+    lwe_noise_log2: -18.0523,
+    bootstrap: Some(Bootstrap {
+        glwe_dimension: 2,
+        polynomial_size: 1024,
+        product: digits(1, 23),
+        keyswitch: digits(5, 3),
+    }),
+    glwe_noise_log2: -48.3203,
+    packing: digits(2, 12),
+    security_bits: 132,
+    relative_cost: 1.0,
+};
+
+/// `exact` accumulators of up to 4 bits, or `approximate` where noise matters most.
+pub const T1X2048: ParameterSet = ParameterSet {
+    name: "tfhe-1x2048-896/1",
+    id: 5,
+    lwe_dimension: 896,
+    lwe_noise_log2: -19.6453,
+    bootstrap: Some(Bootstrap {
+        glwe_dimension: 1,
+        polynomial_size: 2048,
+        product: digits(1, 23),
+        keyswitch: digits(6, 3),
+    }),
+    glwe_noise_log2: -48.3203,
+    packing: digits(2, 12),
+    security_bits: 132,
+    relative_cost: 1.5,
+};
+
+/// `exact` accumulators of up to 5 bits, with a key of 126 MB.
+pub const T1X4096: ParameterSet = ParameterSet {
+    name: "tfhe-1x4096-960/1",
+    id: 6,
+    lwe_dimension: 960,
+    lwe_noise_log2: -21.2384,
+    bootstrap: Some(Bootstrap {
+        glwe_dimension: 1,
+        polynomial_size: 4096,
+        product: digits(2, 15),
+        keyswitch: digits(6, 3),
+    }),
+    glwe_noise_log2: -62.0,
+    packing: digits(2, 12),
+    security_bits: 132,
+    relative_cost: 6.0,
+};
+
+/// No security at all: a small set with which tests of the plumbing are quick.
+#[doc(hidden)]
+pub const INSECURE_TEST: ParameterSet = ParameterSet {
+    name: "INSECURE-test/1",
+    id: 0xffff,
+    lwe_dimension: 128,
+    lwe_noise_log2: -30.0,
+    bootstrap: Some(Bootstrap {
+        glwe_dimension: 1,
+        polynomial_size: 512,
+        product: digits(1, 20),
+        keyswitch: digits(4, 4),
+    }),
+    glwe_noise_log2: -45.0,
+    packing: digits(2, 12),
+    security_bits: 0,
+    relative_cost: 0.05,
+};
+
+impl ParameterSet {
+    /// The set with this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        known().find(|set| set.name == name)
+    }
+
+    /// The set with this identifier.
+    #[must_use]
+    pub fn by_id(id: u16) -> Option<&'static Self> {
+        known().find(|set| set.id == id)
+    }
+
+    /// LWE dimension of what comes out of a Lookup: *kN*; or of the inputs where there is none.
+    #[must_use]
+    pub fn output_dimension(&self) -> usize {
+        self.bootstrap.map_or(self.lwe_dimension, |b| b.glwe_dimension * b.polynomial_size)
+    }
+
+    /// Bytes of an evaluation key on the wire.
+    #[must_use]
+    pub fn evaluation_key_bytes(&self) -> usize {
+        crate::keys::evaluation_key_bytes(self)
+    }
+
+    pub(crate) fn lwe_noise(&self) -> Gaussian<f64> {
+        gaussian(self.lwe_noise_log2)
+    }
+
+    pub(crate) fn glwe_noise(&self) -> Gaussian<f64> {
+        gaussian(self.glwe_noise_log2)
+    }
+}
+
+pub(crate) fn gaussian(std_log2: f64) -> Gaussian<f64> {
+    Gaussian::from_dispersion_parameter(StandardDev(std_log2.exp2()), 0.0)
+}
+
+/// What can be decoded: the catalogue and, only where tests ask for it, the insecure set.
+fn known() -> impl Iterator<Item = &'static ParameterSet> {
+    static INSECURE: &[ParameterSet] = &[INSECURE_TEST];
+    let tests = if cfg!(test) { INSECURE } else { &[] };
+    CATALOGUE.iter().chain(tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tfhe::core_crypto::commons::noise_formulas::secure_noise::minimal_lwe_variance_for_132_bits_security_gaussian as curve;
+
+    #[test]
+    fn noise_is_at_least_what_the_published_curve_asks_for() {
+        let least = |dimension: usize| curve(LweDimension(dimension), 2f64.powi(64)).0.log2() / 2.0;
+        for set in CATALOGUE {
+            assert!(set.lwe_noise_log2 >= least(set.lwe_dimension), "{}", set.name);
+            assert!(set.glwe_noise_log2 >= least(set.output_dimension()), "{}", set.name);
+            assert_eq!(set.security_bits, 132);
+            assert_eq!(set.lwe_dimension % PACKING_SIZE, 0);
+        }
+        assert!(ANSWER_NOISE_LOG2 >= least(ANSWER_DIMENSION));
+    }
+
+    #[test]
+    fn names_and_identifiers_are_unique() {
+        for (i, a) in CATALOGUE.iter().enumerate() {
+            for b in &CATALOGUE[..i] {
+                assert!(a.name != b.name && a.id != b.id);
+            }
+            assert_eq!(ParameterSet::by_name(a.name), Some(a));
+            assert_eq!(ParameterSet::by_id(a.id), Some(a));
+        }
+    }
+}

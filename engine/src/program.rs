@@ -1,0 +1,330 @@
+//! Programs: what a model is compiled to.
+
+use crate::codec::{Kind, Reader, Writer};
+use crate::{Digest, Error, ParameterSet};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// Largest program that is decoded, in bytes.
+pub const MAX_PROGRAM_BYTES: u64 = 512 << 20;
+/// Largest number of values that enter or leave an operator, for one row of input.
+pub const MAX_WIDTH: usize = 1 << 16;
+
+/// What the answer may differ by from the plain computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// A Lookup returns f(x + e) for a small random e.
+    Approximate,
+    /// All values are integers, and the answer is that of integer arithmetic but for the failure
+    /// probability that the report states. Outputs are multiples of 2^−`output_bits` of the torus.
+    Exact {
+        /// Bits of each output.
+        output_bits: u32,
+    },
+}
+
+/// An integer matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Matrix {
+    /// All weights, row by row.
+    Dense {
+        /// Number of rows.
+        rows: u32,
+        /// Number of columns.
+        columns: u32,
+        /// `rows × columns` weights.
+        weights: Vec<i32>,
+    },
+    /// Compressed sparse rows. Convolutions and poolings have this form.
+    Sparse {
+        /// Number of columns.
+        columns: u32,
+        /// Where each row starts in `indices` and `weights`, and where the last one ends.
+        offsets: Vec<u32>,
+        /// Column of each weight, ascending within a row.
+        indices: Vec<u32>,
+        /// The weights.
+        weights: Vec<i32>,
+    },
+}
+
+impl Matrix {
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Dense { rows, .. } => *rows as usize,
+            Self::Sparse { offsets, .. } => offsets.len().saturating_sub(1),
+        }
+    }
+
+    /// Number of columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        match self {
+            Self::Dense { columns, .. } | Self::Sparse { columns, .. } => *columns as usize,
+        }
+    }
+
+    /// `(column, weight)` of each weight of a row.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, i32)> + '_ {
+        let (indices, weights) = match self {
+            Self::Dense { columns, weights, .. } => {
+                let start = row * *columns as usize;
+                (None, &weights[start..start + *columns as usize])
+            }
+            Self::Sparse { offsets, indices, weights, .. } => {
+                let range = offsets[row] as usize..offsets[row + 1] as usize;
+                (Some(&indices[range.clone()]), &weights[range])
+            }
+        };
+        weights.iter().enumerate().map(move |(i, &w)| (indices.map_or(i, |x| x[i] as usize), w))
+    }
+
+    /// Squared 2-norm of a row: the factor by which it multiplies the variance of noise.
+    #[must_use]
+    pub fn squared_norm(&self, row: usize) -> f64 {
+        self.row(row).map(|(_, w)| f64::from(w) * f64::from(w)).sum()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let size = |n: usize| (1..=MAX_WIDTH).contains(&n);
+        match self {
+            Self::Dense { rows, columns, weights } => {
+                let expected = u64::from(*rows) * u64::from(*columns);
+                if weights.len() as u64 != expected {
+                    return Err(format!("{} weights instead of {rows} × {columns}", weights.len()));
+                }
+            }
+            Self::Sparse { columns, offsets, indices, weights } => {
+                let ends = (offsets.first(), offsets.last().map(|&o| o as usize));
+                if ends != (Some(&0), Some(indices.len())) || indices.len() != weights.len() {
+                    return Err("row offsets do not cover the weights".into());
+                }
+                if !offsets.is_sorted() {
+                    return Err("row offsets are not ascending".into());
+                }
+                for row in offsets.windows(2) {
+                    let indices = &indices[row[0] as usize..row[1] as usize];
+                    let ascending = indices.windows(2).all(|pair| pair[0] < pair[1]);
+                    if !ascending || indices.last().is_some_and(|last| last >= columns) {
+                        return Err("column indices are out of order or range".into());
+                    }
+                }
+            }
+        }
+        if !size(self.rows()) || !size(self.columns()) {
+            return Err(format!("{} × {} is outside 1..={MAX_WIDTH}", self.rows(), self.columns()));
+        }
+        Ok(())
+    }
+}
+
+/// The operator Linear: an integer matrix and a bias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linear {
+    /// The weights.
+    pub matrix: Matrix,
+    /// Added to each row's value: torus, scaled by 2⁶⁴.
+    pub bias: Vec<u64>,
+}
+
+/// The operator Lookup: a table for each value.
+///
+/// A table of 2^t entries gives, for a value x in [0, ½) of the torus, entry ⌊x · 2^(t+1)⌋, and for
+/// x in [½, 1) the negative of what it gives for x − ½.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// Entries on the torus, scaled by 2⁶⁴. At most *N* entries each, a power of two.
+    pub tables: Vec<Vec<u64>>,
+    /// Which table each value goes through.
+    pub table_of: Vec<u32>,
+}
+
+/// A Linear, and the Lookup of its results in every stage but the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Applied first.
+    pub linear: Linear,
+    /// Applied to each of its results.
+    pub lookup: Option<Lookup>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    precision: Precision,
+    stages: Vec<Stage>,
+}
+
+/// A model in the form that is evaluated on ciphertexts: stages, and the parameter set that they
+/// were made for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    set: &'static ParameterSet,
+    precision: Precision,
+    stages: Vec<Stage>,
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl Program {
+    /// Checks that the stages fit each other and the set.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] says which stage is wrong and why.
+    pub fn new(
+        set: &'static ParameterSet,
+        precision: Precision,
+        stages: Vec<Stage>,
+    ) -> Result<Self, Error> {
+        check(set, precision, &stages)?;
+        let body = Body { precision, stages };
+        let mut writer = Writer::new(Kind::Program, set, 0);
+        writer.bytes(&postcard::to_stdvec(&body).map_err(|e| malformed(e.to_string()))?);
+        let bytes = writer.finish();
+        Ok(Self::assemble(set, body, bytes))
+    }
+
+    /// Decodes and checks a program.
+    ///
+    /// # Errors
+    /// Anything but a well-formed program of at most [`MAX_PROGRAM_BYTES`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::open(bytes, Kind::Program, MAX_PROGRAM_BYTES)?;
+        let set = reader.set();
+        let (body, rest) = postcard::take_from_bytes::<Body>(reader.rest())
+            .map_err(|e| malformed(e.to_string()))?;
+        if !rest.is_empty() {
+            return Err(malformed(format!("{} bytes are left over", rest.len())));
+        }
+        check(set, body.precision, &body.stages)?;
+        Ok(Self::assemble(set, body, bytes.to_vec()))
+    }
+
+    fn assemble(set: &'static ParameterSet, body: Body, bytes: Vec<u8>) -> Self {
+        let digest = Sha256::digest(&bytes).into();
+        Self { set, precision: body.precision, stages: body.stages, bytes, digest }
+    }
+
+    /// The program as bytes.
+    #[must_use]
+    pub fn encode(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Digest of [`Self::encode`]: the program's name.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The set that the program runs under.
+    #[must_use]
+    pub fn parameter_set(&self) -> &'static ParameterSet {
+        self.set
+    }
+
+    /// The precision that the program was compiled for.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The stages, first to last.
+    #[must_use]
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// Values that one row of input has.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.stages[0].linear.matrix.columns()
+    }
+
+    /// Values that one row's answer has.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.stages[self.stages.len() - 1].linear.matrix.rows()
+    }
+
+    /// Lookups, so bootstraps, that one row of input takes.
+    #[must_use]
+    pub fn lookups_per_row(&self) -> usize {
+        self.stages.iter().map(Stage::lookups).sum()
+    }
+
+    /// Memory that the decoded program takes, in bytes, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() * 3
+    }
+}
+
+impl Stage {
+    /// Lookups of this stage for one row of input.
+    #[must_use]
+    pub fn lookups(&self) -> usize {
+        self.lookup.as_ref().map_or(0, |lookup| lookup.table_of.len())
+    }
+}
+
+fn malformed(why: impl Into<String>) -> Error {
+    Error::Malformed { what: Kind::Program.name(), why: why.into() }
+}
+
+fn check(set: &ParameterSet, precision: Precision, stages: &[Stage]) -> Result<(), Error> {
+    if let Precision::Exact { output_bits } = precision
+        && !(1..=24).contains(&output_bits)
+    {
+        return Err(malformed(format!("{output_bits} output bits are outside 1..=24")));
+    }
+    if !(1..=1024).contains(&stages.len()) {
+        return Err(malformed(format!("{} stages are outside 1..=1024", stages.len())));
+    }
+    let mut width = None;
+    for (i, stage) in stages.iter().enumerate() {
+        check_stage(set, stage, width, i + 1 == stages.len())
+            .map_err(|why| malformed(format!("stage {i}: {why}")))?;
+        width = Some(stage.linear.matrix.rows());
+    }
+    Ok(())
+}
+
+fn check_stage(
+    set: &ParameterSet,
+    stage: &Stage,
+    width: Option<usize>,
+    last: bool,
+) -> Result<(), String> {
+    let Linear { matrix, bias } = &stage.linear;
+    matrix.check()?;
+    if width.is_some_and(|width| width != matrix.columns()) {
+        return Err(format!(
+            "takes {} values, but the stage before makes {}",
+            matrix.columns(),
+            width.unwrap_or_default()
+        ));
+    }
+    if bias.len() != matrix.rows() {
+        return Err(format!("{} biases for {} rows", bias.len(), matrix.rows()));
+    }
+    let lookup = match (&stage.lookup, last) {
+        (None, true) => return Ok(()),
+        (Some(lookup), false) => lookup,
+        _ => return Err("every stage but the last has a Lookup".into()),
+    };
+    let bootstrap =
+        set.bootstrap.ok_or_else(|| format!("parameter set {} has no Lookups", set.name))?;
+    if lookup.table_of.len() != matrix.rows() {
+        return Err(format!("{} Lookups for {} rows", lookup.table_of.len(), matrix.rows()));
+    }
+    if lookup.table_of.iter().any(|&t| t as usize >= lookup.tables.len()) {
+        return Err("a Lookup names a table that is not there".into());
+    }
+    let size = bootstrap.polynomial_size;
+    if lookup.tables.iter().any(|t| !t.len().is_power_of_two() || t.len() > size) {
+        return Err(format!("a table's length is not a power of two up to {size}"));
+    }
+    Ok(())
+}

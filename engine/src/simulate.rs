@@ -1,0 +1,66 @@
+//! What a program computes, in the clear: on the torus, with or without the noise to expect.
+
+use crate::noise::StageNoise;
+use crate::{Lookup, Program};
+
+/// The noise of a simulation.
+pub enum Noise<'a> {
+    /// None: the reference that an `exact` answer equals.
+    Absent,
+    /// As predicted, from a source of standard normal values.
+    Predicted {
+        /// [`Program::noise`].
+        stages: &'a [StageNoise],
+        /// Standard normal values.
+        normal: &'a mut dyn FnMut() -> f64,
+    },
+}
+
+impl Lookup {
+    /// What the table of value `index` gives for `x`.
+    #[must_use]
+    pub fn entry(&self, index: usize, x: u64) -> u64 {
+        let table = &self.tables[self.table_of[index] as usize];
+        let entry = table[((x << 1) >> 1 >> (63 - table.len().ilog2())) as usize];
+        if x >> 63 == 0 { entry } else { entry.wrapping_neg() }
+    }
+}
+
+/// A real number as a fraction of the torus, scaled by 2⁶⁴.
+fn torus(x: f64) -> u64 {
+    // The fraction is below 1 in absolute value, so this fits i128.
+    ((x - x.round()) * 18_446_744_073_709_551_616.0) as i128 as u64
+}
+
+impl Program {
+    /// Evaluates one row of torus values (scaled by 2⁶⁴) in the clear.
+    ///
+    /// # Panics
+    /// If the row does not have [`Program::inputs`] values.
+    #[must_use]
+    pub fn simulate(&self, row: &[u64], noise: &mut Noise<'_>) -> Vec<u64> {
+        assert_eq!(row.len(), self.inputs(), "values in the row");
+        let mut values = row.to_vec();
+        for (i, stage) in self.stages().iter().enumerate() {
+            let matrix = &stage.linear.matrix;
+            values = (0..matrix.rows())
+                .map(|r| {
+                    let dot = matrix.row(r).fold(stage.linear.bias[r], |sum, (c, w)| {
+                        sum.wrapping_add(values[c].wrapping_mul(i64::from(w) as u64))
+                    });
+                    let Noise::Predicted { stages, normal } = noise else {
+                        return dot;
+                    };
+                    dot.wrapping_add(torus(stages[i].input[r].sqrt() * normal()))
+                })
+                .collect();
+            let Some(lookup) = &stage.lookup else {
+                continue;
+            };
+            for (index, value) in values.iter_mut().enumerate() {
+                *value = lookup.entry(index, *value);
+            }
+        }
+        values
+    }
+}

@@ -1,0 +1,204 @@
+//! Bytes from elsewhere: each kind of wrong is a typed error, and nothing panics.
+
+use super::*;
+use crate::parameters::{INSECURE_TEST, T3X512};
+use proptest::prelude::*;
+use std::sync::LazyLock;
+
+struct World {
+    keys: Keys,
+    program: Program,
+    /// One specimen of everything that is decoded, with a decoder.
+    specimens: Vec<(Vec<u8>, fn(&World, &[u8]) -> Result<(), Error>)>,
+}
+
+fn small_program(set: &'static ParameterSet, weight: i32) -> Program {
+    let matrix = |w| Matrix::Dense { rows: 2, columns: 2, weights: vec![w, 0, 0, 1] };
+    let lookup = Lookup { tables: vec![vec![0, 1 << 60]], table_of: vec![0, 0] };
+    let first = Linear { matrix: matrix(weight), bias: vec![0; 2] };
+    let last = Linear { matrix: matrix(1), bias: vec![0; 2] };
+    let stages =
+        vec![Stage { linear: first, lookup: Some(lookup) }, Stage { linear: last, lookup: None }];
+    Program::new(set, Precision::Approximate, stages).unwrap()
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let keys = Keys::generate(&INSECURE_TEST);
+    let program = small_program(&INSECURE_TEST, 1);
+    let timings = Timings::default();
+    let input = encrypt(&keys.client, &program, &[vec![0, 1 << 61]]).unwrap();
+    let Step::Lookups { shards, .. } = begin(&program, &input, 16, &timings).unwrap() else {
+        panic!()
+    };
+    let partial =
+        evaluate(&program, keys.bootstrap.as_ref().unwrap(), &shards[0].bytes, &timings).unwrap();
+    let Step::Outputs(outputs) = advance(&program, 0, &[&partial], 16, &timings).unwrap() else {
+        panic!()
+    };
+    let answer = pack(&program, &keys.packing, &outputs, &timings).unwrap();
+    let specimens: Vec<(Vec<u8>, fn(&World, &[u8]) -> Result<(), Error>)> = vec![
+        (program.encode().to_vec(), |_, b| Program::decode(b).map(drop)),
+        (keys.client.encode().to_vec(), |_, b| ClientKey::decode(b).map(drop)),
+        (keys.evaluation.encode().to_vec(), |_, b| EvaluationKey::decode(b).map(drop)),
+        (input, |w, b| begin(&w.program, b, 16, &Timings::default()).map(drop)),
+        (shards[0].bytes.clone(), |w, b| {
+            evaluate(&w.program, w.keys.bootstrap.as_ref().unwrap(), b, &Timings::default())
+                .map(drop)
+        }),
+        (partial, |w, b| advance(&w.program, 0, &[b], 16, &Timings::default()).map(drop)),
+        (outputs, |w, b| pack(&w.program, &w.keys.packing, b, &Timings::default()).map(drop)),
+        (answer, |w, b| decrypt(&w.keys.client, &Answer::decode(b, &w.program)?).map(drop)),
+    ];
+    World { keys, program, specimens }
+});
+
+#[test]
+fn good_bytes_are_accepted_and_every_truncation_is_not() {
+    let world = &*WORLD;
+    for (bytes, decode) in &world.specimens {
+        decode(world, bytes).unwrap();
+        for length in (0..bytes.len().min(200)).chain([bytes.len() - 1]) {
+            assert!(decode(world, &bytes[..length]).is_err());
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(decode(world, &longer).is_err());
+    }
+}
+
+#[test]
+fn each_kind_is_refused_as_any_other() {
+    let world = &*WORLD;
+    for (i, (bytes, _)) in world.specimens.iter().enumerate() {
+        for (j, (_, decode)) in world.specimens.iter().enumerate() {
+            if i != j {
+                // A key may be too large for the decoder of something small.
+                let error = decode(world, bytes).unwrap_err();
+                assert!(
+                    matches!(error, Error::WrongKind { .. } | Error::TooLarge { .. }),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_key_program_and_set_are_told_apart() {
+    let world = &*WORLD;
+    let timings = Timings::default();
+    let other = small_program(&INSECURE_TEST, 2);
+    let secure = small_program(&T3X512, 1);
+    let input = &world.specimens[3].0;
+    let wrong = |result: Result<Step, Error>| result.unwrap_err();
+    assert!(matches!(wrong(begin(&other, input, 16, &timings)), Error::WrongProgram { .. }));
+    assert!(matches!(wrong(begin(&secure, input, 16, &timings)), Error::WrongParameterSet { .. }));
+    let rows = [vec![0, 0]];
+    assert!(matches!(
+        encrypt(&world.keys.client, &secure, &rows),
+        Err(Error::WrongParameterSet { .. })
+    ));
+    let stranger = Keys::generate(&INSECURE_TEST);
+    let key = stranger.bootstrap.as_ref().unwrap();
+    let shard = &world.specimens[4].0;
+    assert!(matches!(evaluate(&world.program, key, shard, &timings), Err(Error::WrongKey { .. })));
+    let outputs = &world.specimens[6].0;
+    assert!(matches!(
+        pack(&world.program, &stranger.packing, outputs, &timings),
+        Err(Error::WrongKey { .. })
+    ));
+    let answer = Answer::decode(&world.specimens[7].0, &world.program).unwrap();
+    assert!(matches!(decrypt(&stranger.client, &answer), Err(Error::WrongKey { .. })));
+}
+
+#[test]
+fn rows_that_do_not_fit_are_refused() {
+    let world = &*WORLD;
+    for rows in [vec![], vec![vec![0]], vec![vec![0, 0]; MAX_ROWS + 1]] {
+        let result = encrypt(&world.keys.client, &world.program, &rows);
+        assert!(matches!(result, Err(Error::Malformed { .. })));
+    }
+}
+
+#[test]
+fn partials_must_make_a_whole_stage() {
+    let world = &*WORLD;
+    let timings = Timings::default();
+    let partial = world.specimens[5].0.as_slice();
+    let go = |stage, partials: &[&[u8]]| advance(&world.program, stage, partials, 16, &timings);
+    assert!(go(0, &[partial]).is_ok());
+    for (stage, partials) in
+        [(0, vec![]), (0, vec![partial, partial]), (1, vec![partial]), (7, vec![partial])]
+    {
+        assert!(matches!(go(stage, &partials), Err(Error::BadStage { .. })), "{stage}");
+    }
+}
+
+#[test]
+fn malformed_programs_are_refused() {
+    let good = || small_program(&INSECURE_TEST, 1).stages().to_vec();
+    let refused = |change: fn(&mut Vec<Stage>)| {
+        let mut stages = good();
+        change(&mut stages);
+        let result = Program::new(&INSECURE_TEST, Precision::Approximate, stages);
+        assert!(matches!(result, Err(Error::Malformed { .. })));
+    };
+    refused(Vec::clear);
+    refused(|s| s[0].lookup = None);
+    refused(|s| s[1].lookup = s[0].lookup.clone());
+    refused(|s| s[0].linear.bias.push(0));
+    refused(|s| s[1].linear.matrix = Matrix::Dense { rows: 2, columns: 3, weights: vec![0; 6] });
+    refused(|s| s[0].linear.matrix = Matrix::Dense { rows: 2, columns: 2, weights: vec![0; 3] });
+    refused(|s| s[0].linear.matrix = Matrix::Dense { rows: 0, columns: 2, weights: vec![] });
+    refused(|s| s[0].lookup.as_mut().unwrap().tables[0] = vec![0; 3]);
+    refused(|s| s[0].lookup.as_mut().unwrap().tables[0] = vec![0; 1024]);
+    refused(|s| s[0].lookup.as_mut().unwrap().tables[0].clear());
+    refused(|s| s[0].lookup.as_mut().unwrap().table_of[0] = 1);
+    let sparse = |offsets: &[u32], indices: &[u32], weights: &[i32]| {
+        let mut stages = good();
+        stages[0].linear.matrix = Matrix::Sparse {
+            columns: 2,
+            offsets: offsets.to_vec(),
+            indices: indices.to_vec(),
+            weights: weights.to_vec(),
+        };
+        Program::new(&INSECURE_TEST, Precision::Approximate, stages).is_ok()
+    };
+    assert!(sparse(&[0, 1, 3], &[1, 0, 1], &[1, 2, 3]));
+    assert!(!sparse(&[0, 1, 3], &[1, 1, 0], &[1, 2, 3]));
+    assert!(!sparse(&[0, 1, 3], &[1, 0, 2], &[1, 2, 3]));
+    assert!(!sparse(&[0, 3, 1], &[1, 0, 1], &[1, 2, 3]));
+    assert!(!sparse(&[1, 1, 3], &[1, 0, 1], &[1, 2, 3]));
+    assert!(!sparse(&[0, 1, 2], &[1, 0, 1], &[1, 2, 3]));
+    assert!(!sparse(&[], &[], &[]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn altered_bytes_never_panic(
+        which in 0usize..8,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        early in any::<bool>(),
+    ) {
+        let world = &*WORLD;
+        let (bytes, decode) = &world.specimens[which];
+        let mut bytes = bytes.clone();
+        for (at, value) in changes {
+            // Half of the time in the header and the counts, where it matters most.
+            let range = if early { bytes.len().min(110) } else { bytes.len() };
+            let at = at.index(range);
+            bytes[at] = value;
+        }
+        let _ = decode(world, &bytes);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(which in 0usize..8, bytes in prop::collection::vec(any::<u8>(), 0..300), ours in any::<bool>()) {
+        let world = &*WORLD;
+        let (specimen, decode) = &world.specimens[which];
+        let bytes = if ours { [&specimen[..10], &bytes].concat() } else { bytes };
+        let _ = decode(world, &bytes);
+    }
+}

@@ -1,0 +1,286 @@
+//! Measured noise against predicted noise, under the production sets.
+
+use super::*;
+use crate::decompose::digits;
+use crate::lookup::{bootstrap, keyswitch, log_modulus, switch};
+use crate::lwe::{LweList, round};
+use crate::noise as predicted;
+use crate::parameters::{T2X1024, T3X512, T4X512, gaussian};
+use tfhe::core_crypto::prelude::*;
+
+/// Keys made by hand, so that the test can look inside.
+struct Open {
+    set: &'static ParameterSet,
+    small: LweSecretKey<Vec<u64>>,
+    large: LweSecretKey<Vec<u64>>,
+    key: BootstrapKey,
+}
+
+fn open(set: &'static ParameterSet) -> Open {
+    let mut seeder = new_seeder();
+    let mut secrets = SecretRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed());
+    let mut secret = |dimension: usize| {
+        allocate_and_generate_new_binary_lwe_secret_key::<u64, _>(
+            LweDimension(dimension),
+            &mut secrets,
+        )
+    };
+    let (small, large) = (secret(set.lwe_dimension), secret(set.output_dimension()));
+    let key = crate::keys::BootstrapKey::from_secrets(set, small.as_ref(), large.as_ref());
+    Open { set, small, large, key }
+}
+
+impl Open {
+    /// Encryptions of `plain` under one of the keys with noise so small that it does not count.
+    fn encrypt(&self, under: &LweSecretKey<Vec<u64>>, plain: &[u64]) -> LweList {
+        let mut seeder = new_seeder();
+        let seed = seeder.seed();
+        let mut generator =
+            EncryptionRandomGenerator::<DefaultRandomGenerator>::new(seed, seeder.as_mut());
+        let dimension = under.lwe_dimension().0;
+        let mut data = Vec::new();
+        for &p in plain {
+            let lwe = allocate_and_encrypt_new_lwe_ciphertext(
+                under,
+                Plaintext(p),
+                gaussian(-45.0),
+                CiphertextModulus::new_native(),
+                &mut generator,
+            );
+            data.extend(lwe.as_ref().iter().map(|&c| round(c)));
+        }
+        LweList { dimension, data }
+    }
+}
+
+fn phase(key: &LweSecretKey<Vec<u64>>, lwe: &[u32]) -> u64 {
+    let wide = lwe.iter().map(|&c| u64::from(c) << 32).collect::<Vec<_>>();
+    decrypt_lwe_ciphertext(
+        key,
+        &LweCiphertext::from_container(wide, CiphertextModulus::new_native()),
+    )
+    .0
+}
+
+fn variance(errors: &[f64]) -> f64 {
+    errors.iter().map(|e| e * e).sum::<f64>() / errors.len() as f64
+}
+
+/// The relative deviation of a variance estimated from `n` samples has standard deviation √(2/n);
+/// 5 of those, and 5 % for what the formulas leave out.
+fn assert_close(what: &str, measured: f64, predicted: f64, n: usize) {
+    let ratio = measured / predicted;
+    let tolerance = 0.05 + 5.0 * (2.0 / n as f64).sqrt();
+    assert!(
+        (ratio - 1.0).abs() < tolerance,
+        "{what}: measured 2^{:.2}, predicted 2^{:.2}, ratio {ratio:.3}, tolerance {tolerance:.3}",
+        measured.log2() / 2.0,
+        predicted.log2() / 2.0,
+    );
+}
+
+#[test]
+fn keyswitch_and_modulus_switch() {
+    for set in [&T3X512, &T4X512, &T2X1024] {
+        let open = open(set);
+        let mut rng = random(5);
+        let n = 2000;
+        let plain: Vec<u64> = (0..n).map(|_| rng.random()).collect();
+        let large = open.encrypt(&open.large, &plain);
+        let small = keyswitch(&open.key, &large);
+        let errors: Vec<f64> =
+            small.iter().zip(&plain).map(|(c, &p)| distance(phase(&open.small, c), p)).collect();
+        assert_close("keyswitch", variance(&errors), predicted::keyswitch(set), n);
+
+        let log_modulus = log_modulus(&open.key.bootstrap);
+        let fresh = open.encrypt(&open.small, &plain);
+        let errors: Vec<f64> = fresh
+            .iter()
+            .zip(&plain)
+            .map(|(c, &p)| {
+                let switched = switch(c, log_modulus);
+                let wide: Vec<u32> = switched
+                    .coefficients
+                    .iter()
+                    .map(|&c| u32::from(c) << (32 - log_modulus))
+                    .collect();
+                // Rounding down is off by half a step on average.
+                let half = 1u64 << (63 - log_modulus);
+                distance(phase(&open.small, &wide).wrapping_add(half), p)
+            })
+            .collect();
+        assert_close("modulus switch", variance(&errors), predicted::modulus_switch(set), n);
+    }
+}
+
+#[test]
+fn bootstrap_output() {
+    for (set, slack) in [(&T3X512, 1.0), (&T4X512, 1.0), (&T2X1024, 1.0)] {
+        let open = open(set);
+        let n = 600;
+        let table = vec![1u64 << 60];
+        let plain = vec![1u64 << 62; n];
+        let inputs: Vec<_> = open
+            .encrypt(&open.small, &plain)
+            .iter()
+            .map(|c| switch(c, log_modulus(&open.key.bootstrap)))
+            .collect();
+        let tables = vec![table.as_slice(); n];
+        let out = bootstrap(&open.key, &inputs, &tables, &Timings::default());
+        let errors: Vec<f64> =
+            out.iter().map(|c| distance(phase(&open.large, c), 1 << 60)).collect();
+        assert_close("bootstrap", variance(&errors), predicted::bootstrap(set) * slack, n);
+    }
+}
+
+#[test]
+fn linear_multiplies_variance_by_the_squared_norm() {
+    let set = &T4X512;
+    let (client, _) = ClientKey::generate(set);
+    let mut rng = random(6);
+    let (rows, columns) = (1500, 100);
+    let matrix = dense(&mut rng, rows, columns, 15);
+    let linear = Linear { matrix, bias: vec![0; rows] };
+    let program =
+        Program::new(set, Precision::Approximate, vec![Stage { linear, lookup: None }]).unwrap();
+    let small = LweSecretKey::from_container(client.input_key().into_container().to_vec());
+    let mut ratios = Vec::new();
+    for _ in 0..4 {
+        let row: Vec<u64> = (0..columns).map(|_| rng.random_range(0..1 << 54)).collect();
+        let expected = program.simulate(&row, &mut Noise::Absent);
+        let input = encrypt(&client, &program, &[row]).unwrap();
+        let list = Input::decode(&input, &program).unwrap().extract();
+        let out = program.stages()[0].linear.apply(&list);
+        for (r, (c, e)) in out.iter().zip(expected).enumerate() {
+            let norm = program.stages()[0].linear.matrix.squared_norm(r);
+            ratios.push(distance(phase(&small, c), e) / (norm * predicted::fresh(set)).sqrt());
+        }
+    }
+    // Rows share the noise of the inputs, so there are only 4 · 100 independent samples.
+    assert_close("linear", variance(&ratios), 1.0, 4 * columns);
+}
+
+#[test]
+fn packing() {
+    let set = &T4X512;
+    let keys = Keys::generate(set);
+    let linear = Linear {
+        matrix: Matrix::Dense { rows: 64, columns: 1, weights: vec![0; 64] },
+        bias: vec![0; 64],
+    };
+    let one = Linear {
+        matrix: Matrix::Dense { rows: 1, columns: 1, weights: vec![0] },
+        bias: vec![1 << 62],
+    };
+    let lookup = Lookup { tables: vec![vec![0]], table_of: vec![0] };
+    let stages = vec![Stage { linear: one, lookup: Some(lookup) }, Stage { linear, lookup: None }];
+    let program = Program::new(set, Precision::Approximate, stages).unwrap();
+    // Weights of zero: what is left is the noise of packing alone.
+    let width = set.output_dimension() + 1;
+    let mut rng = random(8);
+    let mut errors = Vec::new();
+    for _ in 0..20 {
+        // Trivial ciphertexts have no mask to switch, so random masks with a known phase are needed;
+        // the accumulator's key is forgotten, so the phase is unknown: compare two packings instead.
+        let data: Vec<u32> = (0..64 * width).map(|_| rng.random()).collect();
+        let list = LweList { dimension: set.output_dimension(), data: data.clone() };
+        let first = Answer::new(&keys.packing, &program, 1, &list);
+        // The same, in the opposite slots.
+        let reversed: Vec<u32> = data.chunks(width).rev().flatten().copied().collect();
+        let list = LweList { dimension: set.output_dimension(), data: reversed };
+        let second = Answer::new(&keys.packing, &program, 1, &list);
+        let a = decrypt(&keys.client, &Answer::decode(&first.encode(), &program).unwrap()).unwrap();
+        let b =
+            decrypt(&keys.client, &Answer::decode(&second.encode(), &program).unwrap()).unwrap();
+        errors.extend(a[0].iter().zip(b[0].iter().rev()).map(|(&a, &b)| distance(a, b)));
+    }
+    // Digits rounded off are the same in both, and cancel within a slot; all else is there twice.
+    let measured = variance(&errors) / 2.0;
+    assert!(measured < 1.2 * predicted::packing(set, 64), "{}", measured.log2() / 2.0);
+    assert!(measured > 0.2 * predicted::packing(set, 64), "{}", measured.log2() / 2.0);
+}
+
+#[test]
+fn failures_at_a_tight_margin_are_as_often_as_predicted() {
+    // Tables of so many entries that a Lookup misses its entry about once in ten.
+    let set = &T4X512;
+    let open = open(set);
+    let entries = 64usize;
+    let half_step = 2f64.powi(-(entries.ilog2() as i32 + 2));
+    let n = 2000;
+    let mut rng = random(9);
+    let table: Vec<u64> = (0..entries as u64).map(|i| i << 57).collect();
+    let wanted: Vec<u64> = (0..n).map(|_| rng.random_range(0..entries as u64)).collect();
+    // An entry's middle, so that both neighbours are half a step away.
+    let plain: Vec<u64> = wanted.iter().map(|i| (2 * i + 1) << 56).collect();
+    let inputs: Vec<_> = open
+        .encrypt(&open.small, &plain)
+        .iter()
+        .map(|c| switch(c, log_modulus(&open.key.bootstrap)))
+        .collect();
+    let tables = vec![table.as_slice(); n];
+    let out = bootstrap(&open.key, &inputs, &tables, &Timings::default());
+    let missed = out
+        .iter()
+        .zip(&wanted)
+        .filter(|(c, w)| distance(phase(&open.large, c), *w << 57).abs() > 2f64.powi(-8))
+        .count();
+    let z = half_step / predicted::modulus_switch(set).sqrt();
+    let expected = predicted::two_sided_tail_log2(z).exp2() * n as f64;
+    assert!(expected > 50.0, "the margin should be tight, but {expected} failures are expected");
+    // Rounding to whole steps of 1/2N makes the tail a little coarser than the normal one.
+    let tolerance = 5.0 * expected.sqrt() + 0.2 * expected;
+    assert!(
+        (missed as f64 - expected).abs() < tolerance,
+        "{missed} of {n} missed, {expected:.0} predicted"
+    );
+}
+
+#[test]
+fn approximate_error_has_the_predicted_standard_deviation() {
+    // The identity through one Lookup and a Linear: the error at the end is that of everything.
+    let set = &T4X512;
+    let keys = Keys::generate(set);
+    let mut rng = random(10);
+    let width = 40;
+    let table = identity(512, 0.5);
+    let first = Linear { matrix: dense(&mut rng, width, 50, 7), bias: vec![1 << 62; width] };
+    let lookup = Lookup { tables: vec![table], table_of: vec![0; width] };
+    let last = Linear { matrix: dense(&mut rng, 30, width, 1), bias: vec![0; 30] };
+    let stages =
+        vec![Stage { linear: first, lookup: Some(lookup) }, Stage { linear: last, lookup: None }];
+    let program = Program::new(set, Precision::Approximate, stages).unwrap();
+    let noise = program.noise();
+    let mut ratios = Vec::new();
+    for _ in 0..12 {
+        let row: Vec<u64> = (0..50).map(|_| rng.random_range(0..1 << 53)).collect();
+        let expected = program.simulate(&row, &mut Noise::Absent);
+        let answer = keys.infer(&program, &[row]);
+        for (r, (&a, e)) in answer[0].iter().zip(expected).enumerate() {
+            let through: f64 = program.stages()[1]
+                .linear
+                .matrix
+                .row(r)
+                .map(|(c, w)| f64::from(w * w) * 0.25 * noise[0].input[c])
+                .sum();
+            ratios.push(distance(a, e) / (noise[1].input[r] + through).sqrt());
+        }
+    }
+    let std = variance(&ratios).sqrt();
+    assert!((std - 1.0).abs() < 0.15, "measured {std:.3} of the predicted standard deviation");
+}
+
+#[test]
+fn digits_recompose() {
+    let d = T4X512.packing;
+    let mut rng = random(11);
+    let values: Vec<u64> = (0..100).map(|_| rng.random()).collect();
+    for (digits, value) in digits(d, values.iter().copied()).chunks(d.levels).zip(values) {
+        // Last level first.
+        let sum = digits.iter().rev().enumerate().fold(0u64, |sum, (level, &digit)| {
+            let weight = 64 - d.base_log * (level + 1);
+            sum.wrapping_add((i64::from(digit) as u64) << weight)
+        });
+        assert!(distance(sum, value).abs() <= 2f64.powi(-(1 + (d.base_log * d.levels) as i32)));
+    }
+}
