@@ -3,7 +3,7 @@
 use crate::codec::{Kind, Reader, Writer};
 use crate::error::short;
 use crate::job::MAX_ROWS;
-use crate::kernel::{Row, combine};
+use crate::kernel::Row;
 use crate::keys::{ANSWER_GLWE_SIZE, PackingKey};
 use crate::lwe::LweList;
 use crate::parameters::{ANSWER_BITS, ANSWER_DIMENSION, PACKING_SIZE};
@@ -48,7 +48,7 @@ fn pack_one(key: &PackingKey, slots: &[&[u32]]) -> Vec<u64> {
         })
         .collect();
     let rows: Vec<Row<'_>> = digits.iter().map(|row| Row::Dense(row)).collect();
-    let switched = combine(&key.rows, width, &rows);
+    let switched = key.rows.combine(&rows);
     let mut packed = vec![0u64; width];
     for (slot, (glwe, lwe)) in switched.chunks_exact(width).zip(slots).enumerate() {
         for (to, from) in packed.chunks_exact_mut(PACKING_SIZE).zip(glwe.chunks_exact(PACKING_SIZE))
@@ -69,6 +69,11 @@ fn pack_one(key: &PackingKey, slots: &[&[u32]]) -> Vec<u64> {
 
 fn coefficient_count(values: usize) -> usize {
     values.div_ceil(PACKING_SIZE) * ANSWER_DIMENSION + values
+}
+
+/// Header, digests and count; then 24 bits a coefficient.
+pub(crate) fn answer_bytes(rows: usize, outputs: usize) -> usize {
+    10 + 64 + 4 + coefficient_count(rows * outputs) * COEFFICIENT_BYTES
 }
 
 impl Answer {

@@ -86,6 +86,11 @@ pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<
     Ok(writer.finish())
 }
 
+/// Header, digests, counts and seed; then 32 bits a value.
+pub(crate) fn input_bytes(rows: usize, columns: usize) -> usize {
+    10 + 64 + 8 + 16 + 4 * rows * columns
+}
+
 fn glwe_size(set: &ParameterSet) -> GlweSize {
     GlweSize(set.lwe_dimension / PACKING_SIZE + 1)
 }

@@ -35,51 +35,75 @@ pub(crate) enum Row<'a> {
     Sparse(&'a [u32], &'a [i32]),
 }
 
-/// Columns worked on at once: the sums stay in registers.
+/// Elements worked on at once: the sums stay in registers.
 const TILE: usize = 64;
-/// Rows of `x` worked on before the next output: a tile of them stays in the second-level cache.
+/// Vectors of a tile worked on before the next output: they stay in the second-level cache.
 const BLOCK: usize = 1024;
 
-/// `rows` times `x`, where `x` holds vectors of `width` elements one after another. Runs on the
-/// current rayon pool.
-pub(crate) fn combine<T: Torus>(x: &[T], width: usize, rows: &[Row<'_>]) -> Vec<T> {
-    let tiles: Vec<(usize, Vec<T>)> = (0..width)
-        .into_par_iter()
-        .step_by(TILE)
-        .map(|start| {
-            let length = TILE.min(width - start);
-            (start, Arch::new().dispatch(|| tile(x, width, start, length, rows)))
-        })
-        .collect();
-    let mut out = vec![T::default(); rows.len() * width];
-    for (start, tile) in tiles {
-        let length = TILE.min(width - start);
-        for (to, from) in out.chunks_exact_mut(width).zip(tile.chunks_exact(TILE)) {
-            to[start..start + length].copy_from_slice(&from[..length]);
+/// Torus vectors of one width, laid out for [`Vectors::combine`]: the first [`TILE`] elements of
+/// all vectors, then the next of all, and so on, the last padded with zeros. What is read together
+/// lies together, which spares the memory system most of its work on keys of tens of megabytes.
+pub(crate) struct Vectors<T> {
+    width: usize,
+    count: usize,
+    tiles: Vec<T>,
+}
+
+impl<T: Torus> Vectors<T> {
+    /// From vectors of `width` elements one after another.
+    pub(crate) fn new(data: &[T], width: usize) -> Self {
+        let count = data.len() / width;
+        let mut tiles = vec![T::default(); width.div_ceil(TILE) * count * TILE];
+        for (t, tile) in tiles.chunks_exact_mut(count * TILE).enumerate() {
+            for (to, from) in tile.chunks_exact_mut(TILE).zip(data.chunks_exact(width)) {
+                let from = &from[t * TILE..width.min((t + 1) * TILE)];
+                to[..from.len()].copy_from_slice(from);
+            }
         }
+        Self { width, count, tiles }
     }
-    out
+
+    /// The weighted sum for each of `rows`, one after another. Runs on the current rayon pool.
+    pub(crate) fn combine(&self, rows: &[Row<'_>]) -> Vec<T> {
+        let sums: Vec<Vec<T>> = self
+            .tiles
+            .par_chunks(self.count * TILE)
+            .map(|tile| Arch::new().dispatch(|| combine_tile(tile, rows)))
+            .collect();
+        let mut out = vec![T::default(); rows.len() * self.width];
+        for (t, sums) in sums.iter().enumerate() {
+            for (to, from) in out.chunks_exact_mut(self.width).zip(sums.chunks_exact(TILE)) {
+                let to = &mut to[t * TILE..self.width.min((t + 1) * TILE)];
+                to.copy_from_slice(&from[..to.len()]);
+            }
+        }
+        out
+    }
+
+    /// Memory that the vectors take, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(self.tiles.as_slice())
+    }
 }
 
 #[inline(always)]
-fn tile<T: Torus>(x: &[T], width: usize, start: usize, length: usize, rows: &[Row<'_>]) -> Vec<T> {
+fn combine_tile<T: Torus>(tile: &[T], rows: &[Row<'_>]) -> Vec<T> {
+    let (vectors, _) = tile.as_chunks::<TILE>();
     let mut out = vec![T::default(); rows.len() * TILE];
-    let count = x.len() / width;
-    for block in (0..count).step_by(BLOCK) {
-        let end = (block + BLOCK).min(count);
-        for (sum, row) in out.chunks_exact_mut(TILE).zip(rows) {
-            let sum: &mut [T; TILE] = sum.try_into().expect("chunks of TILE");
+    let (sums, _) = out.as_chunks_mut::<TILE>();
+    for (b, block) in vectors.chunks(BLOCK).enumerate() {
+        let (start, end) = (b * BLOCK, b * BLOCK + block.len());
+        for (sum, row) in sums.iter_mut().zip(rows) {
             match row {
                 Row::Dense(weights) => {
-                    let terms = (block..end).map(|c| (c, weights[c]));
-                    accumulate(sum, x, width, start, length, terms);
+                    accumulate(sum, block.iter().zip(&weights[start..end]));
                 }
                 Row::Sparse(indices, weights) => {
                     // Indices ascend, so a block is a contiguous part of the row.
-                    let from = indices.partition_point(|&c| (c as usize) < block);
+                    let from = indices.partition_point(|&c| (c as usize) < start);
                     let to = indices.partition_point(|&c| (c as usize) < end);
-                    let terms = (from..to).map(|i| (indices[i] as usize, weights[i]));
-                    accumulate(sum, x, width, start, length, terms);
+                    let block = indices[from..to].iter().map(|&c| &vectors[c as usize]);
+                    accumulate(sum, block.zip(&weights[from..to]));
                 }
             }
         }
@@ -88,32 +112,17 @@ fn tile<T: Torus>(x: &[T], width: usize, start: usize, length: usize, rows: &[Ro
 }
 
 #[inline(always)]
-fn accumulate<T: Torus>(
+fn accumulate<'a, T: Torus + 'a>(
     sum: &mut [T; TILE],
-    x: &[T],
-    width: usize,
-    start: usize,
-    length: usize,
-    terms: impl Iterator<Item = (usize, i32)>,
+    terms: impl Iterator<Item = (&'a [T; TILE], &'a i32)>,
 ) {
-    if length == TILE {
-        let mut local = *sum;
-        for (c, weight) in terms {
-            let at = c * width + start;
-            let from: &[T; TILE] = x[at..at + TILE].try_into().expect("TILE elements");
-            for (s, &value) in local.iter_mut().zip(from) {
-                *s = s.add_product(value, weight);
-            }
-        }
-        *sum = local;
-    } else {
-        for (c, weight) in terms {
-            let at = c * width + start;
-            for (s, &value) in sum.iter_mut().zip(&x[at..at + length]) {
-                *s = s.add_product(value, weight);
-            }
+    let mut local = *sum;
+    for (vector, &weight) in terms {
+        for (s, &x) in local.iter_mut().zip(vector) {
+            *s = s.add_product(x, weight);
         }
     }
+    *sum = local;
 }
 
 #[cfg(test)]
@@ -153,9 +162,10 @@ mod tests {
             let indices: Vec<u32> = (0..columns as u32).collect();
             let sparse: Vec<Row<'_>> = rows.iter().map(|row| Row::Sparse(&indices, row)).collect();
             let expected = plain(&x, width, &rows);
-            prop_assert_eq!(&combine(&x, width, &dense), &expected);
-            prop_assert_eq!(&combine(&x, width, &sparse), &expected);
-            prop_assert_eq!(combine(&wide, width, &dense), plain(&wide, width, &rows));
+            let narrow = Vectors::new(&x, width);
+            prop_assert_eq!(&narrow.combine(&dense), &expected);
+            prop_assert_eq!(&narrow.combine(&sparse), &expected);
+            prop_assert_eq!(Vectors::new(&wide, width).combine(&dense), plain(&wide, width, &rows));
         }
     }
 }

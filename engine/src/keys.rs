@@ -2,6 +2,7 @@
 //! forms on servers.
 
 use crate::codec::{Kind, Reader, Writer};
+use crate::kernel::Vectors;
 use crate::lwe::round;
 use crate::parameters::{ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Bootstrap, PACKING_SIZE, gaussian};
 use crate::{Digest, Error, ParameterSet};
@@ -322,7 +323,7 @@ pub struct BootstrapKey {
     pub(crate) fft: Fft,
     pub(crate) fourier: FourierLweBootstrapKeyOwned,
     /// `kN × levels` rows of `n + 1` coefficients.
-    pub(crate) keyswitch: Vec<u32>,
+    pub(crate) keyswitch: Vectors<u32>,
 }
 
 impl std::fmt::Debug for BootstrapKey {
@@ -360,12 +361,13 @@ impl BootstrapKey {
         let keyswitch_seed = seed(&mut reader)?;
         let bodies = reader.u32s(keyswitch_words(set, &bootstrap))?;
         let bodies = bodies.into_iter().map(|body| u64::from(body) << 32).collect();
-        let keyswitch = seeded_keyswitch_key(set, &bootstrap, keyswitch_seed, bodies)
+        let rows: Vec<u32> = seeded_keyswitch_key(set, &bootstrap, keyswitch_seed, bodies)
             .par_decompress_into_lwe_keyswitch_key()
             .into_container()
             .into_iter()
             .map(round)
             .collect();
+        let keyswitch = Vectors::new(&rows, set.lwe_dimension + 1);
         let fft = Fft::new(PolynomialSize(bootstrap.polynomial_size));
         Ok(Self { set, evaluation_key: key.digest, bootstrap, fft, fourier, keyswitch })
     }
@@ -384,7 +386,7 @@ impl BootstrapKey {
     /// Memory that the key takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.fourier.as_view().data()) + size_of_val(self.keyswitch.as_slice())
+        size_of_val(self.fourier.as_view().data()) + self.keyswitch.memory_bytes()
     }
 }
 
@@ -393,7 +395,7 @@ pub struct PackingKey {
     pub(crate) set: &'static ParameterSet,
     pub(crate) evaluation_key: Digest,
     /// `output dimension × levels` GLWE ciphertexts.
-    pub(crate) rows: Vec<u64>,
+    pub(crate) rows: Vectors<u64>,
 }
 
 impl std::fmt::Debug for PackingKey {
@@ -416,12 +418,13 @@ impl PackingKey {
         let rows = seeded_packing_key(set, packing_seed, bodies)
             .decompress_into_lwe_packing_keyswitch_key()
             .into_container();
+        let rows = Vectors::new(&rows, ANSWER_GLWE_SIZE.0 * PACKING_SIZE);
         Ok(Self { set, evaluation_key: key.digest, rows })
     }
 
     /// Memory that the key takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.rows.as_slice())
+        self.rows.memory_bytes()
     }
 }

@@ -1,6 +1,6 @@
 //! The operator Linear.
 
-use crate::kernel::{Row, combine};
+use crate::kernel::{Row, Vectors};
 use crate::lwe::{LweList, round};
 use crate::program::{Linear, Matrix};
 
@@ -30,7 +30,7 @@ impl Linear {
         let rows = self.matrix.kernel_rows();
         let mut data = Vec::with_capacity(x.len() / columns * rows.len() * width);
         for group in x.data.chunks_exact(columns * width) {
-            let mut out = combine(group, width, &rows);
+            let mut out = Vectors::new(group, width).combine(&rows);
             for (lwe, &bias) in out.chunks_exact_mut(width).zip(&self.bias) {
                 lwe[width - 1] = lwe[width - 1].wrapping_add(round(bias));
             }

@@ -1,6 +1,6 @@
 //! The operator Lookup: keyswitch, modulus switch, programmable bootstrap.
 
-use crate::kernel::{Row, combine};
+use crate::kernel::Row;
 use crate::keys::BootstrapKey;
 use crate::lwe::{LweList, round};
 use crate::parameters::Bootstrap;
@@ -66,7 +66,7 @@ pub(crate) fn keyswitch(key: &BootstrapKey, list: &LweList) -> LweList {
         })
         .collect();
     let rows: Vec<Row<'_>> = digits.iter().map(|row| Row::Dense(row)).collect();
-    let mut data = combine(&key.keyswitch, width, &rows);
+    let mut data = key.keyswitch.combine(&rows);
     for (out, lwe) in data.chunks_exact_mut(width).zip(list.iter()) {
         for coefficient in out.iter_mut() {
             *coefficient = coefficient.wrapping_neg();

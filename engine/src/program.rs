@@ -254,6 +254,18 @@ impl Program {
         self.stages.iter().map(Stage::lookups).sum()
     }
 
+    /// Bytes of an encrypted input of this many rows.
+    #[must_use]
+    pub fn input_bytes(&self, rows: usize) -> usize {
+        crate::input::input_bytes(rows, self.inputs())
+    }
+
+    /// Bytes of an encrypted answer of this many rows.
+    #[must_use]
+    pub fn answer_bytes(&self, rows: usize) -> usize {
+        crate::answer::answer_bytes(rows, self.outputs())
+    }
+
     /// Memory that the decoded program takes, in bytes, about.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
