@@ -1,0 +1,287 @@
+//! From a network to a model: tries parameter sets, measures what each loses, takes the cheapest
+//! that keeps the accuracy.
+
+use crate::Error;
+use crate::calibration::Spans;
+use crate::measure::{self, Measured};
+use crate::model::{Client, Model, apply_prefix};
+use crate::network::{Affine, Label, Layer, Network};
+use crate::quantise::{Quantised, quantise};
+use crate::report::{Candidate, Report, StageReport};
+use hermesh_engine::ParameterSet;
+use hermesh_engine::parameters::{CATALOGUE, LINEAR};
+
+/// Most rows that ranges are calibrated on, and most that accuracy is measured on.
+const MOST_ROWS: usize = 10_000;
+const MOST_MEASURED: usize = 4_000;
+/// From this many rows on, half are kept out of calibration and measured on.
+const HOLD_OUT_FROM: usize = 200;
+/// Points that may be lost when nothing else is asked for.
+const DEFAULT_BUDGET: f64 = 0.5;
+
+/// The precision asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Precision {
+    /// Fast; a Lookup returns f(x + e) with a small random e.
+    Approximate,
+    /// The answer of integer arithmetic, wrong with a probability of at most 2^`failure_log2`.
+    Exact {
+        /// −128 by default.
+        failure_log2: f64,
+    },
+}
+
+/// What the compiler is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The precision.
+    pub precision: Precision,
+    /// How many points of accuracy (of agreement with the plain model, without labels) may be lost.
+    pub accuracy_budget: Option<f64>,
+}
+
+/// Compiles a network, calibrated on rows of features and measured against their labels, if any.
+/// `progress` hears of each parameter set that is tried.
+///
+/// # Errors
+/// The rows do not fit the network, or no parameter set keeps the accuracy that was asked for.
+pub fn compile(
+    network: &Network,
+    rows: &[&[f64]],
+    labels: Option<&[Label]>,
+    options: Options,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Model, Error> {
+    network.validate()?;
+    if let Some(labels) = labels
+        && labels.len() != rows.len()
+    {
+        let reason = format!("{} labels for {} rows", labels.len(), rows.len());
+        return Err(Error::Calibration { reason });
+    }
+    if rows.iter().any(|row| row.iter().any(|x| !x.is_finite())) {
+        return Err(Error::NotFinite { what: "the calibration data".into() });
+    }
+    let held_out = rows.len() >= HOLD_OUT_FROM;
+    let part = |odd: usize, most: usize| {
+        let keep = move |i: &usize| !held_out || i % 2 == odd;
+        (0..rows.len()).filter(keep).take(most).collect::<Vec<_>>()
+    };
+    let pick = |indices: &[usize]| indices.iter().map(|&i| rows[i]).collect::<Vec<_>>();
+    let measured = part(1, MOST_MEASURED);
+    let compilation = Compilation {
+        network,
+        prefix: network.elementwise_prefix(),
+        options,
+        rows: pick(&measured),
+        labels: labels.map(|labels| measured.iter().map(|&i| &labels[i]).collect()),
+        held_out,
+    };
+    compilation.run(&pick(&part(0, MOST_ROWS)), progress)
+}
+
+struct Compilation<'a> {
+    network: &'a Network,
+    prefix: usize,
+    options: Options,
+    rows: Vec<&'a [f64]>,
+    labels: Option<Vec<&'a Label>>,
+    held_out: bool,
+}
+
+struct Tried {
+    set: &'static ParameterSet,
+    model: Model,
+    measured: Measured,
+    accumulator_bits: Option<u32>,
+}
+
+impl Compilation<'_> {
+    fn run(&self, calibration: &[&[f64]], progress: &mut dyn FnMut(&str)) -> Result<Model, Error> {
+        let core = self.core();
+        let rows: Vec<Vec<f64>> = calibration
+            .iter()
+            .map(|row| apply_prefix(self.network, self.prefix, row))
+            .collect::<Result<_, _>>()?;
+        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        let spans = Spans::measure(&core, &rows)?;
+        let plain = match &self.labels {
+            Some(labels) => Some(measure::plain_accuracy(self.network, &self.rows, labels)?),
+            None => None,
+        };
+        let linear = core.layers.len() == 1;
+        let mut tried = Vec::new();
+        for set in CATALOGUE.iter().filter(|&set| (set == &LINEAR) == linear) {
+            progress(set.name);
+            tried.extend(self.attempt(&core, &spans, set)?);
+        }
+        self.choose(tried, plain)
+    }
+
+    /// The network as it is computed encrypted: without the client's own layers, and ending in an
+    /// affine layer.
+    fn core(&self) -> Network {
+        let mut core = self.network.clone();
+        core.layers.drain(..self.prefix);
+        if let Some(first) = core.layers.first() {
+            core.inputs = first.affine.cols();
+            core.input_shape = vec![core.inputs];
+        }
+        if core.layers.last().is_some_and(|last| last.activation.is_some()) {
+            let affine = Affine::diagonal(&vec![1.0; core.outputs()]);
+            core.layers.push(Layer {
+                name: "output".into(),
+                affine,
+                activation: None,
+                groups: None,
+            });
+        }
+        core
+    }
+
+    /// `None` if the set cannot hold the network at the failure probability asked for.
+    fn attempt(
+        &self,
+        core: &Network,
+        spans: &Spans,
+        set: &'static ParameterSet,
+    ) -> Result<Option<Tried>, Error> {
+        let Precision::Exact { failure_log2 } = self.options.precision else {
+            let quantised = quantise(core, spans, set, None)?;
+            return self.measure(core, set, quantised, None).map(Some);
+        };
+        let tables = if core.layers.len() == 1 { 1..=1 } else { 2..=8 };
+        for bits in tables.rev() {
+            for output in (2..=16).rev() {
+                let quantised = quantise(core, spans, set, Some((bits, output)))?;
+                if quantised.program.failure_log2().is_some_and(|p| p <= failure_log2) {
+                    return self.measure(core, set, quantised, Some(bits)).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn measure(
+        &self,
+        core: &Network,
+        set: &'static ParameterSet,
+        quantised: Quantised,
+        accumulator_bits: Option<u32>,
+    ) -> Result<Tried, Error> {
+        let report = self.report(core, &quantised);
+        let client = Client {
+            network: self.network.clone(),
+            prefix: self.prefix,
+            input: quantised.input,
+            output: quantised.output,
+            resolution: 0.0,
+            report,
+        };
+        let model = Model::new(quantised.program, client)?;
+        let measured = measure::simulate(&model, &self.rows, self.labels.as_deref())?;
+        Ok(Tried { set, model, measured, accumulator_bits })
+    }
+
+    /// What is lost, in points.
+    fn loss(&self, tried: &Tried, plain: Option<f64>) -> f64 {
+        match (plain, tried.measured.accuracy) {
+            (Some(plain), Some(simulated)) => 100.0 * (plain - simulated),
+            _ => 100.0 * (1.0 - tried.measured.agreement),
+        }
+    }
+
+    fn choose(&self, tried: Vec<Tried>, plain: Option<f64>) -> Result<Model, Error> {
+        let frontier: Vec<Candidate> = tried
+            .iter()
+            .map(|t| Candidate {
+                parameter_set: t.set.name.into(),
+                relative_cost: t.set.relative_cost * t.model.program().lookups_per_row() as f64,
+                evaluation_key_bytes: t.set.evaluation_key_bytes(),
+                simulated_accuracy: t.measured.accuracy,
+                agreement: t.measured.agreement,
+                accumulator_bits: t.accumulator_bits,
+            })
+            .collect();
+        let budget = self.options.accuracy_budget.unwrap_or(DEFAULT_BUDGET);
+        let keeps = tried.iter().position(|t| self.loss(t, plain) <= budget);
+        let best = (0..tried.len())
+            .min_by(|&a, &b| self.loss(&tried[a], plain).total_cmp(&self.loss(&tried[b], plain)));
+        let (Some(chosen), asked) = (keeps.or(best), self.options.accuracy_budget) else {
+            return Err(Error::NoParameterSet);
+        };
+        let loss = self.loss(&tried[chosen], plain);
+        if keeps.is_none() && asked.is_some() {
+            let set = tried[chosen].set.name;
+            return Err(Error::Budget { budget, best: loss, set });
+        }
+        let what = if plain.is_some() { "accuracy" } else { "agreement with the plain model" };
+        let why = match keeps {
+            Some(_) => {
+                format!("the cheapest that loses at most {budget} points of {what} ({loss:.2})")
+            }
+            None => {
+                format!("the least loss of {what} ({loss:.2} points); none stays within {budget}")
+            }
+        };
+        let Some(Tried { model, measured, .. }) = tried.into_iter().nth(chosen) else {
+            return Err(Error::NoParameterSet);
+        };
+        let exact = matches!(self.options.precision, Precision::Exact { .. });
+        let resolution = if exact { 0.0 } else { 4.0 * measured.noise };
+        let mut client = model.client().clone();
+        client.resolution = resolution;
+        client.report = Report {
+            why,
+            resolution,
+            rows_measured: self.rows.len(),
+            held_out: self.held_out,
+            plain_accuracy: plain,
+            simulated_accuracy: measured.accuracy,
+            agreement: measured.agreement,
+            frontier,
+            ..client.report
+        };
+        Model::new(model.program().clone(), client)
+    }
+
+    /// All that does not depend on measurements.
+    fn report(&self, core: &Network, quantised: &Quantised) -> Report {
+        let program = &quantised.program;
+        let set = program.parameter_set();
+        let stages = program.stages().iter().zip(program.noise()).enumerate();
+        let stages = stages.map(|(i, (stage, noise))| StageReport {
+            name: core.layers[i].name.clone(),
+            inputs: stage.linear.matrix.columns(),
+            outputs: stage.linear.matrix.rows(),
+            weight_bits: quantised.weight_bits[i],
+            lookups: stage.lookups(),
+            tables: stage.lookup.as_ref().map_or(0, |lookup| lookup.tables.len()),
+            noise_log2: (noise.input.iter().sum::<f64>() / noise.input.len() as f64).log2() / 2.0,
+            table_noise_log2: stage.lookup.as_ref().map(|_| noise.output.log2() / 2.0),
+        });
+        Report {
+            model: self.network.name.clone(),
+            precision: match self.options.precision {
+                Precision::Approximate => "approximate".into(),
+                Precision::Exact { .. } => "exact".into(),
+            },
+            parameter_set: set.name.into(),
+            security_bits: set.security_bits,
+            why: String::new(),
+            stages: stages.collect(),
+            lookups: program.lookups_per_row(),
+            failure_log2: program.failure_log2(),
+            resolution: 0.0,
+            rows_measured: 0,
+            held_out: false,
+            plain_accuracy: None,
+            simulated_accuracy: None,
+            agreement: 0.0,
+            evaluation_key_bytes: set.evaluation_key_bytes(),
+            input_bytes: program.input_bytes(1),
+            answer_bytes: program.answer_bytes(1),
+            frontier: Vec::new(),
+        }
+    }
+}

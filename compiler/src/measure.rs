@@ -1,0 +1,103 @@
+//! Accuracy to expect: the program in the clear with predicted noise, against the network.
+
+use crate::Error;
+use crate::model::{Model, interpret};
+use crate::network::{Label, Network};
+use hermesh_engine::Noise;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+/// Standard normal values (Box and Muller, 1958).
+pub fn normal(rng: &mut impl Rng) -> f64 {
+    let (u, v): (f64, f64) = (rng.random(), rng.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}
+
+/// What a measurement found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    pub(crate) accuracy: Option<f64>,
+    pub(crate) agreement: f64,
+    /// Root mean square of what noise does to the outputs, rounding of weights not included.
+    pub(crate) noise: f64,
+}
+
+/// Share of rows that the network labels right.
+pub(crate) fn plain_accuracy(
+    network: &Network,
+    rows: &[&[f64]],
+    labels: &[&Label],
+) -> Result<f64, Error> {
+    let right: usize = rows
+        .par_iter()
+        .zip(labels)
+        .map(|(row, label)| {
+            let prediction = interpret(network, &network.evaluate(row)?);
+            Ok::<_, Error>(usize::from(prediction.label.as_ref() == Some(*label)))
+        })
+        .try_reduce(|| 0, |a, b| Ok(a + b))?;
+    Ok(right as f64 / rows.len() as f64)
+}
+
+/// Simulates every row. Seeds are fixed: the same model and rows give the same report.
+pub(crate) fn simulate(
+    model: &Model,
+    rows: &[&[f64]],
+    labels: Option<&[&Label]>,
+) -> Result<Measured, Error> {
+    let stages = model.program().noise();
+    let sums = rows
+        .par_iter()
+        .enumerate()
+        .map(|(i, row)| {
+            let mut rng = StdRng::seed_from_u64(i as u64);
+            let torus = model.encode_row(row)?;
+            let mut normal = || normal(&mut rng);
+            let noisy = model
+                .program()
+                .simulate(&torus, &mut Noise::Predicted { stages: &stages, normal: &mut normal });
+            let quiet = model.program().simulate(&torus, &mut Noise::Absent);
+            let (noisy, quiet) = (model.decode_outputs(&noisy), model.decode_outputs(&quiet));
+            let plain_outputs = model.network().evaluate(row)?;
+            let plain = model.interpret(&plain_outputs);
+            let simulated = model.interpret(&noisy);
+            let squared =
+                |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+            let right = labels.is_some_and(|labels| simulated.label.as_ref() == Some(labels[i]));
+            Ok(Sums {
+                right: f64::from(u8::from(right)),
+                same: f64::from(u8::from(simulated.label == plain.label)),
+                noise: squared(&noisy, &quiet),
+                error: squared(&noisy, &plain_outputs),
+                sum: plain_outputs.iter().sum(),
+                squares: plain_outputs.iter().map(|x| x * x).sum(),
+                regression: plain.label.is_none(),
+            })
+        })
+        .collect::<Result<Vec<Sums>, Error>>()?;
+    let n = rows.len() as f64;
+    let total = |f: fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
+    let values = n * model.program().outputs() as f64;
+    let agreement = if sums.iter().any(|s| s.regression) {
+        let spread = total(|s| s.squares) - total(|s| s.sum).powi(2) / values;
+        (1.0 - total(|s| s.error) / spread.max(f64::MIN_POSITIVE)).max(0.0)
+    } else {
+        total(|s| s.same) / n
+    };
+    Ok(Measured {
+        accuracy: labels.map(|_| total(|s| s.right) / n),
+        agreement,
+        noise: (total(|s| s.noise) / values).sqrt(),
+    })
+}
+
+struct Sums {
+    right: f64,
+    same: f64,
+    noise: f64,
+    error: f64,
+    sum: f64,
+    squares: f64,
+    regression: bool,
+}

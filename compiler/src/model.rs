@@ -1,0 +1,211 @@
+//! The model artifact: a program, and what the client needs to use it.
+
+use crate::Error;
+use crate::network::{Decision, Label, Network, Prediction};
+use crate::report::Report;
+use crate::scale::{Decoding, Encoding};
+use hermesh_engine::noise::StageNoise;
+use hermesh_engine::{Noise, Program};
+use serde::{Deserialize, Serialize};
+
+const MAGIC: &[u8; 4] = b"HMX\0";
+const VERSION: u16 = 1;
+/// Largest model file that is read, in bytes.
+pub const MAX_MODEL_BYTES: u64 = 1 << 30;
+
+/// A compiled model. Its [`Model::program`] is all that servers see; encoding, head and the plain network stay with the
+/// client.
+#[derive(Clone, Debug)]
+pub struct Model {
+    program: Program,
+    client: Client,
+}
+
+/// The part of a model that only the client uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Client {
+    pub(crate) network: Network,
+    /// Layers that the client computes itself, before it encrypts: they act on each feature alone.
+    pub(crate) prefix: usize,
+    pub(crate) input: Encoding,
+    pub(crate) output: Decoding,
+    /// What scores are rounded to before they are shown; 0 for `exact` programs.
+    pub(crate) resolution: f64,
+    pub(crate) report: Report,
+}
+
+impl Model {
+    pub(crate) fn new(program: Program, client: Client) -> Result<Self, Error> {
+        client.network.validate()?;
+        let Client { network, prefix, input, output, .. } = &client;
+        let malformed = |reason: &str| Err(Error::BadModel { reason: reason.into() });
+        let width = match prefix {
+            0 => network.inputs,
+            n => network.layers.get(n - 1).map_or(0, |layer| layer.affine.rows()),
+        };
+        let lengths = [program.inputs(), input.low.len(), input.high.len()];
+        if lengths.iter().any(|&length| length != width) {
+            return malformed("encoding and program differ in their inputs");
+        }
+        let lengths = [program.outputs(), output.centre.len(), output.scale.len()];
+        if lengths.iter().any(|&length| length != network.outputs()) {
+            return malformed("decoding and program differ in their outputs");
+        }
+        if input.steps == 0 || output.bits.is_some_and(|bits| !(1..=24).contains(&bits)) {
+            return malformed("steps or bits are out of range");
+        }
+        let numbers = [&input.low, &input.high, &output.centre, &output.scale];
+        let ordered = input.low.iter().zip(&input.high).all(|(low, high)| low <= high);
+        if !numbers.into_iter().flatten().all(|x| x.is_finite())
+            || !ordered
+            || !client.resolution.is_finite()
+        {
+            return malformed("a range is not finite or upside down");
+        }
+        Ok(Self { program, client })
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// Anything but a well-formed model of at most [`MAX_MODEL_BYTES`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() as u64 > MAX_MODEL_BYTES {
+            return Err(Error::TooLarge { what: "the model file is", limit: MAX_MODEL_BYTES });
+        }
+        let bad = |reason: String| Error::BadModel { reason };
+        let (header, rest) =
+            bytes.split_first_chunk::<6>().ok_or_else(|| bad("it is too short".into()))?;
+        if &header[..4] != MAGIC {
+            return Err(bad("it was not written by `hermesh compile`".into()));
+        }
+        let version = u16::from_le_bytes([header[4], header[5]]);
+        if version != VERSION {
+            return Err(bad(format!(
+                "it has format version {version}, this build reads {VERSION}: compile it again"
+            )));
+        }
+        let ((program, client), rest): ((Vec<u8>, Client), _) =
+            postcard::take_from_bytes(rest).map_err(|e| bad(e.to_string()))?;
+        if !rest.is_empty() {
+            return Err(bad(format!("{} bytes are left over", rest.len())));
+        }
+        Self::new(Program::decode(&program)?, client)
+    }
+
+    /// The model as bytes.
+    ///
+    /// # Errors
+    /// None in practice: the encoding of a valid model does not fail.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        postcard::to_extend(&(self.program.encode(), &self.client), bytes)
+            .map_err(|e| Error::BadModel { reason: e.to_string() })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What servers evaluate.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The model in floating point.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.client.network
+    }
+
+    /// What the compiler found out.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.client.report
+    }
+
+    /// What scores of an `approximate` program are to be rounded to before others see them: four
+    /// standard deviations of their noise. Zero for `exact` programs.
+    #[must_use]
+    pub fn resolution(&self) -> f64 {
+        self.client.resolution
+    }
+
+    /// A row of features as torus values, ready to be encrypted.
+    ///
+    /// # Errors
+    /// The row has another number of features than the model.
+    pub fn encode_row(&self, row: &[f64]) -> Result<Vec<u64>, Error> {
+        let Client { network, prefix, input, .. } = &self.client;
+        let values = apply_prefix(network, *prefix, row)?;
+        Ok(values.iter().enumerate().map(|(i, &x)| input.encode_clamped(i, x)).collect())
+    }
+
+    /// Decrypted torus values as the network's outputs, before the head. Noise included.
+    #[must_use]
+    pub fn decode_outputs(&self, torus: &[u64]) -> Vec<f64> {
+        torus.iter().enumerate().map(|(i, &x)| self.client.output.decode(i, x)).collect()
+    }
+
+    /// What the outputs mean: the head's scores and label. A model that only gives several scores
+    /// is read as a classifier, with the index of the largest as its label.
+    #[must_use]
+    pub fn interpret(&self, outputs: &[f64]) -> Prediction {
+        interpret(&self.client.network, outputs)
+    }
+
+    /// The prediction of the network in floating point.
+    ///
+    /// # Errors
+    /// The row has another number of features than the model.
+    pub fn plain(&self, row: &[f64]) -> Result<Prediction, Error> {
+        Ok(self.interpret(&self.client.network.evaluate(row)?))
+    }
+
+    /// The prediction to expect of the encrypted computation: the program in the clear, with noise
+    /// of the predicted variance from `normal`, a source of standard normal values.
+    ///
+    /// # Errors
+    /// The row has another number of features than the model.
+    pub fn simulate(
+        &self,
+        row: &[f64],
+        stages: &[StageNoise],
+        normal: &mut dyn FnMut() -> f64,
+    ) -> Result<Prediction, Error> {
+        let torus = self.encode_row(row)?;
+        let out = self.program.simulate(&torus, &mut Noise::Predicted { stages, normal });
+        Ok(self.interpret(&self.decode_outputs(&out)))
+    }
+}
+
+/// See [`Model::interpret`].
+pub(crate) fn interpret(network: &Network, outputs: &[f64]) -> Prediction {
+    let mut prediction = network.head.apply(outputs);
+    if network.head.decision == Decision::Scores && outputs.len() > 1 {
+        let best = outputs.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        prediction.label = best.map(|(index, _)| Label::Int(index as i64));
+    }
+    prediction
+}
+
+/// The values that enter the program's first layer.
+pub(crate) fn apply_prefix(
+    network: &Network,
+    prefix: usize,
+    row: &[f64],
+) -> Result<Vec<f64>, Error> {
+    if row.len() != network.inputs {
+        return Err(Error::RowLength { expected: network.inputs, found: row.len() });
+    }
+    let mut values = row.to_vec();
+    for layer in &network.layers[..prefix] {
+        values = layer.affine.apply(&values);
+        if let Some(activation) = layer.activation {
+            values.iter_mut().for_each(|x| *x = activation.apply(*x));
+        }
+    }
+    Ok(values)
+}

@@ -1,0 +1,189 @@
+//! Affine functions and how they compose.
+
+use serde::{Deserialize, Serialize};
+
+use super::matrix::{Matrix, Sparse};
+
+/// y = W x + b.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Affine {
+    /// W: one row per output, one column per input.
+    pub matrix: Matrix,
+    /// b: one value per row.
+    pub bias: Vec<f64>,
+}
+
+impl Affine {
+    /// Number of outputs.
+    pub fn rows(&self) -> usize {
+        self.matrix.rows()
+    }
+
+    /// Number of inputs.
+    pub fn cols(&self) -> usize {
+        self.matrix.cols()
+    }
+
+    /// W x + b.
+    ///
+    /// # Panics
+    /// If `x` is not as long as there are columns.
+    pub fn apply(&self, x: &[f64]) -> Vec<f64> {
+        assert_eq!(x.len(), self.cols(), "an affine function of {} values", self.cols());
+        self.bias.iter().enumerate().map(|(r, bias)| self.matrix.dot(r, x) + bias).collect()
+    }
+
+    /// Each output is a multiple of one input, plus a constant.
+    pub(crate) fn diagonal(scale: &[f64]) -> Affine {
+        let matrix = Sparse::one_per_row(scale.len(), scale.iter().copied().enumerate());
+        Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; scale.len()] }
+    }
+
+    /// Output `i` is input `inputs[i]` of `cols`.
+    pub(crate) fn selection(inputs: &[usize], cols: usize) -> Affine {
+        let matrix = Sparse::one_per_row(cols, inputs.iter().map(|&input| (input, 1.0)));
+        Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; inputs.len()] }
+    }
+
+    /// Whether output `i` depends on input `i` alone, for all `i`: what a client can apply before it encrypts.
+    pub fn is_elementwise(&self) -> bool {
+        self.rows() == self.cols()
+            && (0..self.rows())
+                .all(|r| self.matrix.row(r).all(|(column, value)| column == r || value == 0.0))
+    }
+
+    pub(crate) fn is_identity(&self) -> bool {
+        self.is_elementwise()
+            && self.bias.iter().all(|&b| b == 0.0)
+            && (0..self.rows())
+                .all(|r| self.matrix.row(r).any(|(column, value)| column == r && value == 1.0))
+    }
+
+    /// Multiplies output `r` by `scale[r]`.
+    pub(crate) fn scale(&mut self, scale: &[f64]) {
+        for (r, &factor) in scale.iter().enumerate() {
+            self.matrix.row_values_mut(r).iter_mut().for_each(|value| *value *= factor);
+            self.bias[r] *= factor;
+        }
+    }
+
+    /// Adds `shift[r]` to output `r`.
+    pub(crate) fn shift(&mut self, shift: &[f64]) {
+        self.bias.iter_mut().zip(shift).for_each(|(bias, shift)| *bias += shift);
+    }
+
+    /// The outputs `rows`, in this order.
+    pub(crate) fn select(&self, rows: &[usize]) -> Affine {
+        let bias = rows.iter().map(|&r| self.bias[r]).collect();
+        let matrix = match &self.matrix {
+            Matrix::Dense { cols, values, .. } => Matrix::Dense {
+                rows: rows.len(),
+                cols: *cols,
+                values: rows
+                    .iter()
+                    .flat_map(|r| &values[r * cols..(r + 1) * cols])
+                    .copied()
+                    .collect(),
+            },
+            Matrix::Sparse(sparse) => {
+                let mut selected = Sparse::new(sparse.cols);
+                for &r in rows {
+                    self.matrix.row(r).for_each(|(column, value)| selected.push(column, value));
+                    selected.end_row();
+                }
+                Matrix::Sparse(selected)
+            }
+        };
+        Affine { matrix, bias }
+    }
+
+    /// The outputs of all `parts`, which take the same inputs, one after another.
+    pub(crate) fn stack(parts: &[&Affine], cols: usize) -> Affine {
+        let bias = parts.iter().flat_map(|part| &part.bias).copied().collect::<Vec<_>>();
+        let dense = parts.iter().any(|part| matches!(part.matrix, Matrix::Dense { .. }));
+        let rows = parts.iter().flat_map(|part| (0..part.rows()).map(|r| part.matrix.row(r)));
+        let matrix = if dense {
+            let mut values = vec![0.0; bias.len() * cols];
+            for (r, row) in rows.enumerate() {
+                row.for_each(|(column, value)| values[r * cols + column] = value);
+            }
+            Matrix::Dense { rows: bias.len(), cols, values }
+        } else {
+            let mut stacked = Sparse::new(cols);
+            for row in rows {
+                row.for_each(|(column, value)| stacked.push(column, value));
+                stacked.end_row();
+            }
+            Matrix::Sparse(stacked)
+        };
+        Affine { matrix, bias }
+    }
+
+    /// `self` of the outputs of `inner`, as one affine function. Sparse of sparse stays sparse.
+    pub(crate) fn after(&self, inner: &Affine) -> Affine {
+        let bias = self
+            .bias
+            .iter()
+            .enumerate()
+            .map(|(r, bias)| self.matrix.dot(r, &inner.bias) + bias)
+            .collect();
+        let (rows, cols) = (self.rows(), inner.cols());
+        let matrix = match (&self.matrix, &inner.matrix) {
+            (Matrix::Sparse(_), Matrix::Sparse(_)) => Matrix::Sparse(self.sparse_after(inner)),
+            _ => {
+                let mut values = vec![0.0; rows * cols];
+                for (r, row) in values.chunks_exact_mut(cols.max(1)).enumerate() {
+                    for (middle, outer) in self.matrix.row(r).filter(|&(_, outer)| outer != 0.0) {
+                        inner
+                            .matrix
+                            .row(middle)
+                            .for_each(|(column, value)| row[column] += outer * value);
+                    }
+                }
+                Matrix::Dense { rows, cols, values }
+            }
+        };
+        Affine { matrix, bias }
+    }
+
+    fn sparse_after(&self, inner: &Affine) -> Sparse {
+        let mut product = Sparse::new(inner.cols());
+        let mut sums = vec![0.0; inner.cols()];
+        let mut touched = Vec::new();
+        for r in 0..self.rows() {
+            for (middle, outer) in self.matrix.row(r) {
+                for (column, value) in inner.matrix.row(middle) {
+                    // An entry that cancelled to zero is touched again: harmless, duplicates go below.
+                    if sums[column] == 0.0 {
+                        touched.push(column);
+                    }
+                    sums[column] += outer * value;
+                }
+            }
+            touched.sort_unstable();
+            touched.dedup();
+            for column in touched.drain(..) {
+                product.push(column, std::mem::take(&mut sums[column]));
+            }
+            product.end_row();
+        }
+        product
+    }
+
+    /// Multiplications that [`Affine::after`] takes, an upper bound on the entries of its result if that is sparse.
+    pub(crate) fn cost_after(&self, inner: &Affine) -> u64 {
+        match (&self.matrix, &inner.matrix) {
+            (_, Matrix::Dense { cols, .. }) => {
+                (self.matrix.entries() as u64).saturating_mul(*cols as u64)
+            }
+            (Matrix::Dense { rows, .. }, Matrix::Sparse(_)) => {
+                (*rows as u64).saturating_mul(inner.matrix.entries() as u64)
+            }
+            (Matrix::Sparse(outer), Matrix::Sparse(inner)) => outer
+                .columns
+                .iter()
+                .map(|&c| (inner.offsets[c as usize + 1] - inner.offsets[c as usize]) as u64)
+                .fold(0, u64::saturating_add),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A model in floating point: a chain of affine functions and activations, and its plain-text evaluation, which is the
+//! reference that quantisation and noise simulation are measured against.
+
+mod activation;
+mod affine;
+mod groups;
+mod head;
+mod matrix;
+#[cfg(test)]
+mod tests;
+
+pub use activation::Activation;
+pub use affine::Affine;
+pub(crate) use groups::shared_rows;
+pub use head::{Decision, Head, Label, Prediction, Transform};
+pub use matrix::{Matrix, Sparse};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Affine, activation, affine, activation, …, affine; then the head, on the client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// The model's own name.
+    pub name: String,
+    /// Features per row.
+    pub inputs: usize,
+    /// The shape of a row, `[channels, height, width]` of an image, say; its product is `inputs`.
+    pub input_shape: Vec<usize>,
+    /// The layers in order, at least one.
+    pub layers: Vec<Layer>,
+    /// What the client does with the last layer's outputs.
+    pub head: Head,
+}
+
+/// An affine function followed by an activation of each value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    /// The nodes of the model that it came from.
+    pub name: String,
+    /// From the values of the layer before.
+    pub affine: Affine,
+    /// `None` in the last layer only.
+    pub activation: Option<Activation>,
+    /// For a convolution the group of each row: rows of one group have the same bias and the same weights up to a
+    /// shift of the columns (at the edges without those that fall on padding), so one lookup table serves them all.
+    pub groups: Option<Vec<u32>>,
+}
+
+impl Network {
+    /// Number of outputs, before the head.
+    pub fn outputs(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.affine.rows())
+    }
+
+    /// The outputs for one row, before the head.
+    pub fn evaluate(&self, x: &[f64]) -> Result<Vec<f64>, Error> {
+        self.check_row(x)?;
+        let mut values = x.to_vec();
+        for layer in &self.layers {
+            values = layer.affine.apply(&values);
+            layer.activate(&mut values);
+        }
+        Ok(values)
+    }
+
+    /// For one row, what each layer's activation is applied to; the last entry is the outputs if the last layer has
+    /// no activation.
+    pub fn trace(&self, x: &[f64]) -> Result<Vec<Vec<f64>>, Error> {
+        self.check_row(x)?;
+        let mut values = x.to_vec();
+        let mut trace = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let before = layer.affine.apply(&values);
+            values.clone_from(&before);
+            layer.activate(&mut values);
+            trace.push(before);
+        }
+        Ok(trace)
+    }
+
+    /// The prediction for one row: outputs and head.
+    pub fn predict(&self, x: &[f64]) -> Result<Prediction, Error> {
+        Ok(self.head.apply(&self.evaluate(x)?))
+    }
+
+    /// How many leading layers act on each feature by itself. The client can apply them before it encrypts, where
+    /// they cost nothing: `MinMaxScaler(clip=True)`, for example.
+    pub fn elementwise_prefix(&self) -> usize {
+        let rest = self.layers.len().saturating_sub(1);
+        self.layers[..rest].iter().take_while(|layer| layer.affine.is_elementwise()).count()
+    }
+
+    /// Checks that sizes agree from the first layer to the head, and that every number is finite.
+    pub fn validate(&self) -> Result<(), Error> {
+        let malformed = |reason: String| Err(Error::Network { reason });
+        let product =
+            self.input_shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        if self.inputs == 0 || product != Some(self.inputs) {
+            return malformed(format!(
+                "{} inputs in the shape {:?}",
+                self.inputs, self.input_shape
+            ));
+        }
+        if self.layers.is_empty() {
+            return malformed("no layer".into());
+        }
+        let mut width = self.inputs;
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.validate(width)?;
+            if layer.activation.is_none() && index + 1 < self.layers.len() {
+                return malformed(format!(
+                    "layer {} has no activation, but is not the last",
+                    layer.name
+                ));
+            }
+            width = layer.affine.rows();
+        }
+        self.head.validate(width)
+    }
+
+    fn check_row(&self, x: &[f64]) -> Result<(), Error> {
+        if x.len() == self.inputs {
+            Ok(())
+        } else {
+            Err(Error::RowLength { expected: self.inputs, found: x.len() })
+        }
+    }
+}
+
+impl Layer {
+    fn activate(&self, values: &mut [f64]) {
+        if let Some(activation) = self.activation {
+            values.iter_mut().for_each(|value| *value = activation.apply(*value));
+        }
+    }
+
+    fn validate(&self, inputs: usize) -> Result<(), Error> {
+        let Affine { matrix, bias } = &self.affine;
+        matrix.validate()?;
+        let (rows, cols) = (matrix.rows(), matrix.cols());
+        if rows == 0 || cols != inputs || bias.len() != rows {
+            let found = bias.len();
+            let reason = format!(
+                "layer {} has {rows} rows, {cols} columns, {found} biases for {inputs} inputs",
+                self.name
+            );
+            return Err(Error::Network { reason });
+        }
+        if self.groups.as_ref().is_some_and(|groups| groups.len() != rows) {
+            return Err(Error::Network {
+                reason: format!("layer {} does not group all of its {rows} rows", self.name),
+            });
+        }
+        let finite = matrix.values().iter().chain(bias).all(|value| value.is_finite())
+            && self.activation.is_none_or(Activation::is_finite);
+        if finite { Ok(()) } else { Err(Error::NotFinite { what: format!("layer {}", self.name) }) }
+    }
+}

@@ -1,0 +1,135 @@
+//! ONNX import: from a model file to a [`Network`].
+//!
+//! The nodes are lowered one by one. Linear nodes in a row fold into one affine function, an activation begins a new
+//! stage, and what follows the last layer (probabilities, the choice of a class) becomes the network's head. Only what
+//! the outputs need is looked at. Memory and time are bounded whatever the file says.
+
+mod budget;
+mod context;
+mod finish;
+mod graph;
+mod ops;
+mod proto;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod value;
+mod wire;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::rc::Rc;
+
+use prost::Message;
+
+use crate::Error;
+use crate::network::Network;
+use budget::Budget;
+use context::{Context, Import, label};
+use graph::{Definition, Graph};
+pub use ops::supported;
+use tensor::{Tensor, abbreviate};
+use value::{Features, Stage, Value};
+
+/// Imports the ONNX model in a file.
+pub fn read(path: &Path) -> Result<Network, Error> {
+    let failed = |source| Error::Read { path: path.into(), source };
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that a larger file is noticed.
+    File::open(path)
+        .and_then(|file| file.take(wire::MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    let mut network = import(&bytes)?;
+    // Exporters name graphs `main_graph` or by random digits.
+    if let Some(stem) = path.file_stem() {
+        network.name = stem.to_string_lossy().into_owned();
+    }
+    Ok(network)
+}
+
+/// Imports an ONNX model.
+pub fn import(bytes: &[u8]) -> Result<Network, Error> {
+    wire::check(bytes)?;
+    let model = proto::ModelProto::decode(bytes)
+        .map_err(|error| Error::Malformed { reason: error.to_string() })?;
+    let proto = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| Error::Malformed { reason: "it has no graph".into() })?;
+    let input = graph::input(proto)?;
+    let Graph { definitions, order, uses } = Graph::new(proto, &input)?;
+    let mut budget = Budget::new();
+    let inputs = budget.allocate(&input.shape)?;
+    let mut import = Import {
+        stages: vec![Stage { width: inputs, source: None }],
+        budget,
+        opset: graph::opset(&model),
+        single_row: input.single_row,
+        // A classifier of scikit-learn says so by its label output.
+        regression: model.producer_name == "skl2onnx",
+    };
+    let first =
+        Features { stage: 0, shape: input.shape.clone(), affine: None, nodes: String::new() };
+    let known = HashMap::from([(input.name, Value::Features(first))]);
+    let mut values = Values { values: known, definitions, uses };
+    for index in order {
+        let node = &proto.node[index];
+        let lower =
+            ops::find(&node.domain, &node.op_type).ok_or_else(|| Error::UnsupportedOperator {
+                node: label(node),
+                operator: abbreviate(&node.op_type),
+                supported: supported().collect::<Vec<_>>().join(", "),
+            })?;
+        let inputs = node.input.iter().map(|name| values.take(name, &mut import));
+        let inputs = inputs.collect::<Result<_, _>>()?;
+        let outputs = lower(&mut Context { import: &mut import, node, inputs })?;
+        values.values.extend(node.output.iter().map(String::as_str).zip(outputs));
+    }
+    let outputs =
+        proto.output.iter().filter_map(|output| values.take(&output.name, &mut import).transpose());
+    let outputs = outputs.collect::<Result<_, _>>()?;
+    let (layers, head) = finish::finish(&mut import, outputs)?;
+    let network =
+        Network { name: abbreviate(&proto.name), inputs, input_shape: input.shape, layers, head };
+    network.validate()?;
+    Ok(network)
+}
+
+/// The values that are still needed.
+struct Values<'a> {
+    values: HashMap<&'a str, Value>,
+    definitions: HashMap<&'a str, Definition<'a>>,
+    /// How often each will still be read.
+    uses: HashMap<&'a str, usize>,
+}
+
+impl<'a> Values<'a> {
+    /// The value of a name; the last reader gets the only reference, so that it can change it in place.
+    fn take(&mut self, name: &'a str, import: &mut Import) -> Result<Option<Value>, Error> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let uses = self.uses.entry(name).or_default();
+        *uses = uses.saturating_sub(1);
+        let last = *uses == 0;
+        let found = match (self.values.remove(name), self.definitions.get(name)) {
+            (Some(value), _) => value,
+            (None, Some(Definition::Initializer(tensor))) => {
+                Value::Constant(Rc::new(Tensor::decode(tensor, &mut import.budget)?))
+            }
+            _ => {
+                let reason = format!(
+                    "value `{}` is an output that its node has at training only",
+                    abbreviate(name)
+                );
+                return Err(Error::Model { reason });
+            }
+        };
+        if !last {
+            self.values.insert(name, found.clone());
+        }
+        Ok(Some(found))
+    }
+}

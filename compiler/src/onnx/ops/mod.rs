@@ -1,0 +1,118 @@
+//! The operators. Each is a function from a node's inputs to its outputs; this table is the list of what is supported.
+
+mod arithmetic;
+mod classes;
+mod conv;
+mod dense;
+mod shape;
+mod sklearn;
+
+use super::context::Context;
+use super::value::Value;
+use crate::Error;
+use crate::network::Activation;
+
+type Lower = fn(&mut Context<'_>) -> Result<Vec<Value>, Error>;
+
+/// The domain of scikit-learn's operators.
+const ML: &str = "ai.onnx.ml";
+
+/// Domain, operator, lowering.
+const OPERATORS: &[(&str, &str, Lower)] = &[
+    ("", "Add", arithmetic::add),
+    ("", "ArgMax", classes::arg_max),
+    (ML, "ArrayFeatureExtractor", sklearn::array_feature_extractor),
+    ("", "AveragePool", conv::average_pool),
+    ("", "BatchNormalization", dense::batch_normalization),
+    (ML, "Binarizer", classes::binarizer),
+    ("", "Cast", shape::cast),
+    ("", "Clip", clip),
+    ("", "Concat", shape::concat),
+    ("", "Constant", shape::constant),
+    ("", "Conv", conv::conv),
+    ("", "Div", arithmetic::div),
+    ("", "Dropout", dropout),
+    ("", "Flatten", shape::flatten),
+    ("", "Gather", shape::gather),
+    ("", "Gemm", dense::gemm),
+    ("", "GlobalAveragePool", conv::global_average_pool),
+    ("", "Greater", classes::greater),
+    ("", "Identity", identity),
+    ("", "LeakyRelu", leaky_relu),
+    (ML, "LinearClassifier", sklearn::linear_classifier),
+    (ML, "LinearRegressor", sklearn::linear_regressor),
+    ("", "LogSoftmax", classes::log_softmax),
+    ("", "MatMul", dense::mat_mul),
+    ("", "Mul", arithmetic::mul),
+    (ML, "Normalizer", sklearn::normalizer),
+    ("", "ReduceMean", conv::reduce_mean),
+    ("", "Relu", relu),
+    ("", "Reshape", shape::reshape),
+    (ML, "Scaler", sklearn::scaler),
+    ("", "Shape", shape::shape),
+    ("", "Sigmoid", sigmoid),
+    ("", "Slice", shape::slice),
+    ("", "Softmax", classes::softmax),
+    ("", "Squeeze", shape::squeeze),
+    ("", "Sub", arithmetic::sub),
+    ("", "Tanh", tanh),
+    ("", "Transpose", shape::transpose),
+    ("", "Unsqueeze", shape::unsqueeze),
+    (ML, "ZipMap", sklearn::zip_map),
+];
+
+/// The lowering of an operator, if it is supported.
+pub(super) fn find(domain: &str, operator: &str) -> Option<Lower> {
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    OPERATORS.iter().find(|entry| entry.0 == domain && entry.1 == operator).map(|entry| entry.2)
+}
+
+/// The names of all supported operators.
+pub fn supported() -> impl Iterator<Item = &'static str> {
+    OPERATORS.iter().map(|entry| entry.1)
+}
+
+fn relu(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    activate(cx, Activation::Relu)
+}
+
+fn leaky_relu(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    let alpha = cx.float("alpha", 0.01)?;
+    activate(cx, Activation::LeakyRelu { alpha })
+}
+
+fn sigmoid(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    activate(cx, Activation::Sigmoid)
+}
+
+fn tanh(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    activate(cx, Activation::Tanh)
+}
+
+/// The limits are attributes before opset 11, inputs since; a limit that is not given does not limit.
+fn clip(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    let min = cx.float("min", f64::MIN)?;
+    let max = cx.float("max", f64::MAX)?;
+    let min = cx.optional_scalar(1)?.unwrap_or(min);
+    let max = cx.optional_scalar(2)?.unwrap_or(max);
+    activate(cx, Activation::Clip { min, max })
+}
+
+fn activate(cx: &mut Context<'_>, activation: Activation) -> Result<Vec<Value>, Error> {
+    let features = cx.features(0)?;
+    cx.activate(features, activation)
+}
+
+fn identity(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    Ok(vec![cx.value(0)?])
+}
+
+/// The identity at inference.
+fn dropout(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    if cx.optional_scalar(2)?.is_some_and(|training| training != 0.0) {
+        return Err(cx.error(
+            "it is in training mode: export the model for inference (model.eval() in PyTorch)",
+        ));
+    }
+    identity(cx)
+}

@@ -1,0 +1,83 @@
+//! What the compiler tells about a program.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything known about a program before it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The model's name.
+    pub model: String,
+    /// `approximate` or `exact`.
+    pub precision: String,
+    /// Name of the parameter set.
+    pub parameter_set: String,
+    /// Bits of security of the set, by `tfhe`'s published curve.
+    pub security_bits: u32,
+    /// Why this set.
+    pub why: String,
+    /// The stages, first to last.
+    pub stages: Vec<StageReport>,
+    /// Bootstraps of one inference.
+    pub lookups: usize,
+    /// log₂ of the probability that noise changes an `exact` answer.
+    pub failure_log2: Option<f64>,
+    /// Scores are rounded to multiples of this before they are shown.
+    pub resolution: f64,
+    /// On how many rows the figures below were measured.
+    pub rows_measured: usize,
+    /// Whether those rows were kept out of the calibration of ranges.
+    pub held_out: bool,
+    /// Accuracy of the network in floating point, if labels were given: 0 to 1.
+    pub plain_accuracy: Option<f64>,
+    /// Accuracy to expect encrypted, if labels were given: 0 to 1.
+    pub simulated_accuracy: Option<f64>,
+    /// How often the simulated label is the plain one, 0 to 1; for regression R² between the two.
+    pub agreement: f64,
+    /// Bytes of the evaluation key on the wire.
+    pub evaluation_key_bytes: usize,
+    /// Bytes of one encrypted input.
+    pub input_bytes: usize,
+    /// Bytes of one encrypted answer.
+    pub answer_bytes: usize,
+    /// All that was considered, cheapest first.
+    pub frontier: Vec<Candidate>,
+}
+
+/// One stage of a program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// The nodes of the model that it came from.
+    pub name: String,
+    /// Values that the Linear takes.
+    pub inputs: usize,
+    /// Values that it makes.
+    pub outputs: usize,
+    /// Bits of the largest weight, sign included.
+    pub weight_bits: u32,
+    /// Lookups for one row.
+    pub lookups: usize,
+    /// Different tables.
+    pub tables: usize,
+    /// log₂ of the predicted standard deviation of noise where tables are looked up (or of the
+    /// answer, in the last stage), in turns of the torus, averaged over the values.
+    pub noise_log2: f64,
+    /// The same of what the tables return.
+    pub table_noise_log2: Option<f64>,
+}
+
+/// A parameter set that was considered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its name.
+    pub parameter_set: String,
+    /// Cost of an inference, relative to the set `tfhe-2x1024-832/1`.
+    pub relative_cost: f64,
+    /// Bytes of its evaluation key.
+    pub evaluation_key_bytes: usize,
+    /// See [`Report::simulated_accuracy`].
+    pub simulated_accuracy: Option<f64>,
+    /// See [`Report::agreement`].
+    pub agreement: f64,
+    /// Bits of accumulators before tables, for `exact`.
+    pub accumulator_bits: Option<u32>,
+}

@@ -1,0 +1,229 @@
+//! From a network to a model, without ciphertexts: what a program loses, and what is refused.
+
+use hermesh_compiler::network::{
+    Activation, Affine, Decision, Head, Label, Layer, Matrix, Network,
+};
+use hermesh_compiler::{Error, Model, Options, Precision, compile};
+use hermesh_engine::{Noise, Precision as Compiled};
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::sync::LazyLock;
+
+const APPROXIMATE: Options = Options { precision: Precision::Approximate, accuracy_budget: None };
+
+fn layer(rng: &mut StdRng, rows: usize, cols: usize, activation: Option<Activation>) -> Layer {
+    let values = (0..rows * cols).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let bias = (0..rows).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let affine = Affine { matrix: Matrix::Dense { rows, cols, values }, bias };
+    Layer { name: "layer".into(), affine, activation, groups: None }
+}
+
+/// 12 features of different sizes, 16 hidden values, 3 scores.
+fn network(activation: Activation, decision: Decision) -> Network {
+    let mut rng = StdRng::seed_from_u64(3);
+    let layers = vec![layer(&mut rng, 16, 12, Some(activation)), layer(&mut rng, 3, 16, None)];
+    let head = Head { transforms: vec![], decision };
+    Network { name: "test".into(), inputs: 12, input_shape: vec![12], layers, head }
+}
+
+fn labels() -> Decision {
+    Decision::ArgMax { labels: ["a", "b", "c"].map(|l| Label::String(l.into())).to_vec() }
+}
+
+fn rows(count: usize) -> Vec<Vec<f64>> {
+    let mut rng = StdRng::seed_from_u64(4);
+    let row = |rng: &mut StdRng| (0..12).map(|_| rng.random_range(-2.0..3.0)).collect();
+    (0..count).map(|_| row(&mut rng)).collect()
+}
+
+fn slices(rows: &[Vec<f64>]) -> Vec<&[f64]> {
+    rows.iter().map(Vec::as_slice).collect()
+}
+
+fn compiled(network: &Network, options: Options) -> Result<Model, Error> {
+    compile(network, &slices(&rows(1000)), None, options, &mut |_| ())
+}
+
+#[test]
+fn each_activation_survives_quantisation() {
+    for activation in [
+        Activation::Relu,
+        Activation::LeakyRelu { alpha: 0.1 },
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Clip { min: -0.5, max: 0.5 },
+    ] {
+        let network = network(activation, labels());
+        let model = compiled(&network, APPROXIMATE).unwrap();
+        let (mut error, mut size) = (0.0, 0.0);
+        for row in rows(200) {
+            let torus = model.encode_row(&row).unwrap();
+            let outputs =
+                model.decode_outputs(&model.program().simulate(&torus, &mut Noise::Absent));
+            for (a, b) in outputs.iter().zip(network.evaluate(&row).unwrap()) {
+                error += (a - b).powi(2);
+                size += b.powi(2);
+            }
+        }
+        assert!(error < 1e-3 * size, "{activation:?}: relative error {}", (error / size).sqrt());
+        assert!(model.report().agreement > 0.95);
+    }
+}
+
+#[test]
+fn a_network_without_lookups_is_computed_to_many_digits() {
+    let mut network = network(Activation::Relu, labels());
+    network.layers.truncate(1);
+    network.layers[0].activation = None;
+    network.head.decision = Decision::Scores;
+    let model = compiled(&network, APPROXIMATE).unwrap();
+    assert_eq!(model.program().lookups_per_row(), 0);
+    assert!(model.report().agreement > 0.999);
+}
+
+#[test]
+fn a_final_activation_becomes_a_lookup() {
+    let mut network = network(Activation::Relu, Decision::Scores);
+    network.layers[1].activation = Some(Activation::Tanh);
+    let model = compiled(&network, APPROXIMATE).unwrap();
+    assert_eq!(model.program().lookups_per_row(), 16 + 3);
+    let row = &rows(1)[0];
+    let torus = model.encode_row(row).unwrap();
+    let outputs = model.decode_outputs(&model.program().simulate(&torus, &mut Noise::Absent));
+    for (a, b) in outputs.iter().zip(network.evaluate(row).unwrap()) {
+        assert!((a - b).abs() < 0.1, "{a} {b}");
+    }
+}
+
+#[test]
+fn elementwise_layers_stay_with_the_client() {
+    let mut network = network(Activation::Relu, labels());
+    let matrix = Matrix::Dense {
+        rows: 12,
+        cols: 12,
+        values: (0..144).map(|i| if i % 13 == 0 { 0.5 } else { 0.0 }).collect(),
+    };
+    let clip = Layer {
+        name: "scaler".into(),
+        affine: Affine { matrix, bias: vec![0.25; 12] },
+        activation: Some(Activation::Clip { min: 0.0, max: 1.0 }),
+        groups: None,
+    };
+    network.layers.insert(0, clip);
+    let model = compiled(&network, APPROXIMATE).unwrap();
+    assert_eq!(model.program().lookups_per_row(), 16);
+    assert!(model.report().agreement > 0.95);
+}
+
+#[test]
+fn exact_programs_hold_integers_and_the_failure_asked_for() {
+    let network = network(Activation::Relu, labels());
+    for failure_log2 in [-128.0, -64.0] {
+        let options =
+            Options { precision: Precision::Exact { failure_log2 }, accuracy_budget: None };
+        let model = compiled(&network, options).unwrap();
+        let program = model.program();
+        let Compiled::Exact { output_bits } = program.precision() else { panic!() };
+        assert!(program.failure_log2().unwrap() <= failure_log2);
+        for row in rows(50) {
+            let torus = model.encode_row(&row).unwrap();
+            let table = &program.stages()[0].lookup.as_ref().unwrap().tables[0];
+            let step = 1u64 << (63 - table.len().ilog2());
+            assert!(torus.iter().all(|x| x % step == 0));
+            for x in program.simulate(&torus, &mut Noise::Absent) {
+                assert_eq!(x % (1 << (64 - output_bits)), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn budgets_choose_and_refuse() {
+    let network = network(Activation::Relu, labels());
+    let with =
+        |points| compiled(&network, Options { accuracy_budget: Some(points), ..APPROXIMATE });
+    let generous = with(50.0).unwrap();
+    let strict = with(0.6).unwrap();
+    assert!(
+        generous.report().frontier[0].relative_cost <= strict.report().frontier[0].relative_cost
+    );
+    let cost = |m: &Model| m.program().parameter_set().relative_cost;
+    assert!(cost(&generous) <= cost(&strict));
+    assert_eq!(generous.report().frontier.len(), strict.report().frontier.len());
+    assert!(matches!(with(-1.0), Err(Error::Budget { .. })));
+}
+
+#[test]
+fn labels_are_measured_against() {
+    let network = network(Activation::Relu, labels());
+    let rows = rows(1000);
+    let label = |row: &Vec<f64>| network.predict(row).unwrap().label.unwrap();
+    let truth: Vec<Label> = rows.iter().map(label).collect();
+    let model = compile(&network, &slices(&rows), Some(&truth), APPROXIMATE, &mut |_| ()).unwrap();
+    let report = model.report();
+    assert_eq!(report.plain_accuracy, Some(1.0));
+    assert_eq!(report.simulated_accuracy, Some(report.agreement));
+    assert!(report.held_out && report.rows_measured == 500);
+    let short = compile(&network, &slices(&rows), Some(&truth[1..]), APPROXIMATE, &mut |_| ());
+    assert!(matches!(short, Err(Error::Calibration { .. })));
+}
+
+#[test]
+fn calibration_data_is_checked() {
+    let network = network(Activation::Relu, labels());
+    let go = |rows: &[Vec<f64>]| compile(&network, &slices(rows), None, APPROXIMATE, &mut |_| ());
+    assert!(matches!(go(&[]), Err(Error::Calibration { .. })));
+    assert!(matches!(go(&[vec![0.0; 11]]), Err(Error::RowLength { expected: 12, found: 11 })));
+    assert!(matches!(go(&[vec![f64::NAN; 12]]), Err(Error::NotFinite { .. })));
+    // One row, or rows that are all the same, calibrate to ranges of nothing: no panic.
+    for count in [1, 300] {
+        let model = go(&vec![vec![1.0; 12]; count]).unwrap();
+        assert!(model.encode_row(&[7.0; 12]).is_ok());
+    }
+}
+
+static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    compiled(&network(Activation::Relu, labels()), APPROXIMATE).unwrap().encode().unwrap()
+});
+
+#[test]
+fn models_survive_their_encoding() {
+    let model = Model::decode(&BYTES).unwrap();
+    assert_eq!(model.encode().unwrap(), *BYTES);
+    let row = &rows(1)[0];
+    let plain = network(Activation::Relu, labels()).predict(row).unwrap();
+    assert_eq!(model.plain(row).unwrap(), plain);
+    assert!(matches!(model.encode_row(&row[1..]), Err(Error::RowLength { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn damaged_models_are_refused_or_harmless(
+        at in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = BYTES.clone();
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(model) = Model::decode(&bytes) {
+            let torus = model.encode_row(&[0.5; 12]).unwrap_or_default();
+            if torus.len() == model.program().inputs() {
+                let out = model.program().simulate(&torus, &mut Noise::Absent);
+                let _ = model.interpret(&model.decode_outputs(&out));
+            }
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Model::decode(&bytes).is_err());
+        prop_assert!(Model::decode(&[b"HMX\0\x01\0", bytes.as_slice()].concat()).is_err());
+    }
+}
