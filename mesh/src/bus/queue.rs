@@ -1,0 +1,272 @@
+//! One queue of the in-memory bus: plain data, told what time it is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use tokio::time::Instant;
+
+use super::{Published, QueueOptions, Retention};
+use crate::{Error, Message, message::matches};
+
+struct Entry {
+    message: Message,
+    stored: Instant,
+    attempts: u32,
+    state: State,
+}
+
+enum State {
+    Ready,
+    /// Invisible until then: delivered and not settled, or handed back with a delay.
+    Hidden {
+        until: Instant,
+        delivered: bool,
+    },
+    /// Acknowledged, and kept for readers.
+    Done,
+}
+
+pub(super) struct Queue {
+    pub(super) options: QueueOptions,
+    entries: BTreeMap<u64, Entry>,
+    next: u64,
+    bytes: usize,
+    ready: BTreeSet<u64>,
+    hidden: BTreeSet<(Instant, u64)>,
+    by_subject: BTreeMap<String, u64>,
+    ids: HashMap<String, Instant>,
+    ids_by_age: VecDeque<(Instant, String)>,
+}
+
+/// A message handed out, and the token that settles it.
+pub(super) struct Taken {
+    pub(super) message: Message,
+    pub(super) token: Token,
+}
+
+/// Which delivery of which message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Token {
+    entry: u64,
+    pub(super) attempt: u32,
+}
+
+impl Queue {
+    pub(super) fn new(options: QueueOptions) -> Self {
+        Self {
+            options,
+            entries: BTreeMap::new(),
+            next: 0,
+            bytes: 0,
+            ready: BTreeSet::new(),
+            hidden: BTreeSet::new(),
+            by_subject: BTreeMap::new(),
+            ids: HashMap::new(),
+            ids_by_age: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, message: Message, now: Instant) -> Result<Published, Error> {
+        self.expire(now);
+        if message.id().is_some_and(|id| self.ids.contains_key(id)) {
+            return Ok(Published::Duplicate);
+        }
+        if self.entries.len() >= self.options.max_messages
+            || self.bytes + message.size() > self.options.max_bytes
+        {
+            return Err(Error::Full { what: format!("queue {}", self.options.name) });
+        }
+        if let Some(id) = message.id() {
+            self.ids.insert(id.to_owned(), now);
+            self.ids_by_age.push_back((now, id.to_owned()));
+        }
+        let entry = self.next;
+        self.next += 1;
+        if self.options.retention == Retention::LastPerSubject
+            && let Some(old) = self.by_subject.insert(message.subject.clone(), entry)
+        {
+            self.remove(old);
+        }
+        self.bytes += message.size();
+        self.ready.insert(entry);
+        self.entries
+            .insert(entry, Entry { message, stored: now, attempts: 0, state: State::Ready });
+        Ok(Published::Stored)
+    }
+
+    /// Hands out the next message. The second value holds what died of too many deliveries.
+    pub(super) fn take(&mut self, now: Instant) -> (Option<Taken>, Vec<(Message, String)>) {
+        self.expire(now);
+        let dead = self.wake(now);
+        let Some(number) = self.ready.pop_first() else {
+            return (None, dead);
+        };
+        let until = now + self.options.ack_wait;
+        let Some(entry) = self.entries.get_mut(&number) else {
+            return (None, dead);
+        };
+        entry.attempts += 1;
+        entry.state = State::Hidden { until, delivered: true };
+        self.hidden.insert((until, number));
+        let taken = Taken {
+            message: entry.message.clone(),
+            token: Token { entry: number, attempt: entry.attempts },
+        };
+        (Some(taken), dead)
+    }
+
+    /// When something becomes visible by itself.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.hidden.first().map(|(until, _)| *until)
+    }
+
+    pub(super) fn ack(&mut self, token: Token) {
+        // A late acknowledgement counts too: the work is done.
+        let number = token.entry;
+        match self.options.retention {
+            Retention::WorkQueue => self.remove(number),
+            Retention::LastPerSubject => self.set_state(number, State::Done),
+        }
+    }
+
+    /// Hands back. Returns the message if it has no delivery left.
+    pub(super) fn nak(&mut self, token: Token, until: Instant) -> Option<Message> {
+        if !self.is_current(token) {
+            return None;
+        }
+        if token.attempt >= self.options.max_deliver {
+            return self.kill(token.entry);
+        }
+        self.set_state(token.entry, State::Hidden { until, delivered: false });
+        None
+    }
+
+    pub(super) fn reject(&mut self, token: Token) -> Option<Message> {
+        self.is_current(token).then(|| self.kill(token.entry))?
+    }
+
+    pub(super) fn in_progress(&mut self, token: Token, now: Instant) {
+        if self.is_current(token) {
+            let until = now + self.options.ack_wait;
+            self.set_state(token.entry, State::Hidden { until, delivered: true });
+        }
+    }
+
+    pub(super) fn last(&self, subject: &str) -> Option<Message> {
+        let number = self.by_subject.get(subject)?;
+        Some(self.entries.get(number)?.message.clone())
+    }
+
+    pub(super) fn count(&self, filter: &str) -> usize {
+        self.under(filter).count()
+    }
+
+    pub(super) fn purge(&mut self, filter: &str) {
+        let numbers: Vec<u64> = match self.options.retention {
+            Retention::LastPerSubject => self.under(filter).collect(),
+            Retention::WorkQueue => self
+                .entries
+                .iter()
+                .filter(|(_, entry)| matches(filter, &entry.message.subject))
+                .map(|(number, _)| *number)
+                .collect(),
+        };
+        for number in numbers {
+            self.remove(number);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Entries of subjects under `filter`, found by the filter's literal prefix.
+    fn under<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = u64> + 'a {
+        let prefix = filter.split(['*', '>']).next().unwrap_or_default();
+        self.by_subject
+            .range(prefix.to_owned()..)
+            .take_while(move |(subject, _)| subject.starts_with(prefix))
+            .filter(move |(subject, _)| matches(filter, subject))
+            .map(|(_, number)| *number)
+    }
+
+    fn is_current(&self, token: Token) -> bool {
+        self.entries.get(&token.entry).is_some_and(|entry| {
+            entry.attempts == token.attempt
+                && matches!(entry.state, State::Hidden { delivered: true, .. })
+        })
+    }
+
+    fn wake(&mut self, now: Instant) -> Vec<(Message, String)> {
+        let mut dead = Vec::new();
+        while let Some((until, number)) = self.hidden.first().copied()
+            && until <= now
+        {
+            let spent = self.entries.get(&number).is_some_and(|entry| {
+                matches!(entry.state, State::Hidden { delivered: true, .. })
+                    && entry.attempts >= self.options.max_deliver
+            });
+            if spent {
+                let reason = format!(
+                    "delivered {} times, never acknowledged within {:?}",
+                    self.options.max_deliver, self.options.ack_wait
+                );
+                dead.extend(self.kill(number).map(|message| (message, reason)));
+            } else {
+                self.set_state(number, State::Ready);
+            }
+        }
+        dead
+    }
+
+    fn set_state(&mut self, number: u64, state: State) {
+        let Some(entry) = self.entries.get_mut(&number) else {
+            return;
+        };
+        self.ready.remove(&number);
+        if let State::Hidden { until, .. } = entry.state {
+            self.hidden.remove(&(until, number));
+        }
+        match state {
+            State::Ready => drop(self.ready.insert(number)),
+            State::Hidden { until, .. } => drop(self.hidden.insert((until, number))),
+            State::Done => {}
+        }
+        entry.state = state;
+    }
+
+    /// Takes a message out of delivery for good, leaving a stored value readable.
+    fn kill(&mut self, number: u64) -> Option<Message> {
+        let message = self.entries.get(&number)?.message.clone();
+        match self.options.retention {
+            Retention::WorkQueue => self.remove(number),
+            Retention::LastPerSubject => self.set_state(number, State::Done),
+        }
+        Some(message)
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.set_state(number, State::Done);
+        if let Some(entry) = self.entries.remove(&number) {
+            self.bytes -= entry.message.size();
+            if self.by_subject.get(&entry.message.subject) == Some(&number) {
+                self.by_subject.remove(&entry.message.subject);
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((seen, _)) = self.ids_by_age.front()
+            && *seen + self.options.dedup_window <= now
+        {
+            if let Some((_, id)) = self.ids_by_age.pop_front() {
+                self.ids.remove(&id);
+            }
+        }
+        while let Some((number, entry)) = self.entries.first_key_value()
+            && entry.stored + self.options.max_age <= now
+        {
+            let number = *number;
+            self.remove(number);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A cache of decoded things, bounded in bytes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    Digest, Error,
+    actor::blocking,
+    bus::{Bucket, Bus},
+    wire::Refused,
+};
+
+/// Least recently used first out, within a number of bytes.
+#[derive(Debug)]
+pub struct Lru<K, V> {
+    limit: usize,
+    bytes: usize,
+    clock: u64,
+    entries: HashMap<K, Entry<V>>,
+    by_use: BTreeMap<u64, K>,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    bytes: usize,
+    used: u64,
+}
+
+impl<K: Hash + Eq + Copy, V: Clone> Lru<K, V> {
+    /// An empty cache that holds at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, bytes: 0, clock: 0, entries: HashMap::new(), by_use: BTreeMap::new() }
+    }
+
+    /// The value, which counts as a use.
+    pub fn get(&mut self, key: &K) -> Option<V> {
+        let entry = self.entries.get_mut(key)?;
+        self.by_use.remove(&entry.used);
+        self.clock += 1;
+        entry.used = self.clock;
+        self.by_use.insert(entry.used, *key);
+        Some(entry.value.clone())
+    }
+
+    /// Keeps a value, and drops those longest unused until all fit. A value larger than the whole
+    /// cache is not kept.
+    pub fn insert(&mut self, key: K, value: V, bytes: usize) {
+        self.remove(&key);
+        if bytes > self.limit {
+            return;
+        }
+        while self.bytes + bytes > self.limit
+            && let Some((_, oldest)) = self.by_use.first_key_value()
+        {
+            let oldest = *oldest;
+            self.remove(&oldest);
+        }
+        self.clock += 1;
+        self.bytes += bytes;
+        self.by_use.insert(self.clock, key);
+        let used = self.clock;
+        self.entries.insert(key, Entry { value, bytes, used });
+    }
+
+    /// Forgets a value.
+    pub fn remove(&mut self, key: &K) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.by_use.remove(&entry.used);
+            self.bytes -= entry.bytes;
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// A shared cache of decoded objects by their digest. A missing one is loaded once, however many ask.
+pub struct Cache<V> {
+    held: Mutex<Lru<Digest, Arc<V>>>,
+    // Held across the load, so it must be an async mutex.
+    loading: tokio::sync::Mutex<()>,
+}
+
+impl<V> Cache<V> {
+    /// An empty cache that holds at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { held: Mutex::new(Lru::new(limit)), loading: tokio::sync::Mutex::default() }
+    }
+
+    /// The value, decoded from the bus's object off this thread if it is not here. `decode` also says
+    /// how many bytes the value takes.
+    pub async fn fetch<D>(
+        &self,
+        bus: &dyn Bus,
+        (bucket, digest): (Bucket, Digest),
+        limit: usize,
+        decode: D,
+    ) -> Result<Arc<V>, Error>
+    where
+        V: Send + Sync + 'static,
+        D: FnOnce(&[u8]) -> Result<(V, usize), Refused> + Send + 'static,
+    {
+        let load = async {
+            let bytes = bus.get(bucket, digest, limit).await?;
+            let decoded = blocking(move || decode(&bytes)).await?;
+            decoded.map_err(|why| Error::Undecodable { digest, why })
+        };
+        self.get_or_load(digest, load).await
+    }
+
+    /// The value, or what `load` makes, which also says how many bytes the value takes.
+    pub async fn get_or_load<E>(
+        &self,
+        digest: Digest,
+        load: impl Future<Output = Result<(V, usize), E>>,
+    ) -> Result<Arc<V>, E> {
+        if let Some(value) = self.held().get(&digest) {
+            return Ok(value);
+        }
+        let _one_at_a_time = self.loading.lock().await;
+        if let Some(value) = self.held().get(&digest) {
+            return Ok(value);
+        }
+        let (value, bytes) = load.await?;
+        let value = Arc::new(value);
+        self.held().insert(digest, value.clone(), bytes);
+        Ok(value)
+    }
+
+    /// Forgets a value.
+    pub fn remove(&self, digest: &Digest) {
+        self.held().remove(digest);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Lru<Digest, Arc<V>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_in_bytes_holds_and_the_least_used_goes_first() {
+        let mut lru = Lru::new(10);
+        lru.insert('a', 1, 4);
+        lru.insert('b', 2, 4);
+        assert_eq!(lru.get(&'a'), Some(1));
+        lru.insert('c', 3, 4);
+        assert_eq!((lru.get(&'a'), lru.get(&'b'), lru.get(&'c')), (Some(1), None, Some(3)));
+        assert_eq!(lru.bytes(), 8);
+        lru.insert('d', 4, 11);
+        assert_eq!(lru.get(&'d'), None);
+        assert_eq!(lru.bytes(), 8);
+        lru.insert('e', 5, 10);
+        assert_eq!((lru.get(&'e'), lru.bytes()), (Some(5), 10));
+        lru.insert('e', 6, 1);
+        assert_eq!((lru.get(&'e'), lru.bytes()), (Some(6), 1));
+        lru.remove(&'e');
+        assert_eq!((lru.get(&'e'), lru.bytes()), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_loaded_once() {
+        let cache = Cache::new(10);
+        let loads = std::sync::atomic::AtomicU32::new(0);
+        let load = || async {
+            loads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            Ok::<_, ()>((7, 1))
+        };
+        let digest = Digest([0; 32]);
+        let (one, two) =
+            tokio::join!(cache.get_or_load(digest, load()), cache.get_or_load(digest, load()));
+        assert_eq!((one, two), (Ok(Arc::new(7)), Ok(Arc::new(7))));
+        assert_eq!(loads.into_inner(), 1);
+    }
+}

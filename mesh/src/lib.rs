@@ -1,0 +1,23 @@
+//! What the processes of hermesh share: wire types, the bus, identity, actor helpers, telemetry.
+//!
+//! Keys, ciphertexts and programs are opaque bytes here; nothing in this crate computes on them.
+
+pub mod actor;
+pub mod bus;
+pub mod cache;
+pub mod client;
+mod clock;
+mod error;
+mod identity;
+mod ids;
+mod message;
+pub mod telemetry;
+pub mod topology;
+pub mod wire;
+
+pub use bytes::Bytes;
+pub use clock::{Clock, SystemClock, TokioClock, UnixMillis};
+pub use error::Error;
+pub use identity::{Signature, SigningKey, Transcript, VerifyingKey};
+pub use ids::{Digest, JobId, TenantId};
+pub use message::{Headers, MESSAGE_ID, Message, matches};

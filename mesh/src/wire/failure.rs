@@ -1,0 +1,148 @@
+//! Why a job or a request comes to nothing.
+
+use std::str::FromStr;
+
+use super::{
+    Context, Reader, Wire,
+    outcome::{answer_subject, outcome_id},
+};
+use crate::{Error, JobId, Message, TenantId};
+
+macro_rules! failure_codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, retryable: $retryable:literal;)*) => {
+        /// Why a job or a request was refused or failed.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum FailureCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl FailureCode {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The code on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Whether the same request may succeed later.
+            pub fn retryable(self) -> bool {
+                match self { $(Self::$name => $retryable,)* }
+            }
+        }
+    };
+}
+
+failure_codes! {
+    /// A header is missing or malformed, or the body does not decode.
+    Malformed = "malformed", retryable: false;
+    /// Larger than the service accepts.
+    TooLarge = "too-large", retryable: false;
+    /// The tenant is not registered.
+    UnknownTenant = "unknown-tenant", retryable: false;
+    /// The tenant's name is bound to another signing key, or there is no room for more.
+    TenantRefused = "tenant-refused", retryable: false;
+    /// The signature does not verify.
+    BadSignature = "bad-signature", retryable: false;
+    /// The body is not the one the digest names.
+    DigestMismatch = "digest-mismatch", retryable: false;
+    /// The evaluation key has not been uploaded.
+    UnknownKey = "unknown-key", retryable: false;
+    /// The evaluation key belongs to another tenant.
+    WrongKeyOwner = "wrong-key-owner", retryable: false;
+    /// The evaluation key has been revoked.
+    KeyRevoked = "key-revoked", retryable: false;
+    /// The model has not been registered.
+    UnknownModel = "unknown-model", retryable: false;
+    /// The key and the model are for different parameter sets.
+    ParameterMismatch = "parameter-mismatch", retryable: false;
+    /// The deadline has passed.
+    Expired = "expired", retryable: false;
+    /// The deadline is further away than the service accepts.
+    DeadlineTooFar = "deadline-too-far", retryable: false;
+    /// The job's identifier has been used before.
+    Replay = "replay", retryable: false;
+    /// No room now.
+    Overloaded = "overloaded", retryable: true;
+    /// Computing failed.
+    Computation = "computation", retryable: false;
+    /// Delivered as often as allowed without success.
+    Undeliverable = "undeliverable", retryable: true;
+    /// A fault on the service's side.
+    Internal = "internal", retryable: true;
+}
+
+impl FromStr for FailureCode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|code| code.as_str() == text).ok_or(Error::Malformed {
+            what: "failure code",
+            expected: "a code of this protocol version",
+        })
+    }
+}
+
+/// The end of a job without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("job {job}: {}: {message}", .code.as_str())]
+pub struct Failure {
+    /// Whose job it was.
+    pub tenant: TenantId,
+    /// The job.
+    pub job: JobId,
+    /// Why, for programs.
+    pub code: FailureCode,
+    /// Why, for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// The failure of a job.
+    pub fn new(context: &Context, code: FailureCode, message: impl ToString) -> Self {
+        Self {
+            tenant: context.tenant.clone(),
+            job: context.job,
+            code,
+            message: message.to_string(),
+        }
+    }
+
+    /// Whether a new job of the same content may succeed later.
+    pub fn retryable(&self) -> bool {
+        self.code.retryable()
+    }
+}
+
+impl Wire for Failure {
+    const TYPE: &'static str = "hermesh.failure";
+
+    fn subject(&self) -> String {
+        answer_subject(&self.tenant, self.job)
+    }
+
+    fn id(&self) -> String {
+        outcome_id(self.job)
+    }
+
+    fn write(&self, message: &mut Message) {
+        let headers = &mut message.headers;
+        headers.set("Hermesh-Tenant", &self.tenant);
+        headers.set("Hermesh-Job", self.job);
+        headers.set("Hermesh-Code", self.code.as_str());
+        headers.set("Hermesh-Reason", &self.message);
+        headers.set("Hermesh-Retryable", self.retryable());
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        Ok(Self {
+            tenant: reader.parse("Hermesh-Tenant")?,
+            job: reader.parse("Hermesh-Job")?,
+            code: reader.parse("Hermesh-Code")?,
+            message: reader.text("Hermesh-Reason")?.to_owned(),
+        })
+    }
+}

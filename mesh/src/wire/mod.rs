@@ -1,0 +1,126 @@
+//! The messages themselves: metadata in headers, opaque bytes as the body.
+//!
+//! Every message carries the CloudEvents attributes `ce-id`, `ce-type`, `ce-source` and
+//! `ce-specversion`, the protocol's `Hermesh-Version`, and headers of its type. Reading is strict:
+//! what is missing, malformed or of another version is a typed error.
+
+mod admission;
+mod failure;
+mod job;
+mod outcome;
+mod step;
+
+pub use admission::{
+    Accepted, Facts, FactsQuery, KeyFacts, ModelFacts, Refusal, RegisterModel, RegisterTenant,
+    RevokeKey, UploadEvaluationKey, accepted, answer_to,
+};
+pub use failure::{Failure, FailureCode};
+pub use job::{Context, Job, Partial, Position, Task, TraceParent};
+pub use outcome::{Answer, KeyRevoked, Outcome, Receipt, Status};
+pub use step::{Computed, OperatorTime, Refused, Shard, Step};
+
+use std::str::FromStr;
+
+use crate::{Error, Headers, Message};
+
+/// The version of the protocol spoken here.
+pub const VERSION: u32 = 1;
+
+/// A type that travels as a message.
+pub trait Wire: Sized {
+    /// Its `ce-type`.
+    const TYPE: &'static str;
+
+    /// Where it is sent.
+    fn subject(&self) -> String;
+
+    /// Its message id: the same content published twice has the same one.
+    fn id(&self) -> String;
+
+    /// Writes its headers and body.
+    fn write(&self, message: &mut Message);
+
+    /// Reads them back.
+    fn read(message: &Message) -> Result<Self, Error>;
+
+    /// The whole message, from the process called `source`.
+    fn encode(&self, source: &str) -> Message {
+        let mut message = Message::new(self.subject(), bytes::Bytes::new()).with_id(self.id());
+        let headers = &mut message.headers;
+        headers.set("ce-type", Self::TYPE);
+        headers.set("ce-source", source);
+        headers.set("ce-specversion", "1.0");
+        headers.set("Hermesh-Version", VERSION);
+        self.write(&mut message);
+        message
+    }
+
+    /// Reads a whole message.
+    fn decode(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        let version = reader.text("Hermesh-Version")?;
+        if version != "1" {
+            return Err(Error::WrongVersion { expected: VERSION, got: version.to_owned() });
+        }
+        let got = reader.text("ce-type")?;
+        if got != Self::TYPE {
+            return Err(Error::WrongType { expected: Self::TYPE, got: got.to_owned() });
+        }
+        Self::read(message)
+    }
+}
+
+/// Reads headers of a message of one type.
+pub(crate) struct Reader<'a> {
+    headers: &'a Headers,
+    message: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(message: &'a Message, kind: &'static str) -> Self {
+        Self { headers: &message.headers, message: kind }
+    }
+
+    pub(crate) fn text(&self, header: &'static str) -> Result<&'a str, Error> {
+        self.headers.get(header).ok_or(Error::MissingHeader { message: self.message, header })
+    }
+
+    /// A value of a type that knows its own form.
+    pub(crate) fn parse<T: FromStr<Err = Error>>(&self, header: &'static str) -> Result<T, Error> {
+        self.text(header)?.parse().map_err(|error| match error {
+            Error::Malformed { expected, .. } => {
+                Error::BadHeader { header: header.to_owned(), expected }
+            }
+            other => other,
+        })
+    }
+
+    pub(crate) fn parse_optional<T: FromStr<Err = Error>>(
+        &self,
+        header: &'static str,
+    ) -> Result<Option<T>, Error> {
+        match self.headers.get(header) {
+            Some(_) => self.parse(header).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn number<T: FromStr>(&self, header: &'static str) -> Result<T, Error> {
+        let text = self.text(header)?;
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let canonical = digits && (text == "0" || !text.starts_with('0'));
+        let number = canonical.then(|| text.parse().ok()).flatten();
+        number.ok_or(Error::BadHeader {
+            header: header.to_owned(),
+            expected: "a decimal number in range",
+        })
+    }
+
+    pub(crate) fn flag(&self, header: &'static str) -> Result<bool, Error> {
+        match self.text(header)? {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(Error::BadHeader { header: header.to_owned(), expected: "true or false" }),
+        }
+    }
+}

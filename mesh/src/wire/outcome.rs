@@ -1,0 +1,260 @@
+//! What comes back to the tenant.
+
+use bytes::Bytes;
+
+use super::{Context, Failure, Reader, Wire};
+use crate::{
+    Digest, Error, JobId, Message, Signature, SigningKey, TenantId, Transcript, VerifyingKey,
+    ids::{hex, unhex},
+};
+
+/// A statement that this answer came from this model, key and input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The job.
+    pub job: JobId,
+    /// The model applied.
+    pub model: Digest,
+    /// The evaluation key used.
+    pub key: Digest,
+    /// The encrypted input's digest.
+    pub input: Digest,
+    /// The answer's digest.
+    pub output: Digest,
+    /// Random, so that no two receipts are alike.
+    pub nonce: [u8; 16],
+    /// The service that signed.
+    pub service: VerifyingKey,
+    /// Its signature.
+    pub signature: Signature,
+}
+
+impl Receipt {
+    /// Signs for an answer.
+    pub fn new(context: &Context, answer: &[u8], nonce: [u8; 16], service: &SigningKey) -> Self {
+        let mut receipt = Self {
+            job: context.job,
+            model: context.model,
+            key: context.key,
+            input: context.input,
+            output: Digest::of(answer),
+            nonce,
+            service: service.verifying_key(),
+            signature: Signature([0; 64]),
+        };
+        receipt.signature = service.sign(&receipt.transcript());
+        receipt
+    }
+
+    /// Checks that the receipt is signed by `service`, and is for this job and this answer.
+    pub fn verify(
+        &self,
+        service: &VerifyingKey,
+        context: &Context,
+        answer: &[u8],
+    ) -> Result<(), Error> {
+        service.verify("the receipt", &self.transcript(), &self.signature)?;
+        let about = (self.job, self.model, self.key, self.input);
+        if about != (context.job, context.model, context.key, context.input) {
+            return Err(Error::Malformed {
+                what: "receipt",
+                expected: "one for this job, model, key and input",
+            });
+        }
+        let got = Digest::of(answer);
+        if got != self.output {
+            return Err(Error::DigestMismatch { expected: self.output, got });
+        }
+        Ok(())
+    }
+
+    fn transcript(&self) -> Transcript {
+        Transcript::new("hermesh receipt v1")
+            .field(&self.job.0)
+            .field(&self.model.0)
+            .field(&self.key.0)
+            .field(&self.input.0)
+            .field(&self.output.0)
+            .field(&self.nonce)
+            .field(self.service.as_bytes())
+    }
+}
+
+/// The subject of a job's outcome, under which the newest one stays readable.
+pub(super) fn answer_subject(tenant: &TenantId, job: JobId) -> String {
+    format!("hermesh.answer.{tenant}.{job}")
+}
+
+/// The message id of a job's outcome. Answer and failure share it, so a job ends once.
+pub(super) fn outcome_id(job: JobId) -> String {
+    format!("{job}.outcome")
+}
+
+/// The encrypted answer of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whose job it was.
+    pub tenant: TenantId,
+    /// What the service states about it.
+    pub receipt: Receipt,
+    /// The answer ciphertext.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// Where the outcome of a job is published and kept.
+    pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
+        answer_subject(tenant, job)
+    }
+}
+
+impl Wire for Answer {
+    const TYPE: &'static str = "hermesh.answer";
+
+    fn subject(&self) -> String {
+        answer_subject(&self.tenant, self.receipt.job)
+    }
+
+    fn id(&self) -> String {
+        outcome_id(self.receipt.job)
+    }
+
+    fn write(&self, message: &mut Message) {
+        let receipt = &self.receipt;
+        let headers = &mut message.headers;
+        headers.set("Hermesh-Tenant", &self.tenant);
+        headers.set("Hermesh-Job", receipt.job);
+        headers.set("Hermesh-Model", receipt.model);
+        headers.set("Hermesh-Key", receipt.key);
+        headers.set("Hermesh-Input", receipt.input);
+        headers.set("Hermesh-Output", receipt.output);
+        headers.set("Hermesh-Nonce", hex(&receipt.nonce));
+        headers.set("Hermesh-Service", receipt.service);
+        headers.set("Hermesh-Receipt", receipt.signature);
+        message.body = self.body.clone();
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        let nonce = unhex(reader.text("Hermesh-Nonce")?).ok_or(Error::BadHeader {
+            header: "Hermesh-Nonce".into(),
+            expected: "32 lower-case hexadecimal digits",
+        })?;
+        Ok(Self {
+            tenant: reader.parse("Hermesh-Tenant")?,
+            receipt: Receipt {
+                job: reader.parse("Hermesh-Job")?,
+                model: reader.parse("Hermesh-Model")?,
+                key: reader.parse("Hermesh-Key")?,
+                input: reader.parse("Hermesh-Input")?,
+                output: reader.parse("Hermesh-Output")?,
+                nonce,
+                service: reader.parse("Hermesh-Service")?,
+                signature: reader.parse("Hermesh-Receipt")?,
+            },
+            body: message.body.clone(),
+        })
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer.
+    Answer(Box<Answer>),
+    /// Without.
+    Failure(Failure),
+}
+
+impl Outcome {
+    /// Reads either.
+    pub fn decode(message: &Message) -> Result<Self, Error> {
+        if message.headers.get("ce-type") == Some(Failure::TYPE) {
+            return Failure::decode(message).map(Self::Failure);
+        }
+        Answer::decode(message).map(|answer| Self::Answer(Box::new(answer)))
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Whose job it is.
+    pub tenant: TenantId,
+    /// The job.
+    pub job: JobId,
+    /// Lookups done.
+    pub done: u64,
+    /// Lookups of the whole job.
+    pub total: u64,
+}
+
+impl Status {
+    /// Where the progress of a job is shown.
+    pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
+        format!("hermesh.status.{tenant}.{job}")
+    }
+}
+
+impl Wire for Status {
+    const TYPE: &'static str = "hermesh.status";
+
+    fn subject(&self) -> String {
+        Self::subject_of(&self.tenant, self.job)
+    }
+
+    fn id(&self) -> String {
+        format!("{}.{}.status", self.job, self.done)
+    }
+
+    fn write(&self, message: &mut Message) {
+        let headers = &mut message.headers;
+        headers.set("Hermesh-Tenant", &self.tenant);
+        headers.set("Hermesh-Job", self.job);
+        headers.set("Hermesh-Done", self.done);
+        headers.set("Hermesh-Total", self.total);
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        Ok(Self {
+            tenant: reader.parse("Hermesh-Tenant")?,
+            job: reader.parse("Hermesh-Job")?,
+            done: reader.number("Hermesh-Done")?,
+            total: reader.number("Hermesh-Total")?,
+        })
+    }
+}
+
+/// Announces that an evaluation key must not be used from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyRevoked {
+    /// The key.
+    pub key: Digest,
+}
+
+impl KeyRevoked {
+    /// Where all such announcements are made.
+    pub const FILTER: &'static str = "hermesh.revoked.*";
+}
+
+impl Wire for KeyRevoked {
+    const TYPE: &'static str = "hermesh.key-revoked";
+
+    fn subject(&self) -> String {
+        format!("hermesh.revoked.{}", self.key)
+    }
+
+    fn id(&self) -> String {
+        format!("{}.revoked", self.key)
+    }
+
+    fn write(&self, message: &mut Message) {
+        message.headers.set("Hermesh-Key", self.key);
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let key = Reader::new(message, Self::TYPE).parse("Hermesh-Key")?;
+        Ok(Self { key })
+    }
+}
