@@ -1,0 +1,260 @@
+//! The embedded mesh: all four services in one process, on a bus in memory, on a thread of their own.
+//! Its interface blocks, so that a command line without an async runtime can use it.
+//!
+//! Nothing but wiring is in here.
+
+mod services;
+
+use std::{
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use hermesh_mesh::{
+    Bytes, Clock, Digest, SigningKey, SystemClock, TenantId, VerifyingKey,
+    bus::memory::{MemoryBus, MemoryBusOptions},
+    client::{Client, Pending},
+    wire::{Answer, Context, Status},
+};
+use prometheus::Registry;
+use tokio::{runtime, sync::oneshot};
+
+/// Why the embedded mesh did not start, or a request to it failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A request was refused, or a job failed.
+    #[error(transparent)]
+    Mesh(#[from] hermesh_mesh::Error),
+    /// The metrics could not be registered.
+    #[error("the metrics could not be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The thread could not be started.
+    #[error("the mesh's thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The thread ended while it started.
+    #[error("the mesh's thread ended while it started; this is a defect")]
+    Died,
+}
+
+impl Error {
+    /// Whether the same call may succeed later.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Mesh(error) if error.retryable())
+    }
+}
+
+/// The services' options.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The bus.
+    pub bus: MemoryBusOptions,
+    /// Key management.
+    pub key_management: hermesh_key_management::Options,
+    /// Preprocessing.
+    pub preprocessing: hermesh_preprocessing::Options,
+    /// Evaluation.
+    pub evaluation: hermesh_evaluation::Options,
+    /// Aggregation.
+    pub aggregation: hermesh_aggregation::Options,
+}
+
+impl Options {
+    /// Computes on this many threads.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.evaluation.threads = threads;
+        self.evaluation.in_flight = threads;
+        self
+    }
+
+    /// Cuts stages into shards of this many Lookups.
+    #[must_use]
+    pub fn with_lookups_per_shard(mut self, lookups: usize) -> Self {
+        self.preprocessing.lookups_per_shard = lookups;
+        self.aggregation.lookups_per_shard = lookups;
+        self
+    }
+}
+
+/// A running embedded mesh. Dropping it stops it.
+pub struct Embedded {
+    bus: MemoryBus,
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    identity: VerifyingKey,
+    runtime: runtime::Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// Starts all services and waits until they are ready.
+    ///
+    /// # Errors
+    /// [`Error::Thread`], or what a service says of its options.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let bus = MemoryBus::new(options.bus.clone());
+        let registry = Registry::new();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let identity = SigningKey::generate();
+        let verifying = identity.verifying_key();
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let wiring = services::Wiring {
+            options,
+            bus: Arc::new(bus.clone()),
+            clock: clock.clone(),
+            registry: registry.clone(),
+            identity,
+        };
+        let thread = std::thread::Builder::new().name("hermesh".into()).spawn(move || {
+            actix::System::new().block_on(async move {
+                match wiring.start().await {
+                    Ok(services) => {
+                        // If nobody waits any more, there is nothing to run for.
+                        if ready.send(Ok(runtime::Handle::current())).is_ok() {
+                            let _ = stopped.await;
+                        }
+                        services.stop().await;
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            });
+        })?;
+        Ok(Self {
+            runtime: is_ready.recv().map_err(|_| Error::Died)??,
+            bus,
+            registry,
+            clock,
+            identity: verifying,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// The bus, with its count of what the services saw.
+    pub fn bus(&self) -> &MemoryBus {
+        &self.bus
+    }
+
+    /// The services' metrics.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The key that verifies receipts.
+    pub fn identity(&self) -> VerifyingKey {
+        self.identity
+    }
+
+    /// Registers a tenant and returns its connection.
+    ///
+    /// # Errors
+    /// The name is taken by another key.
+    pub fn register_tenant(&self, tenant: TenantId, key: SigningKey) -> Result<Tenant, Error> {
+        let bus = Arc::new(self.bus.clone());
+        let client = Client::new(bus, self.clock.clone(), tenant, key, self.identity);
+        self.runtime.block_on(client.register())?;
+        Ok(Tenant { client, runtime: self.runtime.clone() })
+    }
+
+    /// Lets every service finish what it has in hand, and ends. Jobs not finished are lost.
+    pub fn stop(self) {}
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has already said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One tenant's connection to the embedded mesh, of use while the mesh runs.
+#[derive(Clone)]
+pub struct Tenant {
+    client: Client,
+    runtime: runtime::Handle,
+}
+
+impl Tenant {
+    /// Uploads an evaluation key, and waits until it has been checked.
+    ///
+    /// # Errors
+    /// The key does not decode, is revoked, or belongs to somebody else.
+    pub fn upload_key(&self, key: impl Into<Bytes>) -> Result<Digest, Error> {
+        Ok(self.runtime.block_on(self.client.upload_key(key.into()))?)
+    }
+
+    /// Withdraws an evaluation key for good.
+    ///
+    /// # Errors
+    /// The key is not one of this tenant.
+    pub fn revoke_key(&self, key: Digest) -> Result<(), Error> {
+        Ok(self.runtime.block_on(self.client.revoke_key(key))?)
+    }
+
+    /// Uploads a model, and waits until it has been checked.
+    ///
+    /// # Errors
+    /// The model does not decode.
+    pub fn register_model(&self, model: impl Into<Bytes>) -> Result<Digest, Error> {
+        let register = self.client.register_model(model.into());
+        Ok(self.runtime.block_on(register)?)
+    }
+
+    /// Submits an encrypted input whose answer is of use for `within`.
+    ///
+    /// # Errors
+    /// The job could not be stored.
+    pub fn submit(
+        &self,
+        model: Digest,
+        key: Digest,
+        input: impl Into<Bytes>,
+        within: Duration,
+    ) -> Result<Submitted, Error> {
+        let submit = self.client.submit(model, key, input.into(), within);
+        Ok(Submitted { pending: self.runtime.block_on(submit)?, runtime: self.runtime.clone() })
+    }
+
+    /// Submits an encrypted input and waits for the answer, whose receipt has been verified.
+    ///
+    /// # Errors
+    /// [`hermesh_mesh::Error::Failed`] when the job was refused or failed.
+    pub fn infer(
+        &self,
+        model: Digest,
+        key: Digest,
+        input: impl Into<Bytes>,
+        within: Duration,
+        on_progress: impl FnMut(&Status),
+    ) -> Result<Answer, Error> {
+        self.submit(model, key, input, within)?.wait(on_progress)
+    }
+}
+
+/// A submitted job.
+pub struct Submitted {
+    pending: Pending,
+    runtime: runtime::Handle,
+}
+
+impl Submitted {
+    /// What the job is about.
+    pub fn context(&self) -> &Context {
+        self.pending.context()
+    }
+
+    /// Waits for the answer, whose receipt has been verified.
+    ///
+    /// # Errors
+    /// [`hermesh_mesh::Error::Failed`] when the job was refused or failed.
+    pub fn wait(self, on_progress: impl FnMut(&Status)) -> Result<Answer, Error> {
+        Ok(self.runtime.block_on(self.pending.outcome(on_progress))?)
+    }
+}

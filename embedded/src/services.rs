@@ -1,0 +1,75 @@
+//! Which service gets what.
+
+use std::sync::Arc;
+
+use hermesh_mesh::{
+    Clock, SigningKey, actor::Environment, bus::BusHandle, telemetry::Metrics, topology,
+};
+use prometheus::Registry;
+
+use crate::{Error, Options};
+
+pub(crate) struct Wiring {
+    pub(crate) options: Options,
+    pub(crate) bus: BusHandle,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Registry,
+    pub(crate) identity: SigningKey,
+}
+
+pub(crate) struct Services {
+    key_management: hermesh_key_management::Handle,
+    preprocessing: hermesh_preprocessing::Handle,
+    evaluation: hermesh_evaluation::Handle,
+    aggregation: hermesh_aggregation::Handle,
+}
+
+impl Wiring {
+    pub(crate) async fn start(self) -> Result<Services, Error> {
+        topology::declare(&*self.bus).await?;
+        let environment = |service| {
+            Ok::<_, Error>(Environment {
+                bus: self.bus.clone(),
+                clock: self.clock.clone(),
+                metrics: Metrics::new(service, &self.registry)?,
+            })
+        };
+        Ok(Services {
+            key_management: hermesh_key_management::start(
+                self.options.key_management,
+                environment("key-management")?,
+                Arc::new(hermesh_key_management::Engine),
+            )
+            .await?,
+            preprocessing: hermesh_preprocessing::start(
+                self.options.preprocessing,
+                environment("preprocessing")?,
+                Arc::new(hermesh_preprocessing::Engine),
+            )
+            .await?,
+            evaluation: hermesh_evaluation::start(
+                self.options.evaluation,
+                environment("evaluation")?,
+                Arc::new(hermesh_evaluation::Engine),
+            )
+            .await?,
+            aggregation: hermesh_aggregation::start(
+                self.options.aggregation,
+                environment("aggregation")?,
+                Arc::new(hermesh_aggregation::Engine),
+                self.identity,
+            )
+            .await?,
+        })
+    }
+}
+
+impl Services {
+    /// Ends them in the order in which work flows.
+    pub(crate) async fn stop(self) {
+        self.preprocessing.stop().await;
+        self.evaluation.stop().await;
+        self.aggregation.stop().await;
+        self.key_management.stop().await;
+    }
+}

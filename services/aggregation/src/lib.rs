@@ -1,0 +1,44 @@
+//! Aggregation: the join. When all partials of a stage are there it applies the next Linear and
+//! publishes the next stage's tasks, or packs, signs a receipt and publishes the answer. The join has
+//! no memory: what it needs is read back from the bus, so any replica can finish any job.
+
+mod actor;
+mod engine;
+mod logic;
+
+pub use actor::{Handle, start};
+pub use engine::Engine;
+pub use logic::{Effect, Error, Input, Logic, Options};
+
+use hermesh_mesh::wire::{Computed, Refused, Step};
+
+/// What aggregation computes.
+pub trait Join: Send + Sync + 'static {
+    /// An expanded packing key.
+    type Key: Send + Sync + 'static;
+    /// A decoded model.
+    type Model: Send + Sync + 'static;
+
+    /// Decodes and expands a key and says how many bytes it takes.
+    fn key(&self, bytes: &[u8]) -> Result<(Self::Key, usize), Refused>;
+
+    /// Decodes a model and says how many bytes it takes.
+    fn model(&self, bytes: &[u8]) -> Result<(Self::Model, usize), Refused>;
+
+    /// Applies the Linear after `stage` to its partials, which come in shard order.
+    fn advance(
+        &self,
+        model: &Self::Model,
+        stage: u32,
+        partials: &[&[u8]],
+        lookups_per_shard: usize,
+    ) -> Result<Computed<Step>, Refused>;
+
+    /// Packs the program's outputs into the answer.
+    fn pack(
+        &self,
+        model: &Self::Model,
+        key: &Self::Key,
+        outputs: &[u8],
+    ) -> Result<Computed<Vec<u8>>, Refused>;
+}

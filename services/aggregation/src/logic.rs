@@ -1,0 +1,225 @@
+//! The join's decisions: a plain state machine whose only state is the key that signs receipts.
+
+use std::time::Duration;
+
+use hermesh_mesh::{
+    Digest, Message, SigningKey, UnixMillis, actor,
+    wire::{Answer, Context, Failure, FailureCode, Partial, Position, Receipt, Status, Step, Wire},
+};
+
+/// The name under which aggregation publishes.
+pub(crate) const SOURCE: &str = "aggregation";
+
+/// Bounds of aggregation.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Lookups in one shard; as in preprocessing.
+    pub lookups_per_shard: usize,
+    /// The largest evaluation key, in bytes.
+    pub max_key_bytes: usize,
+    /// The largest model, in bytes.
+    pub max_model_bytes: usize,
+    /// Bytes of expanded packing keys kept.
+    pub key_cache_bytes: usize,
+    /// Bytes of decoded models kept.
+    pub model_cache_bytes: usize,
+    /// Partials handled at the same time.
+    pub in_flight: usize,
+    /// Partials that may wait for the actor.
+    pub mailbox: usize,
+    /// How often a partial in work is reported as such; well below the queue's `ack_wait`.
+    pub heartbeat: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lookups_per_shard: 16,
+            max_key_bytes: 256 << 20,
+            max_model_bytes: 256 << 20,
+            key_cache_bytes: 512 << 20,
+            model_cache_bytes: 512 << 20,
+            in_flight: 4,
+            mailbox: 64,
+            heartbeat: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What aggregation is told.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A partial has been stored.
+    Stored {
+        /// The job.
+        context: Context,
+        /// Which partial.
+        position: Position,
+        /// How many partials of its stage are stored now.
+        stored: usize,
+        /// Whether the job has ended, with an answer or a failure.
+        ended: bool,
+    },
+    /// A stage has been joined.
+    Joined {
+        /// The job.
+        context: Context,
+        /// Any partial of the stage.
+        position: Position,
+        /// How the job goes on.
+        step: Step,
+    },
+    /// The outputs have been packed.
+    Packed {
+        /// The job.
+        context: Context,
+        /// The answer ciphertext.
+        answer: Vec<u8>,
+        /// Fresh random bytes for the receipt.
+        nonce: [u8; 16],
+    },
+    /// A message of a job could not be delivered.
+    Dead {
+        /// The job.
+        context: Context,
+        /// The queue it died in.
+        queue: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Show the progress.
+    Progress(Status),
+    /// Read the stage's partials back and join them.
+    Join(Box<Context>, Position),
+    /// Forget the job's partials.
+    Clean(Box<Context>),
+    /// Publish.
+    Publish(Message),
+}
+
+/// Why a job ends here without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Too late.
+    #[error("the deadline passed {0:?} ago, before the answer was ready")]
+    Expired(Duration),
+    /// The key was there at admission and is gone now.
+    #[error("evaluation key {0} has been revoked while the job ran")]
+    KeyRevoked(Digest),
+    /// The computation did not take its input.
+    #[error("{0}")]
+    Rejected(String),
+    /// A message, the bus, or a panic.
+    #[error(transparent)]
+    Mesh(#[from] hermesh_mesh::Error),
+}
+
+impl Error {
+    /// The code on the wire, if the job fails for good; none if it is to be tried again.
+    pub fn code(&self) -> Option<FailureCode> {
+        match self {
+            Self::Expired(_) => Some(FailureCode::Expired),
+            Self::KeyRevoked(_) => Some(FailureCode::KeyRevoked),
+            Self::Rejected(_) => Some(FailureCode::Computation),
+            Self::Mesh(_) => None,
+        }
+    }
+}
+
+/// The join.
+#[derive(Debug)]
+pub struct Logic {
+    identity: SigningKey,
+}
+
+impl Logic {
+    /// A join that signs receipts with `identity`.
+    pub fn new(identity: SigningKey) -> Self {
+        Self { identity }
+    }
+}
+
+fn stored(
+    context: Context,
+    position: Position,
+    stored: usize,
+    ended: bool,
+    now: UnixMillis,
+) -> Result<Vec<Effect>, Error> {
+    if ended {
+        return Ok(vec![Effect::Clean(Box::new(context))]);
+    }
+    if context.deadline <= now {
+        return Err(Error::Expired(context.deadline.until(now)));
+    }
+    let stored = stored.min(position.of as usize) as u64;
+    let done = position.done_before + position.stage_lookups * stored / u64::from(position.of);
+    let mut effects = vec![Effect::Progress(Status {
+        tenant: context.tenant.clone(),
+        job: context.job,
+        done,
+        total: position.total,
+    })];
+    if stored == u64::from(position.of) {
+        effects.push(Effect::Join(Box::new(context), position));
+    }
+    Ok(effects)
+}
+
+impl actor::Logic for Logic {
+    type Input = Input;
+    type Effect = Effect;
+    type Error = Error;
+
+    fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
+        match input {
+            Input::Stored { context, position, stored: count, ended } => {
+                stored(context, position, count, ended, now)
+            }
+            Input::Joined { context, position, step } => {
+                let done = position.done_before + position.stage_lookups;
+                let next = position.stage.saturating_add(1);
+                let messages = step.messages(&context, next, done, position.total, SOURCE)?;
+                Ok(messages.into_iter().map(Effect::Publish).collect())
+            }
+            Input::Packed { context, answer, nonce } => {
+                let answer = Answer {
+                    tenant: context.tenant.clone(),
+                    receipt: Receipt::new(&context, &answer, nonce, &self.identity),
+                    body: answer.into(),
+                };
+                Ok(vec![Effect::Publish(answer.encode(SOURCE))])
+            }
+            Input::Dead { context, queue, reason } => {
+                let message = format!("a message in queue {queue} was given up: {reason}");
+                let failure = Failure::new(&context, FailureCode::Undeliverable, message);
+                Ok(vec![Effect::Publish(failure.encode(SOURCE))])
+            }
+        }
+    }
+}
+
+/// Reads a stage's partial, checking that it is what its subject says.
+pub(crate) fn expect_partial(
+    message: &Message,
+    context: &Context,
+    position: &Position,
+    shard: u32,
+) -> Result<Partial, hermesh_mesh::Error> {
+    let partial = Partial::decode(message)?;
+    let found = (partial.context.job, partial.position.stage, partial.position.shard);
+    let of = partial.position.of;
+    if found != (context.job, position.stage, shard) || of != position.of {
+        return Err(hermesh_mesh::Error::Malformed {
+            what: "partial",
+            expected: "the job, stage and shard of its subject",
+        });
+    }
+    Ok(partial)
+}

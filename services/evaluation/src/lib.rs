@@ -1,0 +1,34 @@
+//! Evaluation: takes shards, looks them up (keyswitch and bootstrap) on a compute pool of its own, and
+//! publishes the results. It keeps nothing that it could not fetch again.
+
+mod actor;
+mod engine;
+mod logic;
+
+pub use actor::{Handle, start};
+pub use engine::Engine;
+pub use logic::{Effect, Error, Input, Logic, Options};
+
+use hermesh_mesh::wire::{Computed, Refused};
+
+/// What evaluation computes.
+pub trait Compute: Send + Sync + 'static {
+    /// An expanded key.
+    type Key: Send + Sync + 'static;
+    /// A decoded model.
+    type Model: Send + Sync + 'static;
+
+    /// Decodes and expands a key and says how many bytes it takes.
+    fn key(&self, bytes: &[u8]) -> Result<(Self::Key, usize), Refused>;
+
+    /// Decodes a model and says how many bytes it takes.
+    fn model(&self, bytes: &[u8]) -> Result<(Self::Model, usize), Refused>;
+
+    /// Looks up one shard.
+    fn evaluate(
+        &self,
+        model: &Self::Model,
+        key: &Self::Key,
+        shard: &[u8],
+    ) -> Result<Computed<Vec<u8>>, Refused>;
+}

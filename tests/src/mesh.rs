@@ -1,0 +1,161 @@
+//! A mesh of stubs on a bus in memory and a paused clock, in which each service is started, and
+//! killed, by itself.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use hermesh_mesh::{
+    Bytes, Clock, Digest, SigningKey, TokioClock, UnixMillis,
+    actor::Environment,
+    bus::{Bus, BusHandle, Subscription, memory::MemoryBus},
+    client::Client,
+    telemetry::Metrics,
+    topology,
+};
+use prometheus::Registry;
+
+use crate::stub::{self, Model, Stub};
+
+/// Lookups in one shard.
+pub const PER_SHARD: usize = 4;
+/// Long enough for any job on a paused clock.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs a scenario inside an actix system whose clock is paused.
+pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("builds a runtime")
+    };
+    actix::System::with_tokio_rt(runtime).block_on(async { scenario().await });
+}
+
+/// The parts that all services share.
+pub struct Mesh {
+    /// The bus.
+    pub bus: MemoryBus,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Who signs receipts.
+    pub identity: SigningKey,
+}
+
+impl Mesh {
+    /// A mesh with key management running and nothing else.
+    pub async fn start() -> (Self, hermesh_key_management::Handle) {
+        let mesh = Self {
+            bus: MemoryBus::default(),
+            clock: Arc::new(TokioClock::starting_at(UnixMillis(1_700_000_000_000))),
+            identity: SigningKey::generate(),
+        };
+        topology::declare(&mesh.bus).await.expect("declares");
+        let keys = hermesh_key_management::start(
+            hermesh_key_management::Options::default(),
+            mesh.environment("key-management"),
+            Arc::new(Stub::default()),
+        );
+        let keys = keys.await.expect("starts");
+        (mesh, keys)
+    }
+
+    /// A handle on the bus.
+    pub fn handle(&self) -> BusHandle {
+        Arc::new(self.bus.clone())
+    }
+
+    /// The outcomes of all jobs.
+    pub async fn bus_answers(&self) -> Subscription {
+        let answers = self.bus.subscribe("hermesh.answer.>").await;
+        answers.expect("subscribes")
+    }
+
+    /// What a service needs.
+    pub fn environment(&self, service: &'static str) -> Environment {
+        self.environment_on(service, self.handle())
+    }
+
+    fn environment_on(&self, service: &'static str, bus: BusHandle) -> Environment {
+        Environment {
+            bus,
+            clock: self.clock.clone(),
+            // A registry each, so that replicas do not collide.
+            metrics: Metrics::new(service, &Registry::new()).expect("registers"),
+        }
+    }
+
+    /// Starts a preprocessing.
+    pub async fn preprocessing(&self, bus: BusHandle) -> hermesh_preprocessing::Handle {
+        let options = hermesh_preprocessing::Options {
+            lookups_per_shard: PER_SHARD,
+            max_input_bytes: 1 << 16,
+            ..hermesh_preprocessing::Options::default()
+        };
+        let environment = self.environment_on("preprocessing", bus);
+        let handle = hermesh_preprocessing::start(options, environment, Arc::new(Stub::default()));
+        handle.await.expect("starts")
+    }
+
+    /// Starts an evaluation.
+    pub async fn evaluation(&self, bus: BusHandle, stub: &Arc<Stub>) -> hermesh_evaluation::Handle {
+        let options = hermesh_evaluation::Options {
+            threads: 1,
+            in_flight: 2,
+            ..hermesh_evaluation::Options::default()
+        };
+        let environment = self.environment_on("evaluation", bus);
+        let handle = hermesh_evaluation::start(options, environment, stub.clone());
+        handle.await.expect("starts")
+    }
+
+    /// Starts an aggregation.
+    pub async fn aggregation(&self, bus: BusHandle) -> hermesh_aggregation::Handle {
+        let options = hermesh_aggregation::Options {
+            lookups_per_shard: PER_SHARD,
+            ..hermesh_aggregation::Options::default()
+        };
+        let environment = self.environment_on("aggregation", bus);
+        let identity = self.identity.clone();
+        let stub = Arc::new(Stub::default());
+        let handle = hermesh_aggregation::start(options, environment, stub, identity);
+        handle.await.expect("starts")
+    }
+
+    /// A registered tenant with an uploaded key and a registered model.
+    pub async fn tenant(&self, name: &str, model: &Model) -> Tenant {
+        let signing = SigningKey::generate();
+        let client = Client::new(
+            self.handle(),
+            self.clock.clone(),
+            name.parse().expect("a valid name"),
+            signing.clone(),
+            self.identity.verifying_key(),
+        );
+        client.register().await.expect("registers");
+        let key = stub::key(&model.parameters, name);
+        let key = client.upload_key(key.into()).await.expect("uploads");
+        let registered = client.register_model(model.encode().into()).await;
+        Tenant { client, signing, key, model: registered.expect("registers") }
+    }
+}
+
+/// A tenant, ready to submit.
+pub struct Tenant {
+    /// Its connection.
+    pub client: Client,
+    /// Its signing key.
+    pub signing: SigningKey,
+    /// Its evaluation key.
+    pub key: Digest,
+    /// Its model.
+    pub model: Digest,
+}
+
+impl Tenant {
+    /// Submits an input.
+    pub async fn submit(&self, input: impl Into<Bytes>) -> hermesh_mesh::client::Pending {
+        let submitted = self.client.submit(self.model, self.key, input.into(), LIMIT);
+        submitted.await.expect("submits")
+    }
+}

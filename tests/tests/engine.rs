@@ -1,0 +1,177 @@
+//! The embedded mesh with the real engine: encrypt, submit, decrypt.
+
+use std::{sync::OnceLock, time::Duration};
+
+use hermesh_embedded::{Embedded, Error, Options, Tenant};
+use hermesh_engine::{
+    Answer, ClientKey, EvaluationKey, Linear, Lookup, Matrix, Noise, Precision, Program, Stage,
+    decrypt, encrypt,
+    parameters::{LINEAR, T3X512},
+};
+use hermesh_mesh::{
+    Digest, Error as MeshError, SigningKey, telemetry::operator_times, wire::FailureCode,
+};
+
+const LIMIT: Duration = Duration::from_secs(600);
+const INPUTS: usize = 70;
+const WIDTH: usize = 5;
+
+struct Keys {
+    client: ClientKey,
+    evaluation: EvaluationKey,
+}
+
+/// Made once, since it takes seconds.
+fn keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let (client, evaluation) = ClientKey::generate(&T3X512);
+        Keys { client, evaluation }
+    })
+}
+
+/// Weights of −1, 0 and 1 in an order without a pattern that matters.
+fn linear(rows: usize, columns: usize, bias: u64) -> Linear {
+    let weight = |i: usize| i32::try_from((i * i + i / 3) % 3).expect("small") - 1;
+    Linear {
+        matrix: Matrix::Dense {
+            rows: u32::try_from(rows).expect("small"),
+            columns: u32::try_from(columns).expect("small"),
+            weights: (0..rows * columns).map(weight).collect(),
+        },
+        bias: vec![bias; rows],
+    }
+}
+
+/// Two stages of Lookups; each table is x ↦ (x − ¼) / 2.
+fn deep() -> Program {
+    let entries = 512_i64;
+    let table = (0..entries).map(|i| (i - entries / 2) << 53).map(|x| x as u64);
+    let lookup = Lookup { tables: vec![table.collect()], table_of: vec![0; WIDTH] };
+    let stage =
+        |columns| Stage { linear: linear(WIDTH, columns, 1 << 62), lookup: Some(lookup.clone()) };
+    let last = Stage { linear: linear(3, WIDTH, 0), lookup: None };
+    let stages = vec![stage(INPUTS), stage(WIDTH), last];
+    Program::new(&T3X512, Precision::Approximate, stages).expect("a valid program")
+}
+
+fn rows(count: usize) -> Vec<Vec<u64>> {
+    let value = |i: usize| ((i * 2_654_435_761) as u64 % 1024) << 52;
+    let row = |row: usize| (0..INPUTS).map(|column| value(row * INPUTS + column)).collect();
+    (0..count).map(row).collect()
+}
+
+fn tenant(mesh: &Embedded, name: &str) -> Tenant {
+    let name = name.parse().expect("a valid name");
+    let tenant = mesh.register_tenant(name, SigningKey::generate());
+    tenant.expect("registers")
+}
+
+fn assert_close(program: &Program, key: &ClientKey, rows: &[Vec<u64>], answer: &[u8]) {
+    let answer = Answer::decode(answer, program).expect("an answer");
+    let decrypted = decrypt(key, &answer).expect("decrypts");
+    assert_eq!(decrypted.len(), rows.len());
+    let signed = |x: u64| x as i64 as f64 / 2f64.powi(64);
+    let expected = rows.iter().map(|row| program.simulate(row, &mut Noise::Absent));
+    let expected: Vec<u64> = expected.flatten().collect();
+    let decrypted = decrypted.concat();
+    assert_eq!(decrypted.len(), expected.len());
+    // Seven standard deviations of the noise; the answers must differ by much more than that, or
+    // any would do.
+    let bound = 0.05;
+    let values = || expected.iter().copied().map(signed);
+    let spread = values().fold(f64::MIN, f64::max) - values().fold(f64::MAX, f64::min);
+    assert!(spread > 4.0 * bound, "the test's answers are too alike: {spread}");
+    for (got, expected) in decrypted.iter().zip(&expected) {
+        let distance = signed(got.wrapping_sub(*expected));
+        assert!(distance.abs() < bound, "off by {distance}");
+    }
+}
+
+fn code(result: Result<hermesh_mesh::wire::Answer, Error>) -> FailureCode {
+    match result {
+        Err(Error::Mesh(MeshError::Failed(failure))) => failure.code,
+        Err(Error::Mesh(MeshError::Refused(refusal))) => refusal.code,
+        other => panic!("expected a failure, got {other:?}"),
+    }
+}
+
+#[test]
+fn encrypted_rows_come_back_right_with_a_receipt() {
+    let mesh = Embedded::start(Options::default()).expect("starts");
+    let acme = tenant(&mesh, "acme");
+    let program = deep();
+    let model = acme.register_model(program.encode().to_vec()).expect("registers");
+    assert_eq!(model, Digest(program.digest()));
+    let key = acme.upload_key(keys().evaluation.encode().to_vec()).expect("uploads");
+    assert_eq!(key, Digest(keys().evaluation.digest()));
+
+    let rows = rows(9);
+    let input = encrypt(&keys().client, &program, &rows).expect("encrypts");
+    let mut progress = Vec::new();
+    let answer = acme.infer(model, key, input, LIMIT, |s| progress.push((s.done, s.total)));
+    let answer = answer.expect("an answer");
+    assert_close(&program, &keys().client, &rows, &answer.body);
+    assert_eq!(answer.receipt.service, mesh.identity());
+    let lookups = 9 * program.lookups_per_row() as u64;
+    assert_eq!(progress.first(), Some(&(0, lookups)));
+    assert_eq!(progress.last(), Some(&(lookups, lookups)));
+    let times = operator_times(mesh.registry());
+    assert_eq!(times["bootstrap"].1, lookups);
+    assert!(times["linear"].0 > 0.0 && times["pack"].0 > 0.0);
+    mesh.stop();
+}
+
+#[test]
+fn a_model_without_lookups_comes_back_right() {
+    let mesh = Embedded::start(Options::default()).expect("starts");
+    let acme = tenant(&mesh, "acme");
+    let stage = Stage { linear: linear(66, INPUTS, 0), lookup: None };
+    let program = Program::new(&LINEAR, Precision::Approximate, vec![stage]).expect("valid");
+    let (client, evaluation) = ClientKey::generate(&LINEAR);
+    let model = acme.register_model(program.encode().to_vec()).expect("registers");
+    let key = acme.upload_key(evaluation.encode().to_vec()).expect("uploads");
+    let rows = rows(2);
+    let input = encrypt(&client, &program, &rows).expect("encrypts");
+    let answer = acme.infer(model, key, input, LIMIT, |_| {}).expect("an answer");
+    assert_close(&program, &client, &rows, &answer.body);
+}
+
+#[test]
+fn bad_input_is_refused_and_leaves_the_service_working() {
+    let mesh = Embedded::start(Options::default()).expect("starts");
+    let acme = tenant(&mesh, "acme");
+    let program = deep();
+    let good_key = keys().evaluation.encode();
+    let refused = |upload: Result<Digest, Error>| match upload {
+        Err(Error::Mesh(MeshError::Refused(refusal))) => refusal.code,
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+    // Keys and models: cut off, altered, of the wrong kind.
+    let cut = good_key[..good_key.len() - 1].to_vec();
+    assert_eq!(refused(acme.upload_key(cut)), FailureCode::Malformed);
+    let mut altered = good_key.to_vec();
+    altered[0] ^= 1;
+    assert_eq!(refused(acme.upload_key(altered)), FailureCode::Malformed);
+    let model = program.encode();
+    assert_eq!(refused(acme.upload_key(model.to_vec())), FailureCode::Malformed);
+    let cut = model[..model.len() - 1].to_vec();
+    assert_eq!(refused(acme.register_model(cut)), FailureCode::Malformed);
+    assert_eq!(refused(acme.register_model(good_key.to_vec())), FailureCode::Malformed);
+
+    // Inputs.
+    let model = acme.register_model(model.to_vec()).expect("registers");
+    let key = acme.upload_key(good_key.to_vec()).expect("uploads");
+    let rows = rows(9);
+    let input = encrypt(&keys().client, &program, &rows).expect("encrypts");
+    let infer = |input: Vec<u8>| acme.infer(model, key, input, LIMIT, |_| {});
+    assert_eq!(code(infer(input[..input.len() - 1].to_vec())), FailureCode::Malformed);
+    assert_eq!(code(infer(Vec::new())), FailureCode::Malformed);
+    // Encrypted under another key than the one the job names: the engine of the worker sees it.
+    let (stranger, other) = ClientKey::generate(&T3X512);
+    let foreign = encrypt(&stranger, &program, &rows).expect("encrypts");
+    assert_eq!(code(infer(foreign)), FailureCode::Computation);
+    drop(other);
+    let answer = infer(input).expect("an answer");
+    assert_close(&program, &keys().client, &rows, &answer.body);
+}
