@@ -1,6 +1,8 @@
 //! The importer against onnxruntime, on the models that `golden/make.py` makes: every operator, and every way in which
 //! skl2onnx exports a supported model.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Whatever the bytes, an import ends with an error or a valid network.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;

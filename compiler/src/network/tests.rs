@@ -56,7 +56,8 @@ fn a_row_of_the_wrong_length_is_an_error() {
 
 #[test]
 fn validation_finds_what_does_not_fit() {
-    let broken: [(&str, fn(&mut Network)); 9] = [
+    type Break = fn(&mut Network);
+    let broken: [(&str, Break); 9] = [
         ("no inputs", |n| n.inputs = 0),
         ("shape", |n| n.input_shape = vec![usize::MAX, 2]),
         ("no layers", |n| n.layers.clear()),

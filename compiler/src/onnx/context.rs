@@ -208,7 +208,10 @@ impl Context<'_> {
 
     /// A constant as the only output.
     pub(super) fn emit(&mut self, tensor: Tensor) -> Result<Vec<Value>, Error> {
-        self.import.budget.allocate(&[tensor.len()])?;
+        // Without this, the other sizes of an empty tensor would be bounded by nothing.
+        if self.import.budget.allocate(&[tensor.len()])? == 0 && tensor.shape != [0] {
+            return Err(self.error(format!("the result is empty: its shape is {:?}", tensor.shape)));
+        }
         Ok(vec![Value::Constant(Rc::new(tensor))])
     }
 

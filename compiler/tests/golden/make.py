@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
@@ -195,7 +194,12 @@ def operators():
     graph("reshape_single_row", [2, 3], [node("Reshape", "x s")], {"s": ints(1, 6)}, batch=1)
     image = [node("Reshape", "x s", "i"), node("Conv", "i w", "c"), node("Reshape", "c z")]
     graph("reshape_image", [16], image, {"s": ints(-1, 1, 4, 4), "w": normal(2, 1, 3, 3), "z": ints(0, -1)})
-    axes = [node("Unsqueeze", "x a", "u"), node("Squeeze", "u a", "s"), node("Identity", "s", "i"), node("Dropout", "i", "y")]
+    axes = [
+        node("Unsqueeze", "x a", "u"),
+        node("Squeeze", "u a", "s"),
+        node("Identity", "s", "i"),
+        node("Dropout", "i", "y"),
+    ]
     graph("relabels", [3], axes, {"a": ints(1)})
     graph("squeeze_attribute", [1, 3], [node("Squeeze", "x", axes=[1])], opset=11)
     parts = [
@@ -217,7 +221,12 @@ def operators():
     graph("softmax_argmax", [4], both, weights, label="l")
     one = {"w": normal(4, 1), "half": np.float32(0.6)}
     graph("sigmoid_last", [4], [linear, node("Sigmoid", "g")], {"w": one["w"]})
-    above = [linear, node("Sigmoid", "g"), node("Binarizer", "y", "b", threshold=0.6, domain=ML), node("Cast", "b", "l", to=TensorProto.INT64)]
+    above = [
+        linear,
+        node("Sigmoid", "g"),
+        node("Binarizer", "y", "b", threshold=0.6, domain=ML),
+        node("Cast", "b", "l", to=TensorProto.INT64),
+    ]
     graph("binarizer", [4], above, {"w": one["w"]}, label="l")
     above = [linear, node("Sigmoid", "g"), node("Greater", "y half", "l")]
     graph("greater", [4], above, one, label="l")

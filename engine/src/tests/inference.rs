@@ -3,6 +3,19 @@
 use super::*;
 use crate::parameters::{CATALOGUE, INSECURE_TEST, T3X512};
 
+/// The same matrix without its zeros.
+fn sparse(matrix: &Matrix) -> Matrix {
+    let (mut offsets, mut indices, mut weights) = (vec![0], vec![], vec![]);
+    for r in 0..matrix.rows() {
+        for (c, w) in matrix.row(r).filter(|&(_, w)| w != 0) {
+            indices.push(c as u32);
+            weights.push(w);
+        }
+        offsets.push(weights.len() as u32);
+    }
+    Matrix::Sparse { columns: matrix.columns() as u32, offsets, indices, weights }
+}
+
 /// Random weights and smooth tables, two Lookup stages deep if the set allows.
 fn program(set: &'static ParameterSet, rng: &mut StdRng) -> Program {
     let bias = |rows: usize| vec![1 << 62; rows];
@@ -16,7 +29,7 @@ fn program(set: &'static ParameterSet, rng: &mut StdRng) -> Program {
         }
     }
     let columns = if stages.is_empty() { 70 } else { 5 };
-    let linear = Linear { matrix: dense(rng, 66, columns, 1), bias: vec![0; 66] };
+    let linear = Linear { matrix: sparse(&dense(rng, 66, columns, 1)), bias: vec![0; 66] };
     stages.push(Stage { linear, lookup: None });
     Program::new(set, Precision::Approximate, stages).unwrap()
 }

@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod classes;
+mod concat;
 mod conv;
 mod dense;
 mod shape;
@@ -27,7 +28,7 @@ const OPERATORS: &[(&str, &str, Lower)] = &[
     (ML, "Binarizer", classes::binarizer),
     ("", "Cast", shape::cast),
     ("", "Clip", clip),
-    ("", "Concat", shape::concat),
+    ("", "Concat", concat::concat),
     ("", "Constant", shape::constant),
     ("", "Conv", conv::conv),
     ("", "Div", arithmetic::div),

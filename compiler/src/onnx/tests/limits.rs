@@ -69,12 +69,29 @@ fn a_small_file_cannot_ask_for_large_matrices() {
     let weights = vec![counting("a", &[1 << 14, 1]), counting("b", &[1, 1 << 14])];
     assert!(too_large(model(&[4], outer, weights).import()));
     // A chain without activations folds into one matrix; each step multiplies two.
-    let mut chain = (0..2000)
+    let mut chain = (0..20_000)
         .map(|i| node("Gemm", &[&format!("g{i}"), "w"], &[&format!("g{}", i + 1)]))
         .collect::<Vec<_>>();
     chain[0].input[0] = "x".into();
-    let chain = model(&[200], chain, vec![counting("w", &[200, 200])]).outputs(&["g2000"]);
+    let chain = model(&[64], chain, vec![counting("w", &[64, 64])]).outputs(&["g20000"]);
     assert!(too_large(chain.import()));
+}
+
+#[test]
+fn an_empty_constant_cannot_take_on_large_sizes() {
+    let nodes = vec![
+        node("Reshape", &["nothing", "to"], &["empty"]),
+        node("Slice", &["empty", "start", "end", "axis"], &["part"]),
+        node("Reshape", &["x", "part"], &["y"]),
+    ];
+    let weights = vec![
+        ints("nothing", &[]),
+        ints("to", &[0, 1 << 40]),
+        ints("start", &[0]),
+        ints("end", &[1 << 40]),
+        ints("axis", &[1]),
+    ];
+    assert!(matches!(model(&[4], nodes, weights).import(), Err(Error::Node { .. })));
 }
 
 #[test]
