@@ -34,6 +34,16 @@ impl Span {
         self.high - self.low
     }
 
+    /// What to leave room for: rows that were not calibrated on go further. At least the range and
+    /// `margin` of it on both sides, and `sigmas` standard deviations around the mean, which counts
+    /// when there were few rows.
+    pub(crate) fn widened(self, margin: f64, sigmas: f64) -> (f64, f64) {
+        let mean = self.sum / self.count;
+        let spread = sigmas * (self.squares / self.count - mean * mean).max(0.0).sqrt();
+        let margin = margin * self.range();
+        ((self.low - margin).min(mean - spread), (self.high + margin).max(mean + spread))
+    }
+
     /// Mean square of the distance from `low`, as a fraction of the range.
     pub(crate) fn power(self) -> f64 {
         let range = self.range();

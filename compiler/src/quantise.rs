@@ -17,10 +17,10 @@ use hermesh_engine::{
 };
 use std::collections::HashMap;
 
-/// How much wider than calibrated a range before a table is taken.
-const TABLE_MARGIN: f64 = 1.2;
-/// The same for outputs, where a value out of range would be a wrong answer.
-const OUTPUT_MARGIN: f64 = 1.5;
+/// Room left around the calibrated range of a table's inputs, and around that of outputs, where a
+/// value out of range is a wrong answer: see [`Span::widened`].
+const TABLE_ROOM: (f64, f64) = (0.05, 4.5);
+const OUTPUT_ROOM: (f64, f64) = (0.25, 6.0);
 /// Weights that are tried: up to 2^(bits − 1) in absolute value.
 const WEIGHT_BITS: std::ops::RangeInclusive<i32> = 2..=14;
 /// Steps that `exact` values are tried with.
@@ -126,22 +126,19 @@ struct Scaled {
 }
 
 impl Rows<'_> {
-    /// The part of the torus that a row's range may fill, margin taken off.
-    fn room(&self) -> f64 {
-        if self.whole_turn { 1.0 / OUTPUT_MARGIN } else { 0.5 / TABLE_MARGIN }
-    }
-
-    /// What a whole turn stands for in row `r`.
-    fn turn(&self, r: usize) -> f64 {
-        let range = self.spans[r].range();
+    /// What is left room for in row `r`: the middle, and what a whole turn stands for.
+    fn frame(&self, r: usize) -> (f64, f64) {
+        let ((margin, sigmas), part) =
+            if self.whole_turn { (OUTPUT_ROOM, 1.0) } else { (TABLE_ROOM, 0.5) };
+        let (low, high) = self.spans[r].widened(margin, sigmas);
         // A row that is constant on all calibration rows still needs a scale.
-        let least = 1e-6 * (1.0 + self.spans[r].high.abs());
-        range.max(least) / self.room()
+        let least = 1e-6 * (1.0 + high.abs());
+        ((low + high) / 2.0, (high - low).max(least) / part)
     }
 
     /// The weights of a row over encoded values that go from 0 to `full` turns.
     fn weights(&self, r: usize, full: f64) -> impl Iterator<Item = (usize, f64)> + '_ {
-        let scale = 1.0 / (self.turn(r) * full);
+        let scale = 1.0 / (self.frame(r).1 * full);
         self.layer.affine.matrix.row(r).map(move |(c, w)| (c, w * self.before[c].range() * scale))
     }
 
@@ -210,10 +207,9 @@ impl Rows<'_> {
                 indices.push(c as u32);
             }
             offsets.push(weights.len() as u32);
-            let turn = self.turn(r);
+            let (mut middle, turn) = self.frame(r);
             let constant: f64 = affine.bias[r]
                 + affine.matrix.row(r).map(|(c, w)| w * self.before[c].low).sum::<f64>();
-            let mut middle = (self.spans[r].low + self.spans[r].high) / 2.0;
             let offset = if self.whole_turn { 0.0 } else { 0.25 };
             let exact = (constant - middle) / turn + offset;
             let torus = match self.accumulator {

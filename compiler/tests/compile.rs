@@ -1,5 +1,7 @@
 //! From a network to a model, without ciphertexts: what a program loses, and what is refused.
 
+#![allow(clippy::unwrap_used)]
+
 use hermesh_compiler::network::{
     Activation, Affine, Decision, Head, Label, Layer, Matrix, Network,
 };
