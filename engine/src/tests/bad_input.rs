@@ -9,8 +9,10 @@ struct World {
     keys: Keys,
     program: Program,
     /// One specimen of everything that is decoded, with a decoder.
-    specimens: Vec<(Vec<u8>, fn(&World, &[u8]) -> Result<(), Error>)>,
+    specimens: Vec<(Vec<u8>, Decoder)>,
 }
+
+type Decoder = fn(&World, &[u8]) -> Result<(), Error>;
 
 fn small_program(set: &'static ParameterSet, weight: i32) -> Program {
     let matrix = |w| Matrix::Dense { rows: 2, columns: 2, weights: vec![w, 0, 0, 1] };
@@ -36,7 +38,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         panic!()
     };
     let answer = pack(&program, &keys.packing, &outputs, &timings).unwrap();
-    let specimens: Vec<(Vec<u8>, fn(&World, &[u8]) -> Result<(), Error>)> = vec![
+    let specimens: Vec<(Vec<u8>, Decoder)> = vec![
         (program.encode().to_vec(), |_, b| Program::decode(b).map(drop)),
         (keys.client.encode().to_vec(), |_, b| ClientKey::decode(b).map(drop)),
         (keys.evaluation.encode().to_vec(), |_, b| EvaluationKey::decode(b).map(drop)),

@@ -7,8 +7,14 @@ use crate::parameters::T2X1024;
 struct Integers {
     program: Program,
     input_bits: u32,
-    layers: Vec<(Vec<Vec<i32>>, Vec<i64>, Vec<Vec<i64>>)>,
+    layers: Vec<Layer>,
     output_bits: u32,
+}
+
+struct Layer {
+    weights: Vec<Vec<i32>>,
+    biases: Vec<i64>,
+    tables: Vec<Vec<i64>>,
 }
 
 /// Accumulators of 3 bits: what the set holds with a failure probability below 2⁻¹²⁸.
@@ -63,7 +69,7 @@ impl Integers {
                 layer + 1 == depth,
                 last,
             ));
-            layers.push((weights, biases, tables));
+            layers.push(Layer { weights, biases, tables });
             (width, top) = (rows, next_top);
         }
         let precision = Precision::Exact { output_bits };
@@ -73,7 +79,7 @@ impl Integers {
 
     fn reference(&self, row: &[i64]) -> Vec<i64> {
         let mut values = row.to_vec();
-        for (weights, biases, tables) in &self.layers {
+        for Layer { weights, biases, tables } in &self.layers {
             values = weights
                 .iter()
                 .zip(biases)
