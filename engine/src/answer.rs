@@ -2,7 +2,6 @@
 
 use crate::codec::{Kind, Reader, Writer};
 use crate::error::short;
-use crate::job::MAX_ROWS;
 use crate::kernel::Row;
 use crate::keys::{ANSWER_GLWE_SIZE, PackingKey};
 use crate::lwe::LweList;
@@ -107,7 +106,8 @@ impl Answer {
     /// Anything but an answer of just this program.
     pub fn decode(bytes: &[u8], program: &Program) -> Result<Self, Error> {
         let outputs = program.outputs();
-        let limit = 128 + (coefficient_count(MAX_ROWS * outputs) * COEFFICIENT_BYTES) as u64;
+        let most = program.max_rows();
+        let limit = answer_bytes(most, outputs) as u64;
         let mut reader = Reader::open(bytes, Kind::Answer, limit)?;
         let set = reader.set();
         let what = Kind::Answer.name();
@@ -122,8 +122,8 @@ impl Answer {
             return Err(Error::WrongProgram { what, expected, found: short(&found) });
         }
         let rows = reader.u32()? as usize;
-        if !(1..=MAX_ROWS).contains(&rows) {
-            return Err(reader.malformed(format!("{rows} rows are outside 1..={MAX_ROWS}")));
+        if !(1..=most).contains(&rows) {
+            return Err(reader.malformed(format!("{rows} rows are outside 1..={most}")));
         }
         let count = coefficient_count(rows * outputs);
         reader.expect((count * COEFFICIENT_BYTES) as u64)?;

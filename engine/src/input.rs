@@ -2,7 +2,6 @@
 
 use crate::codec::{Kind, Reader, Writer};
 use crate::error::short;
-use crate::job::MAX_ROWS;
 use crate::lwe::{LweList, round};
 use crate::parameters::PACKING_SIZE;
 use crate::{ClientKey, Digest, Error, ParameterSet, Program};
@@ -32,7 +31,7 @@ impl std::fmt::Debug for Input {
 /// drawn from the operating system's or processor's randomness every time.
 ///
 /// # Errors
-/// The rows do not fit the program, there are more than [`MAX_ROWS`] or none, or the key is for
+/// The rows do not fit the program, there are more than [`Program::max_rows`] or none, or the key is for
 /// another parameter set.
 pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<Vec<u8>, Error> {
     let set = key.parameter_set();
@@ -45,8 +44,9 @@ pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<
     }
     let columns = program.inputs();
     let malformed = |why| Error::Malformed { what: "the input", why };
-    if !(1..=MAX_ROWS).contains(&rows.len()) {
-        return Err(malformed(format!("{} rows are outside 1..={MAX_ROWS}", rows.len())));
+    if !(1..=program.max_rows()).contains(&rows.len()) {
+        let most = program.max_rows();
+        return Err(malformed(format!("{} rows are outside 1..={most}", rows.len())));
     }
     if let Some(row) = rows.iter().find(|row| row.len() != columns) {
         return Err(malformed(format!("a row has {} values, expected {columns}", row.len())));
@@ -99,10 +99,11 @@ impl Input {
     /// Decodes an input for a program.
     ///
     /// # Errors
-    /// Anything but an input made for just this program, of 1 to [`MAX_ROWS`] rows.
+    /// Anything but an input made for just this program, of 1 to [`Program::max_rows`] rows.
     pub fn decode(bytes: &[u8], program: &Program) -> Result<Self, Error> {
         let columns = program.inputs();
-        let limit = 128 + 4 * (MAX_ROWS * columns) as u64;
+        let most = program.max_rows();
+        let limit = input_bytes(most, columns) as u64;
         let mut reader = Reader::open(bytes, Kind::Input, limit)?;
         let set = reader.set();
         let what = Kind::Input.name();
@@ -117,8 +118,8 @@ impl Input {
             return Err(Error::WrongProgram { what, expected, found: short(&found) });
         }
         let rows = reader.u32()? as usize;
-        if !(1..=MAX_ROWS).contains(&rows) {
-            return Err(reader.malformed(format!("{rows} rows are outside 1..={MAX_ROWS}")));
+        if !(1..=most).contains(&rows) {
+            return Err(reader.malformed(format!("{rows} rows are outside 1..={most}")));
         }
         let claimed = reader.u32()? as usize;
         if claimed != columns {
@@ -150,15 +151,13 @@ impl Input {
     }
 
     /// Regenerates the masks and extracts every coefficient as an LWE ciphertext (TFHE, section
-    /// 4.2). A dot product with clear weights of these is the same sum, term by term, as the
-    /// coefficient of the polynomial product that one would extract afterwards.
-    pub(crate) fn extract(&self) -> LweList {
-        let width = self.set.lwe_dimension + 1;
+    /// 4.2), row by row. A dot product with clear weights of these is the same sum, term by term,
+    /// as the coefficient of the polynomial product that one would extract afterwards.
+    pub(crate) fn extract(&self) -> impl Iterator<Item = LweList> + '_ {
         let padded = self.columns.next_multiple_of(PACKING_SIZE);
         let mut bodies = vec![0; self.rows * padded];
-        for (to, from) in
-            bodies.chunks_exact_mut(padded).zip(self.bodies.chunks_exact(self.columns))
-        {
+        let rows = self.bodies.chunks_exact(self.columns);
+        for (to, from) in bodies.chunks_exact_mut(padded).zip(rows) {
             for (to, &from) in to.iter_mut().zip(from) {
                 *to = u64::from(from) << 32;
             }
@@ -171,16 +170,19 @@ impl Input {
             CiphertextModulus::new_native(),
         )
         .decompress_into_glwe_ciphertext_list();
-        let mut data = Vec::with_capacity(self.rows * self.columns * width);
+        (0..self.rows).map(move |row| self.extract_row(&list, row))
+    }
+
+    fn extract_row(&self, list: &GlweCiphertextListOwned<u64>, row: usize) -> LweList {
+        let width = self.set.lwe_dimension + 1;
+        let per_row = self.columns.div_ceil(PACKING_SIZE);
+        let mut data = Vec::with_capacity(self.columns * width);
         let mut lwe = LweCiphertext::new(0u64, LweSize(width), CiphertextModulus::new_native());
-        let per_row = padded / PACKING_SIZE;
-        for (i, glwe) in list.iter().enumerate() {
-            let used = self.columns - (i % per_row) * PACKING_SIZE;
-            for coefficient in 0..used.min(PACKING_SIZE) {
-                let degree = MonomialDegree(coefficient);
-                extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, degree);
-                data.extend(lwe.as_ref().iter().map(|&c| round(c)));
-            }
+        for column in 0..self.columns {
+            let glwe = list.get(row * per_row + column / PACKING_SIZE);
+            let degree = MonomialDegree(column % PACKING_SIZE);
+            extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, degree);
+            data.extend(lwe.as_ref().iter().map(|&c| round(c)));
         }
         LweList { dimension: self.set.lwe_dimension, data }
     }

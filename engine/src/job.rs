@@ -11,9 +11,6 @@ use crate::timings::{Operator, Timings};
 use crate::{Digest, Error, Input, Program};
 use rayon::prelude::*;
 
-/// Most rows that one input may hold.
-pub const MAX_ROWS: usize = 1024;
-
 /// Some of a stage's Lookups, to be evaluated by whoever is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
@@ -49,8 +46,11 @@ pub fn begin(
 ) -> Result<Step, Error> {
     let input = Input::decode(input, program)?;
     let linear = &program.stages()[0].linear;
-    let list = timings.count(Operator::Linear, input.rows() * program.inputs(), || {
-        linear.apply(&input.extract())
+    let mut list = LweList { dimension: program.parameter_set().lwe_dimension, data: Vec::new() };
+    timings.count(Operator::Linear, input.rows() * program.inputs(), || {
+        for row in input.extract() {
+            list.data.append(&mut linear.apply(&row).data);
+        }
     });
     Ok(step(program, input.evaluation_key(), 0, &list, lookups_per_shard))
 }
@@ -144,7 +144,7 @@ fn read_place(reader: &mut Reader<'_>, program: &Program) -> Result<Place, Error
     if lookups == 0 {
         return Err(reader.malformed(format!("the program has no Lookups in stage {stage}")));
     }
-    if count == 0 || first.saturating_add(count) > lookups * MAX_ROWS {
+    if count == 0 || first.saturating_add(count) > lookups * program.max_rows() {
         let why = format!("values {first}..+{count} are outside stage {stage}");
         return Err(reader.malformed(why));
     }
@@ -153,7 +153,7 @@ fn read_place(reader: &mut Reader<'_>, program: &Program) -> Result<Place, Error
 
 fn largest(program: &Program, width: usize) -> usize {
     let lookups = program.stages().iter().map(crate::Stage::lookups).max().unwrap_or(0);
-    256 + 4 * MAX_ROWS * lookups.max(program.outputs()) * width
+    256 + 4 * program.max_rows() * lookups.max(program.outputs()) * width
 }
 
 /// Keyswitches and bootstraps a shard, on the current rayon pool. The result is a partial for
@@ -253,6 +253,10 @@ pub fn advance(
         let why = format!("{next} values are not a multiple of its {lookups} Lookups");
         return Err(Error::BadStage { stage, why });
     };
+    if next / lookups > program.max_rows() {
+        let why = format!("{next} values are more than {} rows", program.max_rows());
+        return Err(Error::BadStage { stage, why });
+    }
     let list = LweList { dimension, data };
     let linear = &program.stages()[stage as usize + 1].linear;
     let list = timings.count(Operator::Linear, list.len(), || linear.apply(&list));
@@ -274,8 +278,9 @@ pub fn pack(
     let (mut reader, name) = open(outputs, Kind::Outputs, limit, program)?;
     same_key(Kind::Outputs, key.evaluation_key, name)?;
     let rows = reader.u32()? as usize;
-    if !(1..=MAX_ROWS).contains(&rows) {
-        return Err(reader.malformed(format!("{rows} rows are outside 1..={MAX_ROWS}")));
+    let most = program.max_rows();
+    if !(1..=most).contains(&rows) {
+        return Err(reader.malformed(format!("{rows} rows are outside 1..={most}")));
     }
     let words = rows * program.outputs() * (dimension + 1);
     reader.expect(4 * words as u64)?;

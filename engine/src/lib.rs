@@ -38,7 +38,7 @@ mod timings;
 pub use answer::{Answer, decrypt};
 pub use error::Error;
 pub use input::{Input, encrypt};
-pub use job::{MAX_ROWS, Shard, Step, advance, begin, evaluate, pack};
+pub use job::{Shard, Step, advance, begin, evaluate, pack};
 pub use keys::{BootstrapKey, ClientKey, EvaluationKey, PackingKey};
 pub use parameters::ParameterSet;
 pub use program::{

@@ -10,6 +10,11 @@ pub const MAX_PROGRAM_BYTES: u64 = 512 << 20;
 /// Largest number of values that enter or leave an operator, for one row of input.
 pub const MAX_WIDTH: usize = 1 << 16;
 
+/// Most rows of an input, and most values that all rows of it may have at the widest place of a
+/// program: what bounds the memory of a job.
+const MAX_ROWS: usize = 1024;
+const MAX_VALUES: usize = 1 << 17;
+
 /// What the answer may differ by from the plain computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Precision {
@@ -246,6 +251,14 @@ impl Program {
     #[must_use]
     pub fn outputs(&self) -> usize {
         self.stages[self.stages.len() - 1].linear.matrix.rows()
+    }
+
+    /// Most rows that one input may hold: at least 1, at most 1024, fewer for wide programs.
+    #[must_use]
+    pub fn max_rows(&self) -> usize {
+        let widths = self.stages.iter().map(|stage| stage.linear.matrix.rows());
+        let widest = widths.fold(self.inputs(), usize::max);
+        (MAX_VALUES / widest).clamp(1, MAX_ROWS)
     }
 
     /// Lookups, so bootstraps, that one row of input takes.

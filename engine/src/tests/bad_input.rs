@@ -116,7 +116,7 @@ fn wrong_key_program_and_set_are_told_apart() {
 #[test]
 fn rows_that_do_not_fit_are_refused() {
     let world = &*WORLD;
-    for rows in [vec![], vec![vec![0]], vec![vec![0, 0]; MAX_ROWS + 1]] {
+    for rows in [vec![], vec![vec![0]], vec![vec![0, 0]; world.program.max_rows() + 1]] {
         let result = encrypt(&world.keys.client, &world.program, &rows);
         assert!(matches!(result, Err(Error::Malformed { .. })));
     }

@@ -148,7 +148,7 @@ fn linear_multiplies_variance_by_the_squared_norm() {
         let row: Vec<u64> = (0..columns).map(|_| rng.random_range(0..1 << 54)).collect();
         let expected = program.simulate(&row, &mut Noise::Absent);
         let input = encrypt(&client, &program, &[row]).unwrap();
-        let list = Input::decode(&input, &program).unwrap().extract();
+        let list = Input::decode(&input, &program).unwrap().extract().next().unwrap();
         let out = program.stages()[0].linear.apply(&list);
         for (r, (c, e)) in out.iter().zip(expected).enumerate() {
             let norm = program.stages()[0].linear.matrix.squared_norm(r);
