@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::calibration::Spans;
 use crate::measure::{self, Measured};
-use crate::model::{Client, Model, apply_prefix};
+use crate::model::{Client, Model, apply_prefix, interpret};
 use crate::network::{Affine, Label, Layer, Network};
 use crate::quantise::{Quantised, quantise};
 use crate::report::{Candidate, Report, StageReport};
@@ -16,9 +16,12 @@ const MOST_ROWS: usize = 10_000;
 const MOST_MEASURED: usize = 4_000;
 /// From this many rows on, half are kept out of calibration and measured on.
 const HOLD_OUT_FROM: usize = 200;
-/// Points of agreement with the plain model that may be lost when nothing is asked for. Agreement is
-/// the stricter measure: labels that change, though as many become right as wrong, count as lost.
-const DEFAULT_BUDGET: f64 = 0.15;
+/// Points of agreement with the plain model by which a cheaper set may fall short of the best when no
+/// budget is given; one row more, since a sample is no finer than that. Agreement is stricter than
+/// accuracy: labels that change, though as many become right as wrong, count as lost.
+const DEFAULT_SLACK: f64 = 0.2;
+/// Fewer bits of an `exact` output are of no use, so then accumulators get fewer.
+const LEAST_OUTPUT_BITS: u32 = 5;
 
 /// The precision asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,7 +110,13 @@ impl Compilation<'_> {
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
         let spans = Spans::measure(&core, &rows)?;
         let plain = match &self.labels {
-            Some(labels) => Some(measure::plain_accuracy(self.network, &self.rows, labels)?),
+            Some(labels) => {
+                let accuracy = measure::plain_accuracy(self.network, &self.rows, labels)?;
+                if accuracy == 0.0 {
+                    return Err(self.foreign_labels(labels)?);
+                }
+                Some(accuracy)
+            }
             None => None,
         };
         let linear = core.layers.len() == 1;
@@ -140,6 +149,19 @@ impl Compilation<'_> {
         core
     }
 
+    /// Labels of which the plain model gets none right are not its labels.
+    fn foreign_labels(&self, labels: &[&Label]) -> Result<Error, Error> {
+        let outputs = self.network.evaluate(self.rows[0])?;
+        let reason = match interpret(self.network, &outputs).label {
+            None => "the model predicts numbers, not labels: leave the labels out".into(),
+            Some(label) => format!(
+                "the plain model predicts none of its labels: they are like `{}`, the model's like `{label}`",
+                labels[0]
+            ),
+        };
+        Ok(Error::Calibration { reason })
+    }
+
     /// `None` if the set cannot hold the network at the failure probability asked for.
     fn attempt(
         &self,
@@ -153,7 +175,7 @@ impl Compilation<'_> {
         };
         let tables = if core.layers.len() == 1 { 1..=1 } else { 2..=8 };
         for bits in tables.rev() {
-            for output in (2..=16).rev() {
+            for output in (LEAST_OUTPUT_BITS..=16).rev() {
                 let quantised = quantise(core, spans, set, Some((bits, output)))?;
                 if quantised.program.failure_log2().is_some_and(|p| p <= failure_log2) {
                     return self.measure(core, set, quantised, Some(bits)).map(Some);
@@ -176,7 +198,7 @@ impl Compilation<'_> {
             prefix: self.prefix,
             input: quantised.input,
             output: quantised.output,
-            resolution: 0.0,
+            resolution: vec![0.0; core.outputs()],
             report,
         };
         let model = Model::new(quantised.program, client)?;
@@ -205,38 +227,32 @@ impl Compilation<'_> {
                 accumulator_bits: t.accumulator_bits,
             })
             .collect();
-        let budget = self.options.accuracy_budget.unwrap_or(DEFAULT_BUDGET);
-        let keeps = tried.iter().position(|t| self.loss(t, plain) <= budget + 1e-9);
-        let best = (0..tried.len())
-            .min_by(|&a, &b| self.loss(&tried[a], plain).total_cmp(&self.loss(&tried[b], plain)));
-        let (Some(chosen), asked) = (keeps.or(best), self.options.accuracy_budget) else {
+        let losses: Vec<f64> = tried.iter().map(|t| self.loss(t, plain)).collect();
+        let Some(best) = losses.iter().copied().min_by(f64::total_cmp) else {
             return Err(Error::NoParameterSet);
         };
-        let loss = self.loss(&tried[chosen], plain);
-        if keeps.is_none() && asked.is_some() {
-            let set = tried[chosen].set.name;
-            return Err(Error::Budget { budget, best: loss, set });
-        }
-        let what = if asked.is_some() && plain.is_some() {
-            "accuracy"
-        } else {
-            "agreement with the plain model"
+        let asked = self.options.accuracy_budget;
+        let slack = DEFAULT_SLACK + 100.0 / self.rows.len() as f64;
+        let budget = asked.unwrap_or(best + slack) + 1e-9;
+        let Some(chosen) = losses.iter().position(|&loss| loss <= budget) else {
+            let at = losses.iter().position(|&loss| loss == best).unwrap_or_default();
+            return Err(Error::Budget { budget, best, set: tried[at].set.name });
         };
-        let why = match keeps {
-            Some(_) => {
-                format!("the cheapest that loses at most {budget} points of {what} ({loss:.2})")
-            }
-            None => {
-                format!("the least loss of {what} ({loss:.2} points); none stays within {budget}")
-            }
+        let loss = losses[chosen];
+        let why = match asked {
+            Some(budget) => format!("the cheapest that loses at most {budget} points ({loss:.2})"),
+            None => format!(
+                "the cheapest within {slack:.2} points of the best: loses {loss:.2} points of agreement with the plain model"
+            ),
         };
         let Some(Tried { model, measured, .. }) = tried.into_iter().nth(chosen) else {
             return Err(Error::NoParameterSet);
         };
         let exact = matches!(self.options.precision, Precision::Exact { .. });
-        let resolution = if exact { 0.0 } else { 4.0 * measured.noise };
+        let resolution = measured.noise.iter().map(|std| if exact { 0.0 } else { 4.0 * std });
+        let resolution: Vec<f64> = resolution.collect();
         let mut client = model.client().clone();
-        client.resolution = resolution;
+        client.resolution = resolution.clone();
         client.report = Report {
             why,
             resolution,
@@ -278,7 +294,7 @@ impl Compilation<'_> {
             stages: stages.collect(),
             lookups: program.lookups_per_row(),
             failure_log2: program.failure_log2(),
-            resolution: 0.0,
+            resolution: Vec::new(),
             rows_measured: 0,
             held_out: false,
             plain_accuracy: None,

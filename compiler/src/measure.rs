@@ -15,12 +15,12 @@ pub fn normal(rng: &mut impl Rng) -> f64 {
 }
 
 /// What a measurement found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) accuracy: Option<f64>,
     pub(crate) agreement: f64,
-    /// Root mean square of what noise does to the outputs, rounding of weights not included.
-    pub(crate) noise: f64,
+    /// Root mean square of what noise does to each output, rounding of weights not included.
+    pub(crate) noise: Vec<f64>,
 }
 
 /// Share of rows that the network labels right.
@@ -68,7 +68,7 @@ pub(crate) fn simulate(
             Ok(Sums {
                 right: f64::from(u8::from(right)),
                 same: f64::from(u8::from(simulated.label == plain.label)),
-                noise: squared(&noisy, &quiet),
+                noise: noisy.iter().zip(&quiet).map(|(a, b)| (a - b).powi(2)).collect(),
                 error: squared(&noisy, &plain_outputs),
                 sum: plain_outputs.iter().sum(),
                 squares: plain_outputs.iter().map(|x| x * x).sum(),
@@ -88,14 +88,16 @@ pub(crate) fn simulate(
     Ok(Measured {
         accuracy: labels.map(|_| total(|s| s.right) / n),
         agreement,
-        noise: (total(|s| s.noise) / values).sqrt(),
+        noise: (0..model.program().outputs())
+            .map(|i| (sums.iter().map(|s| s.noise[i]).sum::<f64>() / n).sqrt())
+            .collect(),
     })
 }
 
 struct Sums {
     right: f64,
     same: f64,
-    noise: f64,
+    noise: Vec<f64>,
     error: f64,
     sum: f64,
     squares: f64,

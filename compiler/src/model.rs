@@ -5,7 +5,7 @@ use crate::network::{Decision, Label, Network, Prediction};
 use crate::report::Report;
 use crate::scale::{Decoding, Encoding};
 use hermesh_engine::noise::StageNoise;
-use hermesh_engine::{Noise, Program};
+use hermesh_engine::{Noise, Precision, Program};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 4] = b"HMX\0";
@@ -29,15 +29,15 @@ pub(crate) struct Client {
     pub(crate) prefix: usize,
     pub(crate) input: Encoding,
     pub(crate) output: Decoding,
-    /// What scores are rounded to before they are shown; 0 for `exact` programs.
-    pub(crate) resolution: f64,
+    /// What each output is rounded to before it is shown; 0 for `exact` programs.
+    pub(crate) resolution: Vec<f64>,
     pub(crate) report: Report,
 }
 
 impl Model {
     pub(crate) fn new(program: Program, client: Client) -> Result<Self, Error> {
         client.network.validate()?;
-        let Client { network, prefix, input, output, .. } = &client;
+        let Client { network, prefix, input, output, resolution, .. } = &client;
         let malformed = |reason: &str| Err(Error::BadModel { reason: reason.into() });
         let width = match prefix {
             0 => network.inputs,
@@ -47,19 +47,21 @@ impl Model {
         if lengths.iter().any(|&length| length != width) {
             return malformed("encoding and program differ in their inputs");
         }
-        let lengths = [program.outputs(), output.centre.len(), output.scale.len()];
+        let lengths =
+            [program.outputs(), output.centre.len(), output.scale.len(), resolution.len()];
         if lengths.iter().any(|&length| length != network.outputs()) {
             return malformed("decoding and program differ in their outputs");
         }
-        if input.steps == 0 || output.bits.is_some_and(|bits| !(1..=24).contains(&bits)) {
+        let bits = match program.precision() {
+            Precision::Approximate => None,
+            Precision::Exact { output_bits } => Some(output_bits),
+        };
+        if input.steps == 0 || output.bits != bits {
             return malformed("steps or bits are out of range");
         }
-        let numbers = [&input.low, &input.high, &output.centre, &output.scale];
+        let numbers = [&input.low, &input.high, &output.centre, &output.scale, resolution];
         let ordered = input.low.iter().zip(&input.high).all(|(low, high)| low <= high);
-        if !numbers.into_iter().flatten().all(|x| x.is_finite())
-            || !ordered
-            || !client.resolution.is_finite()
-        {
+        if !numbers.into_iter().flatten().all(|x| x.is_finite()) || !ordered {
             return malformed("a range is not finite or upside down");
         }
         Ok(Self { program, client })
@@ -126,20 +128,23 @@ impl Model {
         &self.client.report
     }
 
-    /// What scores of an `approximate` program are to be rounded to before others see them: four
-    /// standard deviations of their noise. Zero for `exact` programs.
+    /// What each output of an `approximate` program is to be rounded to before others see it: four
+    /// standard deviations of its noise, which hides most of it. Zero for `exact` programs.
     #[must_use]
-    pub fn resolution(&self) -> f64 {
-        self.client.resolution
+    pub fn resolution(&self) -> &[f64] {
+        &self.client.resolution
     }
 
     /// A row of features as torus values, ready to be encrypted.
     ///
     /// # Errors
-    /// The row has another number of features than the model.
+    /// The row has another number of features than the model, or one that is not finite.
     pub fn encode_row(&self, row: &[f64]) -> Result<Vec<u64>, Error> {
         let Client { network, prefix, input, .. } = &self.client;
         let values = apply_prefix(network, *prefix, row)?;
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err(Error::NotFinite { what: "the row".into() });
+        }
         Ok(values.iter().enumerate().map(|(i, &x)| input.encode_clamped(i, x)).collect())
     }
 

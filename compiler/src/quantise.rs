@@ -13,7 +13,7 @@ use crate::calibration::{Span, Spans};
 use crate::network::{Layer, Matrix, Network};
 use crate::scale::{Decoding, Encoding};
 use hermesh_engine::{
-    self as engine, Linear, Lookup, ParameterSet, Precision, Program, Stage, noise,
+    self as engine, Linear, Lookup, ParameterSet, Precision, Program, Stage, noise, torus,
 };
 use std::collections::HashMap;
 
@@ -21,10 +21,12 @@ use std::collections::HashMap;
 /// value out of range is a wrong answer: see [`Span::widened`].
 const TABLE_ROOM: (f64, f64) = (0.05, 4.5);
 const OUTPUT_ROOM: (f64, f64) = (0.25, 6.0);
+/// A row is taken to cover at least this part of what its inputs could make of it.
+const LEAST_SWING: f64 = 256.0;
 /// Weights that are tried: up to 2^(bits − 1) in absolute value.
 const WEIGHT_BITS: std::ops::RangeInclusive<i32> = 2..=14;
 /// Steps that `exact` values are tried with.
-const STEPS: [u32; 5] = [1, 2, 3, 7, 15];
+const STEPS: [u32; 9] = [1, 2, 3, 7, 15, 31, 63, 127, 255];
 const TURN: f64 = 18_446_744_073_709_551_616.0;
 
 /// A program with what the client needs to use it.
@@ -131,8 +133,11 @@ impl Rows<'_> {
         let ((margin, sigmas), part) =
             if self.whole_turn { (OUTPUT_ROOM, 1.0) } else { (TABLE_ROOM, 0.5) };
         let (low, high) = self.spans[r].widened(margin, sigmas);
-        // A row that is constant on all calibration rows still needs a scale.
-        let least = 1e-6 * (1.0 + high.abs());
+        // A row that hardly moves on the calibration rows (it cancels, or is constant) still needs a
+        // scale: one that its weights bear, and other rows with it.
+        let row = self.layer.affine.matrix.row(r);
+        let swing: f64 = row.map(|(c, w)| (w * self.before[c].range()).abs()).sum();
+        let least = (swing / LEAST_SWING).max(1e-6 * (1.0 + high.abs()));
         ((low + high) / 2.0, (high - low).max(least) / part)
     }
 
@@ -212,8 +217,8 @@ impl Rows<'_> {
                 + affine.matrix.row(r).map(|(c, w)| w * self.before[c].low).sum::<f64>();
             let offset = if self.whole_turn { 0.0 } else { 0.25 };
             let exact = (constant - middle) / turn + offset;
-            let torus = match self.accumulator {
-                Accumulator::Continuous => engine_torus(exact),
+            bias.push(match self.accumulator {
+                Accumulator::Continuous => torus(exact),
                 Accumulator::Bits(_) => {
                     // A whole number of steps; what the rounding moves, the centre takes up. Before
                     // a table half a step more, so that rounding down is rounding to the nearest.
@@ -221,10 +226,9 @@ impl Rows<'_> {
                     let whole = (exact / step).round();
                     middle += (exact - whole * step) * turn;
                     let half = if self.whole_turn { 0 } else { encoding.unit / 2 };
-                    engine_torus(whole * step).wrapping_add(half)
+                    torus(whole * step).wrapping_add(half)
                 }
-            };
-            bias.push(torus);
+            });
             centre.push(middle);
             scale.push(turn);
         }
@@ -238,11 +242,6 @@ impl Rows<'_> {
         };
         (Linear { matrix, bias }, Scaled { centre, scale, accumulator: self.accumulator })
     }
-}
-
-/// A real number modulo 1, on the torus.
-fn engine_torus(x: f64) -> u64 {
-    ((x - x.round()) * TURN) as i128 as u64
 }
 
 impl Scaled {

@@ -21,8 +21,8 @@ pub struct Report {
     pub lookups: usize,
     /// log₂ of the probability that noise changes an `exact` answer.
     pub failure_log2: Option<f64>,
-    /// Scores are rounded to multiples of this before they are shown.
-    pub resolution: f64,
+    /// What each output is rounded to multiples of before it is shown; 0: not at all.
+    pub resolution: Vec<f64>,
     /// On how many rows the figures below were measured.
     pub rows_measured: usize,
     /// Whether those rows were kept out of the calibration of ranges.

@@ -20,8 +20,8 @@ pub struct Answer {
     program: Digest,
     rows: usize,
     outputs: usize,
-    /// Masks and bodies, one ciphertext after another, scaled by 2⁶⁴.
-    coefficients: Vec<u64>,
+    /// Masks and bodies, one ciphertext after another.
+    coefficients: Vec<u32>,
 }
 
 impl std::fmt::Debug for Answer {
@@ -32,12 +32,12 @@ impl std::fmt::Debug for Answer {
 
 /// Packs LWE ciphertexts: a keyswitch to a GLWE ciphertext for each, rotated to its slot and added
 /// up (Chillotti et al. 2020, section 4.1). Returns as many coefficients as travel.
-pub(crate) fn pack_ciphertexts(key: &PackingKey, list: &LweList) -> Vec<u64> {
+pub(crate) fn pack_ciphertexts(key: &PackingKey, list: &LweList) -> Vec<u32> {
     let slots: Vec<&[u32]> = list.iter().collect();
     slots.chunks(PACKING_SIZE).flat_map(|slots| pack_one(key, slots)).collect()
 }
 
-fn pack_one(key: &PackingKey, slots: &[&[u32]]) -> Vec<u64> {
+fn pack_one(key: &PackingKey, slots: &[&[u32]]) -> Vec<u32> {
     let width = ANSWER_GLWE_SIZE.0 * PACKING_SIZE;
     let digits: Vec<Vec<i32>> = slots
         .par_iter()
@@ -48,7 +48,7 @@ fn pack_one(key: &PackingKey, slots: &[&[u32]]) -> Vec<u64> {
         .collect();
     let rows: Vec<Row<'_>> = digits.iter().map(|row| Row::Dense(row)).collect();
     let switched = key.rows.combine(&rows);
-    let mut packed = vec![0u64; width];
+    let mut packed = vec![0u32; width];
     for (slot, (glwe, lwe)) in switched.chunks_exact(width).zip(slots).enumerate() {
         for (to, from) in packed.chunks_exact_mut(PACKING_SIZE).zip(glwe.chunks_exact(PACKING_SIZE))
         {
@@ -60,7 +60,7 @@ fn pack_one(key: &PackingKey, slots: &[&[u32]]) -> Vec<u64> {
             }
         }
         let body = &mut packed[ANSWER_DIMENSION + slot];
-        *body = body.wrapping_add(u64::from(lwe[lwe.len() - 1]) << 32);
+        *body = body.wrapping_add(lwe[lwe.len() - 1]);
     }
     packed.truncate(ANSWER_DIMENSION + slots.len());
     packed
@@ -94,7 +94,7 @@ impl Answer {
         writer.bytes(&self.program);
         writer.u32(self.rows as u32);
         for &c in &self.coefficients {
-            let rounded = c.wrapping_add(1 << (63 - ANSWER_BITS)) >> (64 - ANSWER_BITS);
+            let rounded = c.wrapping_add(1 << (31 - ANSWER_BITS)) >> (32 - ANSWER_BITS);
             writer.bytes(&rounded.to_le_bytes()[..COEFFICIENT_BYTES]);
         }
         writer.finish()
@@ -108,19 +108,7 @@ impl Answer {
         let outputs = program.outputs();
         let most = program.max_rows();
         let limit = answer_bytes(most, outputs) as u64;
-        let mut reader = Reader::open(bytes, Kind::Answer, limit)?;
-        let set = reader.set();
-        let what = Kind::Answer.name();
-        if set != program.parameter_set() {
-            let expected = program.parameter_set().name;
-            return Err(Error::WrongParameterSet { what, expected, found: set.name });
-        }
-        let key = reader.digest()?;
-        let found = reader.digest()?;
-        if found != program.digest() {
-            let expected = short(&program.digest());
-            return Err(Error::WrongProgram { what, expected, found: short(&found) });
-        }
+        let (mut reader, key) = Reader::open_for(bytes, Kind::Answer, limit, program)?;
         let rows = reader.u32()? as usize;
         if !(1..=most).contains(&rows) {
             return Err(reader.malformed(format!("{rows} rows are outside 1..={most}")));
@@ -129,8 +117,9 @@ impl Answer {
         reader.expect((count * COEFFICIENT_BYTES) as u64)?;
         let (chunks, _) = reader.rest().as_chunks::<COEFFICIENT_BYTES>();
         let coefficients =
-            chunks.iter().map(|&[a, b, c]| u64::from_le_bytes([0, 0, 0, 0, 0, a, b, c])).collect();
-        Ok(Self { set, key, program: found, rows, outputs, coefficients })
+            chunks.iter().map(|&[a, b, c]| u32::from_le_bytes([0, a, b, c])).collect();
+        let (set, program) = (program.parameter_set(), program.digest());
+        Ok(Self { set, key, program, rows, outputs, coefficients })
     }
 
     /// Digest of the program that the answer is of.
@@ -160,7 +149,7 @@ pub fn decrypt(key: &ClientKey, answer: &Answer) -> Result<Vec<Vec<u64>>, Error>
     let mut values = Vec::with_capacity(answer.rows * answer.outputs);
     for packed in answer.coefficients.chunks(ANSWER_DIMENSION + PACKING_SIZE) {
         let used = packed.len() - ANSWER_DIMENSION;
-        let mut full = packed.to_vec();
+        let mut full: Vec<u64> = packed.iter().map(|&c| u64::from(c) << 32).collect();
         full.resize(ANSWER_DIMENSION + PACKING_SIZE, 0);
         let size = PolynomialSize(PACKING_SIZE);
         let glwe = GlweCiphertext::from_container(full, size, CiphertextModulus::new_native());

@@ -4,7 +4,8 @@
 //! scheme, a zero, and the parameter set (little-endian, as all numbers). Header, parameter set and a few
 //! counts imply the exact length, which is compared before anything is allocated.
 
-use crate::{Digest, Error, ParameterSet};
+use crate::error::short;
+use crate::{Digest, Error, ParameterSet, Program};
 
 const MAGIC: &[u8; 4] = b"HMSH";
 const SCHEME_TFHE: u8 = 1;
@@ -115,6 +116,29 @@ impl<'a> Reader<'a> {
         let id = u16::from_le_bytes([header[8], header[9]]);
         let set = ParameterSet::by_id(id).ok_or(Error::UnknownParameterSet { what, id })?;
         Ok(Self { kind, set, total, rest })
+    }
+
+    /// [`Self::open`] for what carries the names of a key and of a program: checks the parameter set
+    /// and the program, and returns the key's digest.
+    pub(crate) fn open_for(
+        bytes: &'a [u8],
+        kind: Kind,
+        limit: u64,
+        program: &Program,
+    ) -> Result<(Self, Digest), Error> {
+        let mut reader = Self::open(bytes, kind, limit)?;
+        let what = kind.name();
+        if reader.set != program.parameter_set() {
+            let expected = program.parameter_set().name;
+            return Err(Error::WrongParameterSet { what, expected, found: reader.set.name });
+        }
+        let key = reader.digest()?;
+        let found = reader.digest()?;
+        if found != program.digest() {
+            let expected = short(&program.digest());
+            return Err(Error::WrongProgram { what, expected, found: short(&found) });
+        }
+        Ok((reader, key))
     }
 
     pub(crate) fn set(&self) -> &'static ParameterSet {

@@ -1,7 +1,6 @@
 //! Packed, seeded inputs.
 
 use crate::codec::{Kind, Reader, Writer};
-use crate::error::short;
 use crate::lwe::{LweList, round};
 use crate::parameters::PACKING_SIZE;
 use crate::{ClientKey, Digest, Error, ParameterSet, Program};
@@ -51,7 +50,7 @@ pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<
     if let Some(row) = rows.iter().find(|row| row.len() != columns) {
         return Err(malformed(format!("a row has {} values, expected {columns}", row.len())));
     }
-    let mut seeder = new_seeder();
+    let mut seeder = crate::random::seeder();
     let seed = seeder.seed();
     let padded = columns.next_multiple_of(PACKING_SIZE);
     let mut plain = vec![0; rows.len() * padded];
@@ -71,7 +70,7 @@ pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<
         &mut list,
         &plain,
         set.lwe_noise(),
-        seeder.as_mut(),
+        &mut seeder,
     );
     let mut writer = Writer::new(Kind::Input, set, 96 + rows.len() * columns * 4);
     writer.bytes(&key.evaluation_key());
@@ -104,19 +103,7 @@ impl Input {
         let columns = program.inputs();
         let most = program.max_rows();
         let limit = input_bytes(most, columns) as u64;
-        let mut reader = Reader::open(bytes, Kind::Input, limit)?;
-        let set = reader.set();
-        let what = Kind::Input.name();
-        if set != program.parameter_set() {
-            let expected = program.parameter_set().name;
-            return Err(Error::WrongParameterSet { what, expected, found: set.name });
-        }
-        let key = reader.digest()?;
-        let found = reader.digest()?;
-        if found != program.digest() {
-            let expected = short(&program.digest());
-            return Err(Error::WrongProgram { what, expected, found: short(&found) });
-        }
+        let (mut reader, key) = Reader::open_for(bytes, Kind::Input, limit, program)?;
         let rows = reader.u32()? as usize;
         if !(1..=most).contains(&rows) {
             return Err(reader.malformed(format!("{rows} rows are outside 1..={most}")));
@@ -129,7 +116,8 @@ impl Input {
         let seed = Seed(u128::from_le_bytes(reader.array()?));
         reader.expect(4 * (rows * columns) as u64)?;
         let bodies = reader.u32s(rows * columns)?;
-        Ok(Self { set, key, program: found, rows, columns, seed, bodies })
+        let (set, program) = (program.parameter_set(), program.digest());
+        Ok(Self { set, key, program, rows, columns, seed, bodies })
     }
 
     /// Digest of the evaluation key that the input is to be computed on with.
@@ -182,7 +170,13 @@ impl Input {
             let glwe = list.get(row * per_row + column / PACKING_SIZE);
             let degree = MonomialDegree(column % PACKING_SIZE);
             extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, degree);
-            data.extend(lwe.as_ref().iter().map(|&c| round(c)));
+            // The rounding of the mask is centred (see `lookup::switch`): all ciphertexts of a GLWE
+            // share it, so that in a sum its mean would add up.
+            let (mask, body) = (lwe.get_mask(), lwe.get_body());
+            let moved = |&c: &u64| (u64::from(round(c)) << 32).wrapping_sub(c) as i64;
+            let moved: i64 = mask.as_ref().iter().map(moved).sum();
+            data.extend(mask.as_ref().iter().map(|&c| round(c)));
+            data.push(round(body.data.wrapping_add((moved / 2) as u64)));
         }
         LweList { dimension: self.set.lwe_dimension, data }
     }

@@ -80,6 +80,7 @@ fn step(program: &Program, key: Digest, stage: u32, list: &LweList, per_shard: u
             writer.u32(stage);
             writer.u32((i * per_shard) as u32);
             writer.u32(count as u32);
+            writer.u32(list.len() as u32);
             match &switch_now {
                 Some(bootstrap) => {
                     for lwe in lwes.chunks_exact(width) {
@@ -99,27 +100,8 @@ fn write_names(writer: &mut Writer, key: Digest, program: &Program) {
     writer.bytes(&program.digest());
 }
 
-/// Opens something that carries the names of a key and of this program.
-fn open<'a>(
-    bytes: &'a [u8],
-    kind: Kind,
-    limit: usize,
-    program: &Program,
-) -> Result<(Reader<'a>, Digest), Error> {
-    let mut reader = Reader::open(bytes, kind, limit as u64)?;
-    let what = kind.name();
-    if reader.set() != program.parameter_set() {
-        let expected = program.parameter_set().name;
-        return Err(Error::WrongParameterSet { what, expected, found: reader.set().name });
-    }
-    let key = reader.digest()?;
-    let found = reader.digest()?;
-    if found != program.digest() {
-        let expected = short(&program.digest());
-        return Err(Error::WrongProgram { what, expected, found: short(&found) });
-    }
-    Ok((reader, key))
-}
+/// Where the exact length is checked a few lines on, and the bytes are in memory in any case.
+const ANY_LENGTH: u64 = u64::MAX;
 
 fn same_key(kind: Kind, expected: Digest, found: Digest) -> Result<(), Error> {
     if expected == found {
@@ -134,26 +116,27 @@ struct Place {
     stage: u32,
     first: usize,
     count: usize,
+    /// Values of the whole stage, over all rows.
+    total: usize,
 }
 
 fn read_place(reader: &mut Reader<'_>, program: &Program) -> Result<Place, Error> {
     let stage = reader.u32()?;
     let first = reader.u32()? as usize;
     let count = reader.u32()? as usize;
+    let total = reader.u32()? as usize;
     let lookups = program.stages().get(stage as usize).map_or(0, crate::Stage::lookups);
     if lookups == 0 {
         return Err(reader.malformed(format!("the program has no Lookups in stage {stage}")));
     }
-    if count == 0 || first.saturating_add(count) > lookups * program.max_rows() {
-        let why = format!("values {first}..+{count} are outside stage {stage}");
+    if !total.is_multiple_of(lookups) || total / lookups > program.max_rows() {
+        return Err(reader.malformed(format!("{total} values are not those of stage {stage}")));
+    }
+    if count == 0 || first.saturating_add(count) > total {
+        let why = format!("values {first}..+{count} are outside the {total} of stage {stage}");
         return Err(reader.malformed(why));
     }
-    Ok(Place { stage, first, count })
-}
-
-fn largest(program: &Program, width: usize) -> usize {
-    let lookups = program.stages().iter().map(crate::Stage::lookups).max().unwrap_or(0);
-    256 + 4 * program.max_rows() * lookups.max(program.outputs()) * width
+    Ok(Place { stage, first, count, total })
 }
 
 /// Keyswitches and bootstraps a shard, on the current rayon pool. The result is a partial for
@@ -168,8 +151,7 @@ pub fn evaluate(
     timings: &Timings,
 ) -> Result<Vec<u8>, Error> {
     let set = program.parameter_set();
-    let limit = largest(program, set.output_dimension().max(set.lwe_dimension) + 1);
-    let (mut reader, name) = open(shard, Kind::Shard, limit, program)?;
+    let (mut reader, name) = Reader::open_for(shard, Kind::Shard, ANY_LENGTH, program)?;
     same_key(Kind::Shard, key.evaluation_key, name)?;
     let place = read_place(&mut reader, program)?;
     let inputs = if place.stage == 0 {
@@ -194,7 +176,7 @@ pub fn evaluate(
     let results = bootstrap(key, &inputs, &tables, timings);
     let mut writer = Writer::new(Kind::Partial, set, 96 + results.data.len() * 4);
     write_names(&mut writer, name, program);
-    for field in [place.stage, place.first as u32, place.count as u32] {
+    for field in [place.stage, place.first as u32, place.count as u32, place.total as u32] {
         writer.u32(field);
     }
     writer.u32s(&results.data);
@@ -229,18 +211,18 @@ pub fn advance(
     timings: &Timings,
 ) -> Result<Step, Error> {
     let dimension = program.parameter_set().output_dimension();
-    let limit = largest(program, dimension + 1);
     let mut data = Vec::new();
-    let mut name = None;
+    let mut whole = None;
     let mut next = 0;
     for partial in partials {
-        let (mut reader, key) = open(partial, Kind::Partial, limit, program)?;
-        same_key(Kind::Partial, *name.get_or_insert(key), key)?;
+        let (mut reader, key) = Reader::open_for(partial, Kind::Partial, ANY_LENGTH, program)?;
         let place = read_place(&mut reader, program)?;
-        if place.stage != stage || place.first != next {
+        let (name, total) = *whole.get_or_insert((key, place.total));
+        same_key(Kind::Partial, name, key)?;
+        if place.stage != stage || place.first != next || place.total != total {
             let why = format!(
-                "expected values from {next} of stage {stage}, found {} of stage {}",
-                place.first, place.stage
+                "expected values from {next} of {total} in stage {stage}, found {} of {} in stage {}",
+                place.first, place.total, place.stage
             );
             return Err(Error::BadStage { stage, why });
         }
@@ -248,15 +230,11 @@ pub fn advance(
         reader.expect(4 * (place.count * (dimension + 1)) as u64)?;
         data.extend(reader.u32s(place.count * (dimension + 1))?);
     }
-    let lookups = program.stages().get(stage as usize).map_or(0, crate::Stage::lookups);
-    let (Some(name), true) = (name, next != 0 && lookups != 0 && next % lookups == 0) else {
-        let why = format!("{next} values are not a multiple of its {lookups} Lookups");
+    let Some((name, _)) = whole.filter(|&(_, total)| total == next) else {
+        let total = whole.map_or(0, |(_, total)| total);
+        let why = format!("{next} values instead of {total}: partials are missing");
         return Err(Error::BadStage { stage, why });
     };
-    if next / lookups > program.max_rows() {
-        let why = format!("{next} values are more than {} rows", program.max_rows());
-        return Err(Error::BadStage { stage, why });
-    }
     let list = LweList { dimension, data };
     let linear = &program.stages()[stage as usize + 1].linear;
     let list = timings.count(Operator::Linear, list.len(), || linear.apply(&list));
@@ -274,8 +252,7 @@ pub fn pack(
     timings: &Timings,
 ) -> Result<Vec<u8>, Error> {
     let dimension = program.parameter_set().output_dimension();
-    let limit = largest(program, dimension + 1);
-    let (mut reader, name) = open(outputs, Kind::Outputs, limit, program)?;
+    let (mut reader, name) = Reader::open_for(outputs, Kind::Outputs, ANY_LENGTH, program)?;
     same_key(Kind::Outputs, key.evaluation_key, name)?;
     let rows = reader.u32()? as usize;
     let most = program.max_rows();

@@ -46,8 +46,7 @@ impl ClientKey {
     /// only the evaluation key needs, is forgotten at once.
     #[must_use]
     pub fn generate(set: &'static ParameterSet) -> (Self, EvaluationKey) {
-        let mut seeder = new_seeder();
-        let seeder = seeder.as_mut();
+        let seeder: &mut dyn Seeder = &mut crate::random::seeder();
         let input = secret_bits(seeder, set.lwe_dimension);
         let answer = secret_bits(seeder, ANSWER_DIMENSION);
         let mut writer = Writer::new(Kind::EvaluationKey, set, evaluation_key_bytes(set));
@@ -137,7 +136,7 @@ fn bootstrapping_bytes(set: &ParameterSet) -> usize {
 }
 
 pub(crate) fn evaluation_key_bytes(set: &ParameterSet) -> usize {
-    HEADER_BYTES + bootstrapping_bytes(set) + SEED_BYTES + 8 * packing_words(set)
+    HEADER_BYTES + bootstrapping_bytes(set) + SEED_BYTES + 4 * packing_words(set)
 }
 
 fn write_bootstrap_key(
@@ -202,7 +201,8 @@ fn write_packing_key(
         seeder,
     );
     writer.bytes(&seed.0.to_le_bytes());
-    writer.u64s(&key.into_container());
+    let bodies: Vec<u32> = key.into_container().into_iter().map(round).collect();
+    writer.u32s(&bodies);
 }
 
 fn seeded_bootstrap_key(
@@ -315,6 +315,18 @@ fn seed(reader: &mut Reader<'_>) -> Result<Seed, Error> {
     reader.array().map(|bytes| Seed(u128::from_le_bytes(bytes)))
 }
 
+/// Bodies of 32 bits in `tfhe`'s representation.
+fn widened(bodies: Vec<u32>) -> Vec<u64> {
+    bodies.into_iter().map(|body| u64::from(body) << 32).collect()
+}
+
+/// Rows of a key, masks included, rounded to 32 bits and laid out for the kernel.
+fn narrowed(rows: Vec<u64>, width: usize) -> Vectors {
+    let rounded: Vec<u32> = rows.iter().map(|&c| round(c)).collect();
+    drop(rows);
+    Vectors::new(&rounded, width)
+}
+
 /// What keyswitches and bootstraps: the expanded form for evaluation.
 pub struct BootstrapKey {
     pub(crate) set: &'static ParameterSet,
@@ -323,7 +335,7 @@ pub struct BootstrapKey {
     pub(crate) fft: Fft,
     pub(crate) fourier: FourierLweBootstrapKeyOwned,
     /// `kN × levels` rows of `n + 1` coefficients.
-    pub(crate) keyswitch: Vectors<u32>,
+    pub(crate) keyswitch: Vectors,
 }
 
 impl std::fmt::Debug for BootstrapKey {
@@ -359,15 +371,11 @@ impl BootstrapKey {
         drop(standard);
 
         let keyswitch_seed = seed(&mut reader)?;
-        let bodies = reader.u32s(keyswitch_words(set, &bootstrap))?;
-        let bodies = bodies.into_iter().map(|body| u64::from(body) << 32).collect();
-        let rows: Vec<u32> = seeded_keyswitch_key(set, &bootstrap, keyswitch_seed, bodies)
+        let bodies = widened(reader.u32s(keyswitch_words(set, &bootstrap))?);
+        let rows = seeded_keyswitch_key(set, &bootstrap, keyswitch_seed, bodies)
             .par_decompress_into_lwe_keyswitch_key()
-            .into_container()
-            .into_iter()
-            .map(round)
-            .collect();
-        let keyswitch = Vectors::new(&rows, set.lwe_dimension + 1);
+            .into_container();
+        let keyswitch = narrowed(rows, set.lwe_dimension + 1);
         let fft = Fft::new(PolynomialSize(bootstrap.polynomial_size));
         Ok(Self { set, evaluation_key: key.digest, bootstrap, fft, fourier, keyswitch })
     }
@@ -375,11 +383,11 @@ impl BootstrapKey {
     /// For tests that look inside: a key between two known secrets.
     #[cfg(test)]
     pub(crate) fn from_secrets(set: &'static ParameterSet, small: &[u64], large: &[u64]) -> Self {
-        let mut seeder = new_seeder();
+        let mut seeder = crate::random::seeder();
         let bootstrap = set.bootstrap.unwrap();
         let mut writer = Writer::new(Kind::EvaluationKey, set, 0);
-        write_bootstrap_key(&mut writer, set, &bootstrap, small, large, seeder.as_mut());
-        write_keyswitch_key(&mut writer, set, &bootstrap, large, small, seeder.as_mut());
+        write_bootstrap_key(&mut writer, set, &bootstrap, small, large, &mut seeder);
+        write_keyswitch_key(&mut writer, set, &bootstrap, large, small, &mut seeder);
         Self::expand(&EvaluationKey::assemble(set, writer.finish())).unwrap()
     }
 
@@ -395,7 +403,7 @@ pub struct PackingKey {
     pub(crate) set: &'static ParameterSet,
     pub(crate) evaluation_key: Digest,
     /// `output dimension × levels` GLWE ciphertexts.
-    pub(crate) rows: Vectors<u64>,
+    pub(crate) rows: Vectors,
 }
 
 impl std::fmt::Debug for PackingKey {
@@ -414,11 +422,11 @@ impl PackingKey {
         let mut reader = key.reader()?;
         reader.skip(bootstrapping_bytes(set))?;
         let packing_seed = seed(&mut reader)?;
-        let bodies = reader.u64s(packing_words(set))?;
+        let bodies = widened(reader.u32s(packing_words(set))?);
         let rows = seeded_packing_key(set, packing_seed, bodies)
             .decompress_into_lwe_packing_keyswitch_key()
             .into_container();
-        let rows = Vectors::new(&rows, ANSWER_GLWE_SIZE.0 * PACKING_SIZE);
+        let rows = narrowed(rows, ANSWER_GLWE_SIZE.0 * PACKING_SIZE);
         Ok(Self { set, evaluation_key: key.digest, rows })
     }
 

@@ -32,6 +32,7 @@ mod lwe;
 pub mod noise;
 pub mod parameters;
 mod program;
+mod random;
 mod simulate;
 mod timings;
 
@@ -44,7 +45,7 @@ pub use parameters::ParameterSet;
 pub use program::{
     Linear, Lookup, MAX_PROGRAM_BYTES, MAX_WIDTH, Matrix, Precision, Program, Stage,
 };
-pub use simulate::Noise;
+pub use simulate::{Noise, torus};
 pub use timings::Timings;
 
 /// A SHA-256 digest: what keys, programs and ciphertexts are named by.

@@ -3,7 +3,9 @@
 //!
 //! Variances are of the torus ℝ/ℤ: a standard deviation of 2⁻⁸ is 1/256 of a whole turn.
 
-use crate::parameters::{ANSWER_BITS, ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Decomposition};
+use crate::parameters::{
+    ANSWER_BITS, ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Decomposition, PACKING_SIZE,
+};
 use crate::{ParameterSet, Precision, Program};
 use tfhe::core_crypto::commons::noise_formulas::centered_mean_shifted_modulus_switch::centered_binary_shifted_modulus_switch_additive_variance;
 use tfhe::core_crypto::commons::noise_formulas::lwe_programmable_bootstrap::pbs_variance_132_bits_security_gaussian_fft_mul;
@@ -34,7 +36,9 @@ fn keyswitching(dimension: usize, d: Decomposition, key_noise: f64) -> f64 {
 /// Variance of a fresh input, as the server sees it.
 #[must_use]
 pub fn fresh(set: &ParameterSet) -> f64 {
-    variance(set.lwe_noise_log2) + rounding(set.lwe_dimension, 32)
+    // The rounding is centred, as a modulus switch: a quarter of the key's bits count, not half.
+    let rounding = (1.0 + set.lwe_dimension as f64 / 4.0) / 12.0 * variance(-32.0);
+    variance(set.lwe_noise_log2) + rounding
 }
 
 /// Variance that the keyswitch before a Lookup adds. Zero without Lookups.
@@ -79,12 +83,14 @@ pub fn bootstrap(set: &ParameterSet) -> f64 {
     .0 + rounding(set.output_dimension(), 32)
 }
 
-/// Variance that packing `slots` values into one answer adds to each, rounding included.
+/// Variance that packing `slots` values into one answer adds to each, rounding included. The digits
+/// that are cut off touch their own slot only; the noise of the key touches all.
 #[must_use]
 pub fn packing(set: &ParameterSet, slots: usize) -> f64 {
-    let key = variance(ANSWER_NOISE_LOG2);
-    slots as f64 * keyswitching(set.output_dimension(), set.packing, key)
-        + rounding(ANSWER_DIMENSION, ANSWER_BITS)
+    let key = variance(ANSWER_NOISE_LOG2) + rounding(ANSWER_DIMENSION, 32);
+    let cut_off = keyswitching(set.output_dimension(), set.packing, 0.0);
+    let one = keyswitching(set.output_dimension(), set.packing, key) - cut_off;
+    slots as f64 * one + cut_off + rounding(ANSWER_DIMENSION, ANSWER_BITS)
 }
 
 /// Predicted variances of one stage of a program.
@@ -97,7 +103,7 @@ pub struct StageNoise {
 }
 
 impl Program {
-    /// Predicted noise, stage by stage.
+    /// Predicted noise, stage by stage, with answers packed as densely as a batch of rows packs them.
     #[must_use]
     pub fn noise(&self) -> Vec<StageNoise> {
         let set = self.parameter_set();
@@ -105,7 +111,7 @@ impl Program {
         let mut stages = Vec::with_capacity(self.stages().len());
         for (i, stage) in self.stages().iter().enumerate() {
             let added = match (&stage.lookup, i) {
-                (None, _) => packing(set, self.outputs().min(crate::parameters::PACKING_SIZE)),
+                (None, _) => packing(set, PACKING_SIZE),
                 (Some(_), 0) => modulus_switch(set),
                 (Some(_), _) => keyswitch(set) + modulus_switch(set),
             };
@@ -118,7 +124,8 @@ impl Program {
         stages
     }
 
-    /// log₂ of the probability that noise changes anything in one inference of an `exact` program;
+    /// log₂ of the probability that noise changes anything in one row of an `exact` program (a union
+    /// bound over all its values);
     /// `None` for `approximate` ones, where it always changes a little.
     #[must_use]
     pub fn failure_log2(&self) -> Option<f64> {
@@ -144,7 +151,7 @@ impl Program {
                 add(f64::from(bits + 1).exp2().recip(), variance);
             }
         }
-        Some(worst)
+        Some(worst.min(0.0))
     }
 }
 

@@ -62,7 +62,7 @@ pub struct ParameterSet {
     pub glwe_noise_log2: f64,
     /// Decomposition of the keyswitch that packs answers.
     pub packing: Decomposition,
-    /// Bits of security by the curve, 0 for the sets that only tests use.
+    /// Bits of security by the curve.
     pub security_bits: u32,
     /// What one Lookup costs, relative to the set `tfhe-2x1024-832/1`; measured in batches of 16 on
     /// one core with AVX-512.
@@ -75,8 +75,8 @@ pub const ANSWER_NOISE_LOG2: f64 = -35.5759;
 /// The catalogue, cheapest Lookup first.
 pub static CATALOGUE: &[ParameterSet] = &[LINEAR, T3X512, T4X512, T2X1024, T1X2048, T1X4096];
 
-/// For programs without Lookups: inputs under a key of 2048 bits, so low a noise that integers of
-/// 16 bits come out exact.
+/// For programs without Lookups: inputs under a key of 2048 bits, with so low a noise that what
+/// remains is that of rounding and packing. `exact` outputs have up to 11 bits.
 pub const LINEAR: ParameterSet = ParameterSet {
     name: "lwe-2048/1",
     id: 1,
@@ -84,7 +84,7 @@ pub const LINEAR: ParameterSet = ParameterSet {
     lwe_noise_log2: -48.3203,
     bootstrap: None,
     glwe_noise_log2: -48.3203,
-    packing: digits(2, 12),
+    packing: digits(3, 7),
     security_bits: 132,
     relative_cost: 0.0,
 };
@@ -102,7 +102,7 @@ pub const T3X512: ParameterSet = ParameterSet {
         keyswitch: digits(5, 3),
     }),
     glwe_noise_log2: -35.5759,
-    packing: digits(2, 12),
+    packing: digits(3, 7),
     security_bits: 132,
     relative_cost: 0.66,
 };
@@ -120,12 +120,13 @@ pub const T4X512: ParameterSet = ParameterSet {
         keyswitch: digits(5, 3),
     }),
     glwe_noise_log2: -48.3203,
-    packing: digits(2, 12),
+    packing: digits(3, 7),
     security_bits: 132,
     relative_cost: 0.81,
 };
 
-/// Half the input noise of `tfhe-4x512-768/1`; `exact` accumulators of up to 3 bits.
+/// Half the input noise of `tfhe-4x512-768/1`; `exact` accumulators of up to
+/// 3 bits (as all such figures: where the 2-norms of the weights are small).
 pub const T2X1024: ParameterSet = ParameterSet {
     name: "tfhe-2x1024-832/1",
     id: 4,
@@ -138,7 +139,7 @@ pub const T2X1024: ParameterSet = ParameterSet {
         keyswitch: digits(5, 3),
     }),
     glwe_noise_log2: -48.3203,
-    packing: digits(2, 12),
+    packing: digits(3, 7),
     security_bits: 132,
     relative_cost: 1.0,
 };
@@ -156,7 +157,7 @@ pub const T1X2048: ParameterSet = ParameterSet {
         keyswitch: digits(6, 3),
     }),
     glwe_noise_log2: -48.3203,
-    packing: digits(2, 12),
+    packing: digits(3, 7),
     security_bits: 132,
     relative_cost: 1.5,
 };
@@ -174,28 +175,28 @@ pub const T1X4096: ParameterSet = ParameterSet {
         keyswitch: digits(6, 3),
     }),
     glwe_noise_log2: -62.0,
-    packing: digits(2, 12),
+    packing: digits(3, 7),
     security_bits: 132,
     relative_cost: 6.0,
 };
 
 /// No security at all: a small set with which tests of the plumbing are quick.
-#[doc(hidden)]
-pub const INSECURE_TEST: ParameterSet = ParameterSet {
+#[cfg(test)]
+pub(crate) const INSECURE_TEST: ParameterSet = ParameterSet {
     name: "INSECURE-test/1",
     id: 0xffff,
     lwe_dimension: 128,
     lwe_noise_log2: -30.0,
     bootstrap: Some(Bootstrap {
         glwe_dimension: 1,
-        polynomial_size: 512,
-        product: digits(1, 20),
+        polynomial_size: 2048,
+        product: digits(1, 23),
         keyswitch: digits(4, 4),
     }),
-    glwe_noise_log2: -45.0,
-    packing: digits(2, 12),
+    glwe_noise_log2: -48.3203,
+    packing: digits(3, 7),
     security_bits: 0,
-    relative_cost: 0.05,
+    relative_cost: 0.2,
 };
 
 impl ParameterSet {
@@ -236,11 +237,13 @@ pub(crate) fn gaussian(std_log2: f64) -> Gaussian<f64> {
     Gaussian::from_dispersion_parameter(StandardDev(std_log2.exp2()), 0.0)
 }
 
-/// What can be decoded: the catalogue and, only where tests ask for it, the insecure set.
+/// What can be decoded: the catalogue and, in this crate's own tests, the insecure set.
 fn known() -> impl Iterator<Item = &'static ParameterSet> {
-    static INSECURE: &[ParameterSet] = &[INSECURE_TEST];
-    let tests = if cfg!(test) { INSECURE } else { &[] };
-    CATALOGUE.iter().chain(tests)
+    #[cfg(test)]
+    static TESTS: &[ParameterSet] = &[INSECURE_TEST];
+    #[cfg(not(test))]
+    static TESTS: &[ParameterSet] = &[];
+    CATALOGUE.iter().chain(TESTS)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Largest program that is decoded, in bytes.
-pub const MAX_PROGRAM_BYTES: u64 = 512 << 20;
+pub const MAX_PROGRAM_BYTES: u64 = 256 << 20;
+const MAX_STAGES: usize = 1024;
 /// Largest number of values that enter or leave an operator, for one row of input.
 pub const MAX_WIDTH: usize = 1 << 16;
 
@@ -140,7 +141,8 @@ pub struct Linear {
 /// x in [½, 1) the negative of what it gives for x − ½.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lookup {
-    /// Entries on the torus, scaled by 2⁶⁴. At most *N* entries each, a power of two.
+    /// Entries on the torus, scaled by 2⁶⁴. All of one length: a power of two, at most *N*.
+    #[serde(with = "flat")]
     pub tables: Vec<Vec<u64>>,
     /// Which table each value goes through.
     pub table_of: Vec<u32>,
@@ -155,10 +157,23 @@ pub struct Stage {
     pub lookup: Option<Lookup>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Body {
-    precision: Precision,
-    stages: Vec<Stage>,
+/// Tables as one list of entries and their length, so that a few bytes cannot ask for many tables.
+mod flat {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(tables: &[Vec<u64>], s: S) -> Result<S::Ok, S::Error> {
+        let length = tables.first().map_or(0, Vec::len);
+        (length as u32, tables.concat()).serialize(s)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(d: D) -> Result<Vec<Vec<u64>>, D::Error> {
+        let (length, entries) = <(u32, Vec<u64>)>::deserialize(d)?;
+        let length = length as usize;
+        if length == 0 || !entries.len().is_multiple_of(length) {
+            return Err(D::Error::custom("tables have no common length"));
+        }
+        Ok(entries.chunks_exact(length).map(<[u64]>::to_vec).collect())
+    }
 }
 
 /// A model in the form that is evaluated on ciphertexts: stages, and the parameter set that they
@@ -183,11 +198,14 @@ impl Program {
         stages: Vec<Stage>,
     ) -> Result<Self, Error> {
         check(set, precision, &stages)?;
-        let body = Body { precision, stages };
+        let encode = |e: postcard::Error| malformed(e.to_string());
         let mut writer = Writer::new(Kind::Program, set, 0);
-        writer.bytes(&postcard::to_stdvec(&body).map_err(|e| malformed(e.to_string()))?);
-        let bytes = writer.finish();
-        Ok(Self::assemble(set, body, bytes))
+        let head = (precision, stages.len() as u32);
+        writer.bytes(&postcard::to_stdvec(&head).map_err(encode)?);
+        for stage in &stages {
+            writer.bytes(&postcard::to_stdvec(stage).map_err(encode)?);
+        }
+        Ok(Self::assemble(set, precision, stages, writer.finish()))
     }
 
     /// Decodes and checks a program.
@@ -197,18 +215,33 @@ impl Program {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::open(bytes, Kind::Program, MAX_PROGRAM_BYTES)?;
         let set = reader.set();
-        let (body, rest) = postcard::take_from_bytes::<Body>(reader.rest())
-            .map_err(|e| malformed(e.to_string()))?;
+        let decode = |e: postcard::Error| malformed(e.to_string());
+        let ((precision, count), mut rest): ((Precision, u32), _) =
+            postcard::take_from_bytes(reader.rest()).map_err(decode)?;
+        if count as usize > MAX_STAGES {
+            return Err(malformed(format!("{count} stages are more than {MAX_STAGES}")));
+        }
+        let mut stages = Vec::new();
+        for _ in 0..count {
+            let stage;
+            (stage, rest) = postcard::take_from_bytes(rest).map_err(decode)?;
+            stages.push(stage);
+        }
         if !rest.is_empty() {
             return Err(malformed(format!("{} bytes are left over", rest.len())));
         }
-        check(set, body.precision, &body.stages)?;
-        Ok(Self::assemble(set, body, bytes.to_vec()))
+        check(set, precision, &stages)?;
+        Ok(Self::assemble(set, precision, stages, bytes.to_vec()))
     }
 
-    fn assemble(set: &'static ParameterSet, body: Body, bytes: Vec<u8>) -> Self {
+    fn assemble(
+        set: &'static ParameterSet,
+        precision: Precision,
+        stages: Vec<Stage>,
+        bytes: Vec<u8>,
+    ) -> Self {
         let digest = Sha256::digest(&bytes).into();
-        Self { set, precision: body.precision, stages: body.stages, bytes, digest }
+        Self { set, precision, stages, bytes, digest }
     }
 
     /// The program as bytes.
@@ -279,14 +312,28 @@ impl Program {
         crate::answer::answer_bytes(rows, self.outputs())
     }
 
-    /// Memory that the decoded program takes, in bytes, about.
+    /// Memory that the decoded program takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() * 3
+        self.bytes.len() + self.stages.iter().map(Stage::memory_bytes).sum::<usize>()
     }
 }
 
 impl Stage {
+    fn memory_bytes(&self) -> usize {
+        let matrix = match &self.linear.matrix {
+            Matrix::Dense { weights, .. } => size_of_val(weights.as_slice()),
+            Matrix::Sparse { offsets, indices, weights, .. } => {
+                4 * (offsets.len() + indices.len() + weights.len())
+            }
+        };
+        let lookup = self.lookup.as_ref().map_or(0, |lookup| {
+            let entries: usize = lookup.tables.iter().map(Vec::len).sum();
+            8 * entries + 24 * lookup.tables.len() + 4 * lookup.table_of.len()
+        });
+        matrix + 8 * self.linear.bias.len() + lookup
+    }
+
     /// Lookups of this stage for one row of input.
     #[must_use]
     pub fn lookups(&self) -> usize {
@@ -304,8 +351,8 @@ fn check(set: &ParameterSet, precision: Precision, stages: &[Stage]) -> Result<(
     {
         return Err(malformed(format!("{output_bits} output bits are outside 1..=24")));
     }
-    if !(1..=1024).contains(&stages.len()) {
-        return Err(malformed(format!("{} stages are outside 1..=1024", stages.len())));
+    if !(1..=MAX_STAGES).contains(&stages.len()) {
+        return Err(malformed(format!("{} stages are outside 1..={MAX_STAGES}", stages.len())));
     }
     let mut width = None;
     for (i, stage) in stages.iter().enumerate() {
@@ -348,8 +395,10 @@ fn check_stage(
         return Err("a Lookup names a table that is not there".into());
     }
     let size = bootstrap.polynomial_size;
-    if lookup.tables.iter().any(|t| !t.len().is_power_of_two() || t.len() > size) {
-        return Err(format!("a table's length is not a power of two up to {size}"));
+    let length = lookup.tables.first().map_or(0, Vec::len);
+    if !length.is_power_of_two() || length > size || lookup.tables.iter().any(|t| t.len() != length)
+    {
+        return Err(format!("tables do not have one length that is a power of two up to {size}"));
     }
     Ok(())
 }

@@ -26,8 +26,9 @@ impl Lookup {
     }
 }
 
-/// A real number as a fraction of the torus, scaled by 2⁶⁴.
-fn torus(x: f64) -> u64 {
+/// A real number modulo 1, as a fraction of the torus scaled by 2⁶⁴.
+#[must_use]
+pub fn torus(x: f64) -> u64 {
     // The fraction is below 1 in absolute value, so this fits i128.
     ((x - x.round()) * 18_446_744_073_709_551_616.0) as i128 as u64
 }

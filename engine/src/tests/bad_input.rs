@@ -129,6 +129,21 @@ fn partials_must_make_a_whole_stage() {
     let partial = world.specimens[5].0.as_slice();
     let go = |stage, partials: &[&[u8]]| advance(&world.program, stage, partials, 16, &timings);
     assert!(go(0, &[partial]).is_ok());
+    let two = encrypt(&world.keys.client, &world.program, &[vec![0, 0], vec![0, 0]]).unwrap();
+    let Step::Lookups { shards, .. } = begin(&world.program, &two, 2, &timings).unwrap() else {
+        panic!()
+    };
+    let key = world.keys.bootstrap.as_ref().unwrap();
+    let halves: Vec<Vec<u8>> = shards
+        .iter()
+        .map(|shard| evaluate(&world.program, key, &shard.bytes, &timings).unwrap())
+        .collect();
+    let (a, b) = (halves[0].as_slice(), halves[1].as_slice());
+    assert!(go(0, &[a, b]).is_ok());
+    // One of two rows would look like a stage of its own, but for the total that it carries.
+    for partials in [vec![a], vec![b], vec![b, a], vec![a, partial]] {
+        assert!(matches!(go(0, &partials), Err(Error::BadStage { .. })));
+    }
     for (stage, partials) in
         [(0, vec![]), (0, vec![partial, partial]), (1, vec![partial]), (7, vec![partial])]
     {
@@ -153,8 +168,9 @@ fn malformed_programs_are_refused() {
     refused(|s| s[0].linear.matrix = Matrix::Dense { rows: 2, columns: 2, weights: vec![0; 3] });
     refused(|s| s[0].linear.matrix = Matrix::Dense { rows: 0, columns: 2, weights: vec![] });
     refused(|s| s[0].lookup.as_mut().unwrap().tables[0] = vec![0; 3]);
-    refused(|s| s[0].lookup.as_mut().unwrap().tables[0] = vec![0; 1024]);
+    refused(|s| s[0].lookup.as_mut().unwrap().tables[0] = vec![0; 4096]);
     refused(|s| s[0].lookup.as_mut().unwrap().tables[0].clear());
+    refused(|s| s[0].lookup.as_mut().unwrap().tables.push(vec![0; 4]));
     refused(|s| s[0].lookup.as_mut().unwrap().table_of[0] = 1);
     let sparse = |offsets: &[u32], indices: &[u32], weights: &[i32]| {
         let mut stages = good();

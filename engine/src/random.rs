@@ -1,0 +1,26 @@
+//! Randomness: the processor's and the operating system's, so that neither has to be trusted alone.
+
+use tfhe::core_crypto::commons::math::random::{Seed, Seeder};
+use tfhe::core_crypto::prelude::new_seeder;
+
+struct Mixed(Box<dyn Seeder>);
+
+/// Seeds from `tfhe`'s default source (`RDSEED` where there is one), mixed with the operating
+/// system's.
+pub(crate) fn seeder() -> impl Seeder {
+    Mixed(new_seeder())
+}
+
+impl Seeder for Mixed {
+    /// # Panics
+    /// If the operating system has no randomness to give: there is nothing safe to go on with.
+    fn seed(&mut self) -> Seed {
+        let mut system = [0; 16];
+        getrandom::getrandom(&mut system).expect("the operating system's randomness");
+        Seed(self.0.seed().0 ^ u128::from_le_bytes(system))
+    }
+
+    fn is_available() -> bool {
+        true
+    }
+}
