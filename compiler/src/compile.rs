@@ -17,9 +17,9 @@ const MOST_MEASURED: usize = 4_000;
 /// From this many rows on, half are kept out of calibration and measured on.
 const HOLD_OUT_FROM: usize = 200;
 /// Points of agreement with the plain model by which a cheaper set may fall short of the best when no
-/// budget is given; one row more, since a sample is no finer than that. Agreement is stricter than
-/// accuracy: labels that change, though as many become right as wrong, count as lost.
-const DEFAULT_SLACK: f64 = 0.2;
+/// budget is given. Agreement is stricter than accuracy: labels that change, though as many become
+/// right as wrong, count as lost.
+const DEFAULT_SLACK: f64 = 0.3;
 /// Fewer bits of an `exact` output are of no use, so then accumulators get fewer.
 const LEAST_OUTPUT_BITS: u32 = 5;
 
@@ -232,8 +232,7 @@ impl Compilation<'_> {
             return Err(Error::NoParameterSet);
         };
         let asked = self.options.accuracy_budget;
-        let slack = DEFAULT_SLACK + 100.0 / self.rows.len() as f64;
-        let budget = asked.unwrap_or(best + slack) + 1e-9;
+        let budget = asked.unwrap_or(best + DEFAULT_SLACK) + 1e-9;
         let Some(chosen) = losses.iter().position(|&loss| loss <= budget) else {
             let at = losses.iter().position(|&loss| loss == best).unwrap_or_default();
             return Err(Error::Budget { budget, best, set: tried[at].set.name });
@@ -242,7 +241,7 @@ impl Compilation<'_> {
         let why = match asked {
             Some(budget) => format!("the cheapest that loses at most {budget} points ({loss:.2})"),
             None => format!(
-                "the cheapest within {slack:.2} points of the best: loses {loss:.2} points of agreement with the plain model"
+                "the cheapest within {DEFAULT_SLACK} points of the best: loses {loss:.2} points of agreement with the plain model"
             ),
         };
         let Some(Tried { model, measured, .. }) = tried.into_iter().nth(chosen) else {

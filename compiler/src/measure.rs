@@ -8,6 +8,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
+/// Simulations that a measurement makes, and how often it repeats a row to get there.
+const MOST_SIMULATIONS: usize = 4000;
+const MOST_DRAWS: usize = 20;
+
 /// Standard normal values (Box and Muller, 1958).
 pub fn normal(rng: &mut impl Rng) -> f64 {
     let (u, v): (f64, f64) = (rng.random(), rng.random());
@@ -47,11 +51,14 @@ pub(crate) fn simulate(
     labels: Option<&[&Label]>,
 ) -> Result<Measured, Error> {
     let stages = model.program().noise();
-    let sums = rows
-        .par_iter()
-        .enumerate()
-        .map(|(i, row)| {
-            let mut rng = StdRng::seed_from_u64(i as u64);
+    // Few rows are simulated several times: what counts is how often noise changes an answer.
+    let draws = MOST_SIMULATIONS.div_ceil(rows.len()).clamp(1, MOST_DRAWS);
+    let sums = (0..rows.len() * draws)
+        .into_par_iter()
+        .map(|simulation| {
+            let i = simulation % rows.len();
+            let row = rows[i];
+            let mut rng = StdRng::seed_from_u64(simulation as u64);
             let torus = model.encode_row(row)?;
             let mut normal = || normal(&mut rng);
             let noisy = model
@@ -76,7 +83,7 @@ pub(crate) fn simulate(
             })
         })
         .collect::<Result<Vec<Sums>, Error>>()?;
-    let n = rows.len() as f64;
+    let n = sums.len() as f64;
     let total = |f: fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
     let values = n * model.program().outputs() as f64;
     let agreement = if sums.iter().any(|s| s.regression) {

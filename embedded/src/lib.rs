@@ -3,9 +3,11 @@
 //!
 //! Nothing but wiring is in here.
 
+pub mod gateway;
 mod services;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -33,9 +35,22 @@ pub enum Error {
     /// The thread could not be started.
     #[error("the mesh's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
-    /// The thread ended while it started.
-    #[error("the mesh's thread ended while it started; this is a defect")]
+    /// A thread ended by itself.
+    #[error("a thread of the mesh ended by itself; this is a defect, its message is above")]
     Died,
+    /// The gateway is for programs on this machine only.
+    #[error(
+        "expected a loopback address such as 127.0.0.1:8080, got {0}; nothing here may be reached from another machine"
+    )]
+    NotLoopback(SocketAddr),
+    /// The gateway could not listen.
+    #[error("cannot listen on {address}: {source}; choose another port, 0 for any free one")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
 }
 
 impl Error {

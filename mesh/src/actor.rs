@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     Clock, Error, Message, UnixMillis,
-    bus::{BusHandle, Delivery, Request, Requests, Subscription},
+    bus::{BusHandle, Delivery, Request, Requests},
     telemetry::Metrics,
     wire::{Failure, Wire as _},
 };
@@ -43,7 +43,14 @@ impl Environment {
         }
     }
 
-    /// Publishes the failure of a job.
+    /// Counts and emits the refusal of a job that was not admitted.
+    pub async fn refuse(&self, refusal: &Failure) {
+        tracing::info!(service = self.metrics.service(), failure = %refusal, "job refused");
+        self.metrics.failed(refusal.code);
+        self.emit(refusal.encode(self.metrics.service())).await;
+    }
+
+    /// Publishes the failure of an admitted job.
     pub async fn fail(&self, failure: &Failure) -> Result<(), Error> {
         tracing::info!(service = self.metrics.service(), %failure, "job failed");
         self.metrics.failed(failure.code);
@@ -194,25 +201,6 @@ impl Running {
                     _ = stop.wait_for(|stop| *stop) => return,
                     request = requests.next() => match request {
                         Some(request) => handle(request).await,
-                        None => return,
-                    },
-                }
-            }
-        });
-    }
-
-    /// Handles events, one at a time, until stopped.
-    pub fn watch<F>(&mut self, mut events: Subscription, handle: F)
-    where
-        F: Fn(Message) + 'static,
-    {
-        self.run(async move |stop: &mut watch::Receiver<bool>| {
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = stop.wait_for(|stop| *stop) => return,
-                    event = events.next() => match event {
-                        Some(event) => handle(event),
                         None => return,
                     },
                 }

@@ -109,8 +109,14 @@ impl<V> Cache<V> {
     {
         let load = async {
             let bytes = bus.get(bucket, digest, limit).await?;
-            let decoded = blocking(move || decode(&bytes)).await?;
-            decoded.map_err(|why| Error::Undecodable { digest, why })
+            let work = move || {
+                let got = Digest::of(&bytes);
+                if got != digest {
+                    return Err(Error::DigestMismatch { expected: digest, got });
+                }
+                decode(&bytes).map_err(|why| Error::Undecodable { digest, why })
+            };
+            blocking(work).await?
         };
         self.get_or_load(digest, load).await
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    Clock, Digest, Error, JobId, Message, SigningKey, TenantId, VerifyingKey,
+    Clock, Digest, Error, JobId, Message, Signature, SigningKey, TenantId, VerifyingKey,
     bus::{Bucket, BusHandle, Subscription},
     wire::{
         Answer, Context, Failure, Job, Outcome, RegisterModel, RegisterTenant, RevokeKey, Status,
@@ -102,6 +102,7 @@ impl Client {
             patience: self.clock.now().until(job.context.deadline) + GRACE,
             service: self.service,
             context: job.context.clone(),
+            signature: job.signature,
         };
         self.bus.publish(job.encode("client")).await?;
         Ok(pending)
@@ -119,6 +120,7 @@ pub struct Pending {
     answers: Subscription,
     status: Subscription,
     context: Context,
+    signature: Signature,
     service: VerifyingKey,
     patience: Duration,
 }
@@ -137,38 +139,55 @@ impl Pending {
         loop {
             let message = tokio::select! {
                 biased;
-                // Progress first, so that the last of it is shown before the answer ends the wait.
+                // Even if messages never end.
+                () = sleep_until(give_up) => return Err(Error::Timeout(self.patience)),
+                // Progress next, so that the last of it is shown before the answer ends the wait.
                 Some(message) = self.status.next() => {
-                    self.progress(&message, &mut done, &mut on_progress);
+                    if let Some(refusal) = self.refusal(&message) {
+                        return Err(Error::Failed(Box::new(refusal)));
+                    }
+                    progress(&message, &mut done, &mut on_progress);
                     None
                 }
                 Some(message) = self.answers.next() => Some(message),
-                () = sleep_until(give_up) => return Err(Error::Timeout(self.patience)),
                 () = sleep(POLL) => self.bus.last(&subject).await?,
             };
-            if let Some(message) = message {
-                return match Outcome::decode(&message)? {
-                    Outcome::Failure(failure) => Err(Error::Failed(Box::new(failure))),
-                    Outcome::Answer(answer) => {
-                        let receipt = &answer.receipt;
-                        receipt.verify(&self.service, &self.context, &answer.body)?;
-                        Ok(*answer)
-                    }
-                };
+            match message.map(|message| self.read(&message)) {
+                Some(Ok(Outcome::Answer(answer))) => return Ok(*answer),
+                Some(Ok(Outcome::Failure(failure))) => {
+                    return Err(Error::Failed(Box::new(failure)));
+                }
+                // Whatever that was, it must not keep the true outcome from being seen.
+                Some(Err(error)) => {
+                    tracing::debug!(job = %self.context.job, %error, "not this job's outcome");
+                }
+                None => {}
             }
         }
     }
 
-    fn progress(&self, message: &Message, done: &mut u64, on_progress: &mut impl FnMut(&Status)) {
-        if let Ok(status) = Status::decode(message) {
-            // Replicas report side by side; what is shown does not go back.
-            if status.done >= *done {
-                *done = status.done;
-                on_progress(&status);
-            }
-        } else if let Ok(failure) = Failure::decode(message) {
-            // Another job tried to use this one's identifier; this one goes on.
-            tracing::warn!(job = %self.context.job, %failure, "a repeated job was refused");
+    /// The outcome of this job, verified.
+    fn read(&self, message: &Message) -> Result<Outcome, Error> {
+        let outcome = Outcome::receive(message)?;
+        if let Outcome::Answer(answer) = &outcome {
+            answer.receipt.verify(&self.service, &self.context, &answer.body)?;
+        }
+        Ok(outcome)
+    }
+
+    /// The refusal of this very submission; another one under its name is none of its business.
+    fn refusal(&self, message: &Message) -> Option<Failure> {
+        let failure = Failure::receive(message).ok()?;
+        (failure.refused == Some(self.signature)).then_some(failure)
+    }
+}
+
+fn progress(message: &Message, done: &mut u64, on_progress: &mut impl FnMut(&Status)) {
+    if let Ok(status) = Status::receive(message) {
+        // Replicas report side by side; what is shown does not go back.
+        if status.done >= *done {
+            *done = status.done;
+            on_progress(&status);
         }
     }
 }

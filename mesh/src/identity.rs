@@ -101,6 +101,13 @@ impl FromStr for VerifyingKey {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 
+impl Signature {
+    /// Its start: enough to tell apart the signatures of one tenant over one name.
+    pub(crate) fn short(&self) -> String {
+        hex(&self.0[..8])
+    }
+}
+
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Error,
-    bus::{Bus, DEAD_LETTERS, QueueOptions, Retention},
+    bus::{Bus, DEAD_LETTERS, Overflow, QueueOptions, Retention},
 };
 
 /// Jobs, pulled by preprocessing.
@@ -16,7 +16,17 @@ pub const PARTIALS: &str = "partials";
 /// Outcomes of jobs, kept for the tenants to read.
 pub const ANSWERS: &str = "answers";
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// Which jobs have been admitted, each with the signature it was admitted under.
+pub const ADMITTED: &str = "admitted";
+/// Which evaluation keys have been withdrawn.
+pub const REVOKED: &str = "revoked";
+
+/// The furthest deadline a job may have. What tells a repeated message from a new one is kept for
+/// longer, so that a job is past its deadline before the mesh forgets that it has seen it.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// [`MAX_DEADLINE`], and room for clocks that differ.
+const KEPT: Duration = Duration::from_secs(24 * 3600 + 300);
 
 /// All queues.
 pub fn queues() -> Vec<QueueOptions> {
@@ -29,8 +39,9 @@ pub fn queues() -> Vec<QueueOptions> {
             max_deliver: 5,
             max_messages,
             max_bytes,
-            max_age: 24 * HOUR,
-            dedup_window: HOUR,
+            max_age: KEPT,
+            dedup_window: KEPT,
+            overflow: Overflow::Refuse,
         };
     use Retention::{LastPerSubject, WorkQueue};
     vec![
@@ -38,10 +49,13 @@ pub fn queues() -> Vec<QueueOptions> {
         queue(TASKS, "hermesh.task.>", WorkQueue, 15, 100_000, 4 << 30),
         queue(PARTIALS, "hermesh.partial.>", LastPerSubject, 30, 200_000, 4 << 30),
         QueueOptions {
-            // Long enough to be fetched, short enough for the bound on their number to hold.
-            max_age: HOUR,
-            ..queue(ANSWERS, "hermesh.answer.>", LastPerSubject, 30, 100_000, 1 << 30)
+            // The newest outcomes are the ones still waited for.
+            overflow: Overflow::DiscardOldest,
+            ..queue(ANSWERS, "hermesh.answer.>", LastPerSubject, 30, 100_000, 1 << 29)
         },
+        queue(ADMITTED, "hermesh.admitted.>", LastPerSubject, 30, 500_000, 1 << 29),
+        // Jobs that come after a withdrawal are not admitted, so it need not be kept for longer.
+        queue(REVOKED, "hermesh.revoked.>", LastPerSubject, 30, 500_000, 1 << 29),
         queue(DEAD_LETTERS, "hermesh.dead.>", WorkQueue, 30, 10_000, 1 << 30),
     ]
 }
@@ -52,4 +66,17 @@ pub async fn declare(bus: &dyn Bus) -> Result<(), Error> {
         bus.declare(&queue).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_forgotten_before_the_last_deadline() {
+        for queue in queues() {
+            assert!(queue.max_age > MAX_DEADLINE, "{}", queue.name);
+            assert!(queue.dedup_window > MAX_DEADLINE, "{}", queue.name);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use hermesh_mesh::{
     Error, Message, TokioClock, UnixMillis,
     actor::{Logic, LogicHandle, Running, blocking, with_heartbeat},
-    bus::{BusHandle, QueueOptions, Retention, memory::MemoryBus},
+    bus::{BusHandle, Overflow, QueueOptions, Retention, memory::MemoryBus},
 };
 use tokio::time::{sleep, timeout};
 
@@ -33,6 +33,7 @@ async fn bus() -> BusHandle {
         max_bytes: 1 << 10,
         max_age: Duration::from_secs(3600),
         dedup_window: Duration::from_secs(60),
+        overflow: Overflow::Refuse,
     };
     bus.declare(&queue).await.expect("declares");
     bus.publish(Message::new("work.1", "")).await.expect("publishes");

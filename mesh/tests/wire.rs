@@ -6,9 +6,10 @@ use bytes::Bytes;
 use hermesh_mesh::{
     Digest, Error, Headers, JobId, Message, SigningKey, UnixMillis,
     wire::{
-        Accepted, Answer, Context, Facts, FactsQuery, Failure, FailureCode, Job, KeyFacts,
-        ModelFacts, OperatorTime, Outcome, Partial, Position, Receipt, Refusal, RegisterModel,
-        RegisterTenant, RevokeKey, Status, Task, TraceParent, UploadEvaluationKey, Wire,
+        Accepted, Admitted, Answer, Context, Facts, FactsQuery, Failure, FailureCode, Job,
+        KeyFacts, KeyRevoked, ModelFacts, OperatorTime, Outcome, Partial, Position, Receipt,
+        Refusal, RegisterModel, RegisterTenant, RevokeKey, Status, Task, TraceParent,
+        UploadEvaluationKey, Wire,
     },
 };
 use proptest::prelude::*;
@@ -96,6 +97,13 @@ fn every_type_round_trips() {
         body: "answer".into(),
     });
     round_trip(&Failure::new(&context, FailureCode::Expired, "too late"));
+    let job = Job::new(context.clone(), "input".into(), &key());
+    let refusal = Failure::refusing(&job.encode("test"), FailureCode::Replay, "used");
+    let refusal = refusal.expect("names the job");
+    assert_eq!(refusal.refused, Some(job.signature));
+    round_trip(&refusal);
+    round_trip(&Admitted { tenant: tenant.clone(), job: context.job, signature: job.signature });
+    round_trip(&KeyRevoked { tenant: tenant.clone(), key: context.key });
     round_trip(&Status { tenant, job: context.job, done: 3, total: 5 });
 }
 
@@ -107,6 +115,32 @@ fn another_version_or_type_is_refused() {
     message.headers.insert("Hermesh-Version", "2").expect("valid");
     let wrong_version = Accepted::decode(&message);
     assert!(matches!(wrong_version, Err(Error::WrongVersion { .. })));
+}
+
+#[test]
+fn what_comes_over_the_bus_must_fit_its_subject() {
+    let job = Job::new(context(), "input".into(), &key());
+    let mut message = job.encode("test");
+    assert_eq!(Job::receive(&message), Ok(job.clone()));
+    message.subject = "hermesh.job.umbra".into();
+    assert!(matches!(Job::receive(&message), Err(Error::Malformed { .. })));
+    assert_eq!(Job::decode(&message), Ok(job));
+}
+
+#[test]
+fn a_failure_of_a_later_version_is_still_a_failure() {
+    let failure = Failure::new(&context(), FailureCode::Expired, "why");
+    let mut message = failure.encode("test");
+    message.headers.insert("Hermesh-Code", "brand-new").expect("valid");
+    let read = Failure::decode(&message).expect("reads");
+    assert_eq!((read.code, &*read.message), (FailureCode::Internal, "why"));
+}
+
+#[test]
+fn nothing_of_a_body_is_printed() {
+    let job = Job::new(context(), "a secret input".into(), &key());
+    let printed = format!("{job:?} {:?}", job.encode("test"));
+    assert!(!printed.contains("secret") && printed.contains("14"), "{printed}");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Bucket, BusHandle, DEAD_LETTERS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT, Delivery, Published,
-    QueueOptions, Retention,
+    Bucket, BusHandle, DEAD_LETTERS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT, Delivery, Overflow,
+    Published, QueueOptions, Retention,
 };
 use crate::{Digest, Error, Message};
 
@@ -36,8 +36,10 @@ pub async fn all(bus: BusHandle, max_message: usize) {
     bench.hands_back_with_a_delay().await;
     bench.buries_with_the_reason().await;
     bench.refuses_when_full().await;
+    bench.makes_room_where_it_may().await;
     bench.refuses_what_no_queue_takes().await;
     bench.refuses_what_is_too_large(max_message).await;
+    bench.refuses_an_endless_id().await;
     bench.a_dropped_pull_loses_nothing().await;
     bench.forgets_what_is_too_old().await;
     bench.keeps_the_last_per_subject().await;
@@ -59,6 +61,7 @@ impl Bench {
             max_bytes: 1 << 20,
             max_age: Duration::from_secs(3600),
             dedup_window: Duration::from_secs(60),
+            overflow: Overflow::Refuse,
         }
     }
 
@@ -223,6 +226,30 @@ impl Bench {
         assert_eq!(self.publish(fifth).await, Published::Stored);
     }
 
+    async fn makes_room_where_it_may(&self) {
+        let queue = QueueOptions {
+            retention: Retention::LastPerSubject,
+            overflow: Overflow::DiscardOldest,
+            ..self.queue("overflow")
+        };
+        self.declared(&queue).await;
+        for leaf in ["a", "b", "c", "d", "e"] {
+            self.publish(self.message("overflow", leaf)).await;
+        }
+        let last = |leaf| self.message("overflow", leaf);
+        assert_eq!(self.bus.last(&last("a").subject).await, Ok(None));
+        for leaf in ["b", "e"] {
+            assert_eq!(self.bus.last(&last(leaf).subject).await, Ok(Some(last(leaf))));
+        }
+        assert_eq!(self.bus.count(&last(">").subject).await, Ok(4));
+    }
+
+    async fn refuses_an_endless_id(&self) {
+        let message = self.message("large", "a").with_id("x".repeat(257));
+        let refused = self.bus.publish(message).await;
+        assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+    }
+
     async fn refuses_what_no_queue_takes(&self) {
         let refused = self.bus.publish(self.message("nowhere", "a")).await;
         assert!(matches!(refused, Err(Error::NoQueue { .. })), "{refused:?}");
@@ -255,6 +282,17 @@ impl Bench {
         self.publish(self.message("age", "a")).await;
         sleep(SOON * 2).await;
         self.assert_empty(&queue).await;
+
+        // Nor is it there for readers.
+        let retention = Retention::LastPerSubject;
+        let queue = QueueOptions { max_age: SOON, retention, ..self.queue("aged") };
+        self.declared(&queue).await;
+        let message = self.message("aged", "a");
+        self.publish(message.clone()).await;
+        assert_eq!(self.bus.count(&message.subject).await, Ok(1));
+        sleep(SOON * 2).await;
+        assert_eq!(self.bus.last(&message.subject).await, Ok(None));
+        assert_eq!(self.bus.count(&message.subject).await, Ok(0));
     }
 
     async fn keeps_the_last_per_subject(&self) {

@@ -18,7 +18,10 @@ use super::{
     Subscription, dead_letter,
     queue::{Queue, Token},
 };
-use crate::{Digest, Error, Message, message::matches};
+use crate::{
+    Digest, Error, Message,
+    message::{MAX_ID, matches},
+};
 
 /// Bounds of a [`MemoryBus`].
 #[derive(Debug, Clone)]
@@ -139,12 +142,18 @@ impl MemoryBus {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check_size(&self, message: &Message) -> Result<(), Error> {
+    fn check(&self, message: &Message) -> Result<(), Error> {
         let (got, limit) = (message.size(), self.0.options.max_message);
         if got > limit {
             return Err(Error::TooLarge { what: "message", got, limit });
         }
-        Ok(())
+        // Identifiers outlive their messages, so they have a bound of their own.
+        match message.id().map(str::len) {
+            Some(got) if got > MAX_ID => {
+                Err(Error::TooLarge { what: "message id", got, limit: MAX_ID })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -174,6 +183,7 @@ impl Bus for MemoryBus {
             ("max_bytes", old.max_bytes == options.max_bytes),
             ("max_age", old.max_age == options.max_age),
             ("dedup_window", old.dedup_window == options.dedup_window),
+            ("overflow", old.overflow == options.overflow),
         ];
         match fields.into_iter().find(|(_, same)| !same) {
             Some((field, _)) => Err(Error::QueueMismatch { name: options.name.clone(), field }),
@@ -182,12 +192,12 @@ impl Bus for MemoryBus {
     }
 
     async fn publish(&self, message: Message) -> Result<Published, Error> {
-        self.check_size(&message)?;
+        self.check(&message)?;
         self.state().store(message, Instant::now())
     }
 
     async fn emit(&self, message: Message) -> Result<(), Error> {
-        self.check_size(&message)?;
+        self.check(&message)?;
         let mut state = self.state();
         state.count(message.class(), message.size());
         state.show(&message);
@@ -230,13 +240,13 @@ impl Bus for MemoryBus {
     }
 
     async fn last(&self, subject: &str) -> Result<Option<Message>, Error> {
-        let state = self.state();
-        Ok(state.queues.values().find_map(|(q, _)| q.last(subject)))
+        let (mut state, now) = (self.state(), Instant::now());
+        Ok(state.queues.values_mut().find_map(|(q, _)| q.last(subject, now)))
     }
 
     async fn count(&self, filter: &str) -> Result<usize, Error> {
-        let state = self.state();
-        Ok(state.queues.values().map(|(q, _)| q.count(filter)).sum())
+        let (mut state, now) = (self.state(), Instant::now());
+        Ok(state.queues.values_mut().map(|(q, _)| q.count(filter, now)).sum())
     }
 
     async fn purge(&self, filter: &str) -> Result<(), Error> {
@@ -247,19 +257,21 @@ impl Bus for MemoryBus {
 
     async fn subscribe(&self, filter: &str) -> Result<Subscription, Error> {
         let (sender, receiver) = mpsc::channel(self.0.options.buffer);
-        self.state().subscribers.push((filter.to_owned(), sender));
+        let mut state = self.state();
+        state.subscribers.retain(|(_, subscriber)| !subscriber.is_closed());
+        state.subscribers.push((filter.to_owned(), sender));
         Ok(Subscription(receiver))
     }
 
     async fn request(&self, message: Message, wait: Duration) -> Result<Message, Error> {
-        self.check_size(&message)?;
+        self.check(&message)?;
         let (sender, receiver) = oneshot::channel();
         let subject = message.subject.clone();
         let bus = self.clone();
         let asker = subject.clone();
         let reply = Box::new(move |mut reply: Message| {
             reply.subject = asker;
-            let sent = bus.check_size(&reply).and_then(|()| {
+            let sent = bus.check(&reply).and_then(|()| {
                 bus.state().count(reply.class(), reply.size());
                 sender.send(reply).map_err(|_| Error::Stopped("the asker"))
             });
@@ -289,7 +301,9 @@ impl Bus for MemoryBus {
 
     async fn serve(&self, filter: &str) -> Result<Requests, Error> {
         let (sender, receiver) = mpsc::channel(self.0.options.buffer);
-        self.state().servers.push((filter.to_owned(), sender));
+        let mut state = self.state();
+        state.servers.retain(|(_, server)| !server.is_closed());
+        state.servers.push((filter.to_owned(), sender));
         Ok(Requests(receiver))
     }
 

@@ -26,6 +26,15 @@ pub enum Retention {
     LastPerSubject,
 }
 
+/// What a full queue does with one message more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// The publish is refused.
+    Refuse,
+    /// The oldest messages make room.
+    DiscardOldest,
+}
+
 /// A durable queue: the subjects it catches and how its messages are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueOptions {
@@ -39,14 +48,16 @@ pub struct QueueOptions {
     pub ack_wait: Duration,
     /// After this many deliveries the message goes to the dead-letter queue.
     pub max_deliver: u32,
-    /// The most messages it holds; a publish beyond is refused.
+    /// The most messages it holds.
     pub max_messages: usize,
-    /// The most bytes it holds; a publish beyond is refused.
+    /// The most bytes it holds.
     pub max_bytes: usize,
     /// Messages older than this are dropped.
     pub max_age: Duration,
     /// For how long a second publish under the same message id is recognised.
     pub dedup_window: Duration,
+    /// What becomes of a publish beyond those bounds.
+    pub overflow: Overflow,
 }
 
 /// What became of a publish.

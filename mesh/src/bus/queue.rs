@@ -1,10 +1,13 @@
 //! One queue of the in-memory bus: plain data, told what time it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
-use super::{Published, QueueOptions, Retention};
+use super::{Overflow, Published, QueueOptions, Retention};
 use crate::{Error, Message, message::matches};
 
 struct Entry {
@@ -33,8 +36,8 @@ pub(super) struct Queue {
     ready: BTreeSet<u64>,
     hidden: BTreeSet<(Instant, u64)>,
     by_subject: BTreeMap<String, u64>,
-    ids: HashMap<String, Instant>,
-    ids_by_age: VecDeque<(Instant, String)>,
+    ids: HashSet<Arc<str>>,
+    ids_by_age: VecDeque<(Instant, Arc<str>)>,
 }
 
 /// A message handed out, and the token that settles it.
@@ -60,24 +63,19 @@ impl Queue {
             ready: BTreeSet::new(),
             hidden: BTreeSet::new(),
             by_subject: BTreeMap::new(),
-            ids: HashMap::new(),
+            ids: HashSet::new(),
             ids_by_age: VecDeque::new(),
         }
     }
 
     pub(super) fn push(&mut self, message: Message, now: Instant) -> Result<Published, Error> {
         self.expire(now);
-        if message.id().is_some_and(|id| self.ids.contains_key(id)) {
+        if message.id().is_some_and(|id| self.ids.contains(id)) {
             return Ok(Published::Duplicate);
         }
-        if self.entries.len() >= self.options.max_messages
-            || self.bytes + message.size() > self.options.max_bytes
-        {
-            return Err(Error::Full { what: format!("queue {}", self.options.name) });
-        }
+        self.make_room(&message)?;
         if let Some(id) = message.id() {
-            self.ids.insert(id.to_owned(), now);
-            self.ids_by_age.push_back((now, id.to_owned()));
+            self.remember(id, now);
         }
         let entry = self.next;
         self.next += 1;
@@ -91,6 +89,32 @@ impl Queue {
         self.entries
             .insert(entry, Entry { message, stored: now, attempts: 0, state: State::Ready });
         Ok(Published::Stored)
+    }
+
+    fn make_room(&mut self, message: &Message) -> Result<(), Error> {
+        let options = &self.options;
+        let (max_messages, max_bytes) = (options.max_messages, options.max_bytes);
+        let discards = options.overflow == Overflow::DiscardOldest;
+        while self.entries.len() >= max_messages || self.bytes + message.size() > max_bytes {
+            let oldest = self.entries.keys().next().copied().filter(|_| discards);
+            let Some(oldest) = oldest else {
+                return Err(Error::Full { what: format!("queue {}", self.options.name) });
+            };
+            self.remove(oldest);
+        }
+        Ok(())
+    }
+
+    /// Remembers an id; beyond a number in proportion to the queue's the oldest are forgotten.
+    fn remember(&mut self, id: &str, now: Instant) {
+        if self.ids_by_age.len() >= self.options.max_messages.saturating_mul(2)
+            && let Some((_, oldest)) = self.ids_by_age.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        let id: Arc<str> = id.into();
+        self.ids.insert(id.clone());
+        self.ids_by_age.push_back((now, id));
     }
 
     /// Hands out the next message. The second value holds what died of too many deliveries.
@@ -151,12 +175,14 @@ impl Queue {
         }
     }
 
-    pub(super) fn last(&self, subject: &str) -> Option<Message> {
+    pub(super) fn last(&mut self, subject: &str, now: Instant) -> Option<Message> {
+        self.expire(now);
         let number = self.by_subject.get(subject)?;
         Some(self.entries.get(number)?.message.clone())
     }
 
-    pub(super) fn count(&self, filter: &str) -> usize {
+    pub(super) fn count(&mut self, filter: &str, now: Instant) -> usize {
+        self.expire(now);
         self.under(filter).count()
     }
 

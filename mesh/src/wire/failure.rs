@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use super::{
     Context, Reader, Wire,
-    outcome::{answer_subject, outcome_id},
+    outcome::{Status, answer_subject, outcome_id},
 };
-use crate::{Error, JobId, Message, TenantId};
+use crate::{Error, JobId, Message, Signature, TenantId};
 
 macro_rules! failure_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, retryable: $retryable:literal;)*) => {
@@ -78,14 +78,16 @@ impl FromStr for FailureCode {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut all = Self::ALL.iter().copied();
-        all.find(|code| code.as_str() == text).ok_or(Error::Malformed {
-            what: "failure code",
-            expected: "a code of this protocol version",
-        })
+        // A later version may know more codes; its failure is a failure all the same.
+        Ok(all.find(|code| code.as_str() == text).unwrap_or(Self::Internal))
     }
 }
 
-/// The end of a job without an answer.
+/// The end of a job without an answer, or the refusal of one that was not admitted.
+///
+/// The end of an admitted job is stored as its outcome. A refusal speaks of one submission and not of
+/// the job's name, which may belong to somebody else's: it carries the submission's signature, is
+/// shown where progress is, and is stored nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("job {job}: {}: {message}", .code.as_str())]
 pub struct Failure {
@@ -97,17 +99,32 @@ pub struct Failure {
     pub code: FailureCode,
     /// Why, for people.
     pub message: String,
+    /// The signature of the submission that is refused, if this is a refusal.
+    pub refused: Option<Signature>,
 }
 
 impl Failure {
-    /// The failure of a job.
+    /// The failure of an admitted job.
     pub fn new(context: &Context, code: FailureCode, message: impl ToString) -> Self {
         Self {
             tenant: context.tenant.clone(),
             job: context.job,
             code,
             message: message.to_string(),
+            refused: None,
         }
+    }
+
+    /// The refusal of the job in `message`, if it can be read so far.
+    pub fn refusing(message: &Message, code: FailureCode, why: impl ToString) -> Option<Self> {
+        let reader = Reader::new(message, "job");
+        Some(Self {
+            tenant: reader.parse("Hermesh-Tenant").ok()?,
+            job: reader.parse("Hermesh-Job").ok()?,
+            code,
+            message: why.to_string(),
+            refused: Some(reader.parse("Hermesh-Signature").ok()?),
+        })
     }
 
     /// Whether a new job of the same content may succeed later.
@@ -120,11 +137,17 @@ impl Wire for Failure {
     const TYPE: &'static str = "hermesh.failure";
 
     fn subject(&self) -> String {
-        answer_subject(&self.tenant, self.job)
+        match self.refused {
+            None => answer_subject(&self.tenant, self.job),
+            Some(_) => Status::subject_of(&self.tenant, self.job),
+        }
     }
 
     fn id(&self) -> String {
-        outcome_id(self.job)
+        match &self.refused {
+            None => outcome_id(&self.tenant, self.job),
+            Some(signature) => format!("{}.{}.refused", self.tenant, signature.short()),
+        }
     }
 
     fn write(&self, message: &mut Message) {
@@ -134,6 +157,9 @@ impl Wire for Failure {
         headers.set("Hermesh-Code", self.code.as_str());
         headers.set("Hermesh-Reason", &self.message);
         headers.set("Hermesh-Retryable", self.retryable());
+        if let Some(signature) = self.refused {
+            headers.set("Hermesh-Signature", signature);
+        }
     }
 
     fn read(message: &Message) -> Result<Self, Error> {
@@ -143,6 +169,7 @@ impl Wire for Failure {
             job: reader.parse("Hermesh-Job")?,
             code: reader.parse("Hermesh-Code")?,
             message: reader.text("Hermesh-Reason")?.to_owned(),
+            refused: reader.parse_optional("Hermesh-Signature")?,
         })
     }
 }

@@ -98,6 +98,12 @@ impl Context {
         Self::read(&Reader::new(message, "job"))
     }
 
+    /// Whether both say the same, the trace excepted.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let trace = self.trace.clone();
+        *self == Self { trace, ..other.clone() }
+    }
+
     fn transcript(&self) -> Transcript {
         Transcript::new("hermesh job v1")
             .field(&self.job.0)
@@ -110,7 +116,7 @@ impl Context {
 }
 
 /// A tenant's order: apply this model to this encrypted input under this key, until then.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Job {
     /// What the job is about.
     pub context: Context,
@@ -119,6 +125,8 @@ pub struct Job {
     /// The encrypted input.
     pub input: Bytes,
 }
+
+debug_without_body!(Job { context, signature } input);
 
 impl Job {
     /// A signed job. The context's input digest is set to that of `input`.
@@ -149,7 +157,8 @@ impl Wire for Job {
     fn id(&self) -> String {
         // The signature's start is part of it: another job under a used id is refused by admission,
         // which sees both, and not silently dropped as a repetition of the first.
-        format!("{}.{}", self.context.job, &self.signature.to_string()[..16])
+        let Context { tenant, job, .. } = &self.context;
+        format!("{tenant}.{job}.{}", self.signature.short())
     }
 
     fn write(&self, message: &mut Message) {
@@ -233,7 +242,7 @@ impl Position {
 }
 
 /// One shard to evaluate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Task {
     /// What the job is about.
     pub context: Context,
@@ -243,6 +252,8 @@ pub struct Task {
     pub body: Bytes,
 }
 
+debug_without_body!(Task { context, position } body);
+
 impl Wire for Task {
     const TYPE: &'static str = "hermesh.task";
 
@@ -251,7 +262,7 @@ impl Wire for Task {
     }
 
     fn id(&self) -> String {
-        shard_name(self.context.job, &self.position)
+        shard_name(&self.context, &self.position)
     }
 
     fn write(&self, message: &mut Message) {
@@ -271,7 +282,7 @@ impl Wire for Task {
 }
 
 /// One shard's result.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Partial {
     /// What the job is about.
     pub context: Context,
@@ -285,20 +296,22 @@ pub struct Partial {
     pub body: Bytes,
 }
 
+debug_without_body!(Partial { context, position, outputs, times } body);
+
 impl Partial {
     /// The subject of one shard's result.
-    pub fn subject_of(job: JobId, position: &Position) -> String {
-        format!("hermesh.partial.{}", shard_name(job, position))
+    pub fn subject_of(context: &Context, position: &Position) -> String {
+        format!("hermesh.partial.{}", shard_name(context, position))
     }
 
     /// The subjects of all results of one stage.
-    pub fn stage_filter(job: JobId, stage: u32) -> String {
-        format!("hermesh.partial.{job}.{stage}.*")
+    pub fn stage_filter(context: &Context, stage: u32) -> String {
+        format!("hermesh.partial.{}.{}.{stage}.*", context.tenant, context.job)
     }
 
     /// The subjects of all results of a job.
-    pub fn job_filter(job: JobId) -> String {
-        format!("hermesh.partial.{job}.>")
+    pub fn job_filter(tenant: &TenantId, job: JobId) -> String {
+        format!("hermesh.partial.{tenant}.{job}.>")
     }
 }
 
@@ -306,11 +319,11 @@ impl Wire for Partial {
     const TYPE: &'static str = "hermesh.partial";
 
     fn subject(&self) -> String {
-        Self::subject_of(self.context.job, &self.position)
+        Self::subject_of(&self.context, &self.position)
     }
 
     fn id(&self) -> String {
-        format!("{}.done", shard_name(self.context.job, &self.position))
+        format!("{}.done", shard_name(&self.context, &self.position))
     }
 
     fn write(&self, message: &mut Message) {
@@ -339,6 +352,7 @@ impl Wire for Partial {
     }
 }
 
-fn shard_name(job: JobId, position: &Position) -> String {
-    format!("{job}.{}.{}", position.stage, position.shard)
+fn shard_name(context: &Context, position: &Position) -> String {
+    let Context { tenant, job, .. } = context;
+    format!("{tenant}.{job}.{}.{}", position.stage, position.shard)
 }

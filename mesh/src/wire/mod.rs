@@ -4,6 +4,20 @@
 //! `ce-specversion`, the protocol's `Hermesh-Version`, and headers of its type. Reading is strict:
 //! what is missing, malformed or of another version is a typed error.
 
+/// `Debug` that prints a body's length in its place: it is large, and nobody's business.
+macro_rules! debug_without_body {
+    ($name:ident { $($field:ident),* } $body:ident) => {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), &self.$field))*
+                    .field("bytes", &self.$body.len())
+                    .finish()
+            }
+        }
+    };
+}
+
 mod admission;
 mod failure;
 mod job;
@@ -16,7 +30,7 @@ pub use admission::{
 };
 pub use failure::{Failure, FailureCode};
 pub use job::{Context, Job, Partial, Position, Task, TraceParent};
-pub use outcome::{Answer, KeyRevoked, Outcome, Receipt, Status};
+pub use outcome::{Admitted, Answer, KeyRevoked, Outcome, Receipt, Status};
 pub use step::{Computed, OperatorTime, Refused, Shard, Step};
 
 use std::str::FromStr;
@@ -55,7 +69,15 @@ pub trait Wire: Sized {
         message
     }
 
-    /// Reads a whole message.
+    /// Reads a whole message that came over the bus, where policy decides by the subject who may
+    /// send what: the subject must be the one that belongs to the content.
+    fn receive(message: &Message) -> Result<Self, Error> {
+        let value = Self::decode(message)?;
+        expect_subject(message, &value.subject())?;
+        Ok(value)
+    }
+
+    /// Reads a whole message, wherever it came from: a reply, a dead letter, HTTP.
     fn decode(message: &Message) -> Result<Self, Error> {
         let reader = Reader::new(message, Self::TYPE);
         let version = reader.text("Hermesh-Version")?;
@@ -68,6 +90,13 @@ pub trait Wire: Sized {
         }
         Self::read(message)
     }
+}
+
+fn expect_subject(message: &Message, subject: &str) -> Result<(), Error> {
+    if message.subject == subject {
+        return Ok(());
+    }
+    Err(Error::Malformed { what: "message", expected: "the subject that belongs to its content" })
 }
 
 /// Reads headers of a message of one type.

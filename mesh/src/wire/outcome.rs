@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Context, Failure, Reader, Wire};
+use super::{Context, Failure, Reader, Wire, expect_subject};
 use crate::{
     Digest, Error, JobId, Message, Signature, SigningKey, TenantId, Transcript, VerifyingKey,
     ids::{hex, unhex},
@@ -86,12 +86,12 @@ pub(super) fn answer_subject(tenant: &TenantId, job: JobId) -> String {
 }
 
 /// The message id of a job's outcome. Answer and failure share it, so a job ends once.
-pub(super) fn outcome_id(job: JobId) -> String {
-    format!("{job}.outcome")
+pub(super) fn outcome_id(tenant: &TenantId, job: JobId) -> String {
+    format!("{tenant}.{job}.outcome")
 }
 
 /// The encrypted answer of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Whose job it was.
     pub tenant: TenantId,
@@ -100,6 +100,8 @@ pub struct Answer {
     /// The answer ciphertext.
     pub body: Bytes,
 }
+
+debug_without_body!(Answer { tenant, receipt } body);
 
 impl Answer {
     /// Where the outcome of a job is published and kept.
@@ -116,7 +118,7 @@ impl Wire for Answer {
     }
 
     fn id(&self) -> String {
-        outcome_id(self.receipt.job)
+        outcome_id(&self.tenant, self.receipt.job)
     }
 
     fn write(&self, message: &mut Message) {
@@ -174,6 +176,22 @@ impl Outcome {
         }
         Answer::decode(message).map(|answer| Self::Answer(Box::new(answer)))
     }
+
+    /// Reads either, as it comes over the bus.
+    pub fn receive(message: &Message) -> Result<Self, Error> {
+        let outcome = Self::decode(message)?;
+        let (tenant, job) = outcome.job();
+        expect_subject(message, &answer_subject(tenant, job))?;
+        Ok(outcome)
+    }
+
+    /// Whose job it is the outcome of, and which.
+    pub fn job(&self) -> (&TenantId, JobId) {
+        match self {
+            Self::Answer(answer) => (&answer.tenant, answer.receipt.job),
+            Self::Failure(failure) => (&failure.tenant, failure.job),
+        }
+    }
 }
 
 /// How far a job is.
@@ -204,7 +222,7 @@ impl Wire for Status {
     }
 
     fn id(&self) -> String {
-        format!("{}.{}.status", self.job, self.done)
+        format!("{}.{}.{}.status", self.tenant, self.job, self.done)
     }
 
     fn write(&self, message: &mut Message) {
@@ -226,35 +244,91 @@ impl Wire for Status {
     }
 }
 
-/// Announces that an evaluation key must not be used from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The fact that this job has been admitted, and under which signature: a name is good for one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// Whose job it is.
+    pub tenant: TenantId,
+    /// The job.
+    pub job: JobId,
+    /// The signature of the one submission that the name stands for.
+    pub signature: Signature,
+}
+
+impl Admitted {
+    /// Where the fact is kept.
+    pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
+        format!("hermesh.admitted.{tenant}.{job}")
+    }
+
+    /// The facts about all of one tenant's jobs.
+    pub fn tenant_filter(tenant: &TenantId) -> String {
+        format!("hermesh.admitted.{tenant}.*")
+    }
+}
+
+impl Wire for Admitted {
+    const TYPE: &'static str = "hermesh.admitted";
+
+    fn subject(&self) -> String {
+        Self::subject_of(&self.tenant, self.job)
+    }
+
+    fn id(&self) -> String {
+        format!("{}.{}.admitted", self.tenant, self.job)
+    }
+
+    fn write(&self, message: &mut Message) {
+        let headers = &mut message.headers;
+        headers.set("Hermesh-Tenant", &self.tenant);
+        headers.set("Hermesh-Job", self.job);
+        headers.set("Hermesh-Signature", self.signature);
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        Ok(Self {
+            tenant: reader.parse("Hermesh-Tenant")?,
+            job: reader.parse("Hermesh-Job")?,
+            signature: reader.parse("Hermesh-Signature")?,
+        })
+    }
+}
+
+/// The fact that this tenant's evaluation key must not be used any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRevoked {
+    /// Whose key it is.
+    pub tenant: TenantId,
     /// The key.
     pub key: Digest,
 }
 
 impl KeyRevoked {
-    /// Where all such announcements are made.
-    pub const FILTER: &'static str = "hermesh.revoked.*";
+    /// Where the fact is kept.
+    pub fn subject_of(tenant: &TenantId, key: Digest) -> String {
+        format!("hermesh.revoked.{tenant}.{key}")
+    }
 }
 
 impl Wire for KeyRevoked {
     const TYPE: &'static str = "hermesh.key-revoked";
 
     fn subject(&self) -> String {
-        format!("hermesh.revoked.{}", self.key)
+        Self::subject_of(&self.tenant, self.key)
     }
 
     fn id(&self) -> String {
-        format!("{}.revoked", self.key)
+        format!("{}.{}.revoked", self.tenant, self.key)
     }
 
     fn write(&self, message: &mut Message) {
+        message.headers.set("Hermesh-Tenant", &self.tenant);
         message.headers.set("Hermesh-Key", self.key);
     }
 
     fn read(message: &Message) -> Result<Self, Error> {
-        let key = Reader::new(message, Self::TYPE).parse("Hermesh-Key")?;
-        Ok(Self { key })
+        let reader = Reader::new(message, Self::TYPE);
+        Ok(Self { tenant: reader.parse("Hermesh-Tenant")?, key: reader.parse("Hermesh-Key")? })
     }
 }

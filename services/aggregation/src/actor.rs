@@ -8,7 +8,9 @@ use hermesh_mesh::{
     bus::{Bucket, DEAD_LETTERS, DEAD_QUEUE, DEAD_REASON, Delivery},
     cache::Cache,
     topology,
-    wire::{Answer, Context, Failure, KeyRevoked, Partial, Position, Step, Wire},
+    wire::{
+        Answer, Context, Failure, FailureCode, KeyRevoked, Outcome, Partial, Position, Step, Wire,
+    },
 };
 
 use crate::{
@@ -59,13 +61,6 @@ pub async fn start<J: Join>(
     });
     let mut running = Running::default();
     let bus = &environment.bus;
-    let revoked = bus.subscribe(KeyRevoked::FILTER).await?;
-    let watching = service.clone();
-    running.watch(revoked, move |message| {
-        if let Ok(event) = KeyRevoked::decode(&message) {
-            watching.keys.remove(&event.key);
-        }
-    });
     for _ in 0..service.options.in_flight.max(1) {
         let service = service.clone();
         running.pull(bus.clone(), topology::PARTIALS, async move |delivery| {
@@ -98,13 +93,13 @@ struct Service<J: Join> {
 impl<J: Join> Service<J> {
     async fn partial(&self, delivery: &Delivery) -> Result<(), MeshError> {
         self.environment.metrics.received(&delivery.message);
-        let Partial { context, position, .. } = Partial::decode(&delivery.message)?;
+        let Partial { context, position, .. } = Partial::receive(&delivery.message)?;
         match self.run(context.clone(), position).await {
             Ok(()) => Ok(()),
             Err(Error::Mesh(error)) => Err(error),
             Err(error) => {
                 let code = error.code();
-                let code = code.unwrap_or(hermesh_mesh::wire::FailureCode::Internal);
+                let code = code.unwrap_or(FailureCode::Internal);
                 let failure = Failure::new(&context, code, &error);
                 self.environment.fail(&failure).await
             }
@@ -114,10 +109,11 @@ impl<J: Join> Service<J> {
     async fn run(&self, context: Context, position: Position) -> Result<(), Error> {
         let bus = &self.environment.bus;
         let outcome = Answer::subject_of(&context.tenant, context.job);
-        let stage = Partial::stage_filter(context.job, position.stage);
+        let stage = Partial::stage_filter(&context, position.stage);
         let input = Input::Stored {
             stored: bus.count(&stage).await?,
             ended: bus.count(&outcome).await? > 0,
+            revoked: self.revoked(&context).await?,
             context,
             position,
         };
@@ -125,7 +121,10 @@ impl<J: Join> Service<J> {
             match effect {
                 Effect::Progress(status) => self.environment.emit(status.encode(SOURCE)).await,
                 Effect::Join(context, position) => self.join(*context, position).await?,
-                Effect::Clean(context) => bus.purge(&Partial::job_filter(context.job)).await?,
+                Effect::Clean(context) => {
+                    let filter = Partial::job_filter(&context.tenant, context.job);
+                    bus.purge(&filter).await?;
+                }
                 Effect::Publish(message) => self.environment.publish(message).await?,
             }
         }
@@ -160,6 +159,10 @@ impl<J: Join> Service<J> {
             }
         };
         let key = self.key(context.key).await?;
+        // Asked again, for loading a key takes a while.
+        if self.revoked(&context).await? {
+            return Err(Error::KeyRevoked(context.key));
+        }
         let packed = blocking(move || join.pack(&model, &key, &outputs)).await?;
         let packed = packed.map_err(|refused| Error::Rejected(refused.0))?;
         self.environment.metrics.operators(&packed.times);
@@ -185,7 +188,7 @@ impl<J: Join> Service<J> {
         let mut partials = Vec::new();
         for shard in 0..position.of {
             let place = Position { shard, ..*position };
-            let subject = Partial::subject_of(context.job, &place);
+            let subject = Partial::subject_of(context, &place);
             let Some(message) = self.environment.bus.last(&subject).await? else {
                 return Ok(None);
             };
@@ -194,11 +197,30 @@ impl<J: Join> Service<J> {
         Ok(Some(partials))
     }
 
-    /// Tells the tenant that a message of its job was given up.
+    async fn revoked(&self, context: &Context) -> Result<bool, MeshError> {
+        let subject = KeyRevoked::subject_of(&context.tenant, context.key);
+        let revoked = self.environment.bus.count(&subject).await? > 0;
+        if revoked {
+            self.keys.remove(&context.key);
+        }
+        Ok(revoked)
+    }
+
+    /// Tells the tenant that a message of its job was given up. What services wrote to each other ends
+    /// the job; a job that was not taken may be anybody's, and is only refused.
     async fn dead_letter(&self, delivery: &Delivery) -> Result<(), MeshError> {
         let message = &delivery.message;
         let header = |name| message.headers.get(name).unwrap_or("unknown").to_owned();
         let (queue, reason) = (header(DEAD_QUEUE), header(DEAD_REASON));
+        let what = || format!("a message in queue {queue} was given up: {reason}");
+        if queue != topology::TASKS && queue != topology::PARTIALS {
+            let code = FailureCode::Undeliverable;
+            match Failure::refusing(message, code, what()) {
+                Some(refusal) => self.environment.refuse(&refusal).await,
+                None => tracing::warn!(queue, reason, "a dead letter says nothing of its sender"),
+            }
+            return Ok(());
+        }
         let Ok(context) = Context::of(message) else {
             tracing::error!(queue, reason, "a dead letter belongs to no job");
             return Ok(());
@@ -212,13 +234,9 @@ impl<J: Join> Service<J> {
 
     /// A job has ended, here or elsewhere: its partials are of no more use.
     async fn ended(&self, delivery: &Delivery) -> Result<(), MeshError> {
-        let headers = &delivery.message.headers;
-        let job = headers.get("Hermesh-Job").map(str::parse);
-        if let Some(Ok(job)) = job {
-            let filter = Partial::job_filter(job);
-            self.environment.bus.purge(&filter).await?;
-        }
-        Ok(())
+        let outcome = Outcome::receive(&delivery.message)?;
+        let (tenant, job) = outcome.job();
+        self.environment.bus.purge(&Partial::job_filter(tenant, job)).await
     }
 
     async fn key(&self, digest: Digest) -> Result<Arc<J::Key>, Error> {

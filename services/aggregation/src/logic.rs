@@ -59,6 +59,8 @@ pub enum Input {
         stored: usize,
         /// Whether the job has ended, with an answer or a failure.
         ended: bool,
+        /// Whether the tenant has withdrawn the key.
+        revoked: bool,
     },
     /// A stage has been joined.
     Joined {
@@ -149,11 +151,14 @@ fn stored(
     context: Context,
     position: Position,
     stored: usize,
-    ended: bool,
+    (ended, revoked): (bool, bool),
     now: UnixMillis,
 ) -> Result<Vec<Effect>, Error> {
     if ended {
         return Ok(vec![Effect::Clean(Box::new(context))]);
+    }
+    if revoked {
+        return Err(Error::KeyRevoked(context.key));
     }
     if context.deadline <= now {
         return Err(Error::Expired(context.deadline.until(now)));
@@ -179,8 +184,8 @@ impl actor::Logic for Logic {
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
         match input {
-            Input::Stored { context, position, stored: count, ended } => {
-                stored(context, position, count, ended, now)
+            Input::Stored { context, position, stored: count, ended, revoked } => {
+                stored(context, position, count, (ended, revoked), now)
             }
             Input::Joined { context, position, step } => {
                 let done = position.done_before + position.stage_lookups;
@@ -212,13 +217,13 @@ pub(crate) fn expect_partial(
     position: &Position,
     shard: u32,
 ) -> Result<Partial, hermesh_mesh::Error> {
-    let partial = Partial::decode(message)?;
-    let found = (partial.context.job, partial.position.stage, partial.position.shard);
-    let of = partial.position.of;
-    if found != (context.job, position.stage, shard) || of != position.of {
+    let partial = Partial::receive(message)?;
+    let expected = Position { shard, lookups: partial.position.lookups, ..*position };
+    // A partial of the same name from another input would spoil an answer that a receipt vouches for.
+    if !partial.context.agrees_with(context) || partial.position != expected {
         return Err(hermesh_mesh::Error::Malformed {
             what: "partial",
-            expected: "the job, stage and shard of its subject",
+            expected: "one of the same job and stage as the others",
         });
     }
     Ok(partial)

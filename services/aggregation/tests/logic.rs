@@ -37,8 +37,8 @@ fn tell(input: Input, now: u64) -> Result<Vec<Effect>, Error> {
 }
 
 fn stored(shard: u32, stored: usize, ended: bool, now: u64) -> Result<Vec<Effect>, Error> {
-    let input = Input::Stored { context: context(), position: position(shard), stored, ended };
-    tell(input, now)
+    let (context, position) = (context(), position(shard));
+    tell(Input::Stored { context, position, stored, ended, revoked: false }, now)
 }
 
 fn progress(done: u64) -> Effect {
@@ -57,6 +57,10 @@ fn a_stage_is_joined_when_it_is_complete_whichever_partial_comes_last() {
     assert_eq!(stored(0, 3, true, 2_000), Ok(vec![clean]));
     let late = stored(0, 3, false, 1_000).expect_err("too late");
     assert_eq!(late.code(), Some(FailureCode::Expired));
+    let (context, position) = (context(), position(0));
+    let withdrawn = Input::Stored { context, position, stored: 3, ended: false, revoked: true };
+    let withdrawn = tell(withdrawn, 0).expect_err("not joined");
+    assert_eq!(withdrawn.code(), Some(FailureCode::KeyRevoked));
 }
 
 fn published(input: Input) -> Vec<hermesh_mesh::Message> {

@@ -8,7 +8,7 @@ use hermesh_mesh::{
     bus::{Bucket, Delivery},
     cache::Cache,
     topology,
-    wire::{Answer, Computed, Failure, KeyRevoked, Partial, Task, Wire},
+    wire::{Answer, Computed, Context, Failure, KeyRevoked, Partial, Task, Wire},
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -51,13 +51,6 @@ pub async fn start<C: Compute>(
         options,
     });
     let mut running = Running::default();
-    let revoked = environment.bus.subscribe(KeyRevoked::FILTER).await?;
-    let watching = service.clone();
-    running.watch(revoked, move |message| {
-        if let Ok(event) = KeyRevoked::decode(&message) {
-            watching.keys.remove(&event.key);
-        }
-    });
     for _ in 0..service.options.in_flight.max(1) {
         let service = service.clone();
         let bus = environment.bus.clone();
@@ -87,7 +80,7 @@ impl<C: Compute> Service<C> {
     }
 
     async fn handle(&self, delivery: &Delivery) -> Result<(), MeshError> {
-        let task = Task::decode(&delivery.message)?;
+        let task = Task::receive(&delivery.message)?;
         let context = task.context.clone();
         match self.run(task).await {
             Ok(()) => Ok(()),
@@ -106,11 +99,12 @@ impl<C: Compute> Service<C> {
         let context = &task.context;
         // A task delivered again after its result was stored, or of a job that has failed elsewhere,
         // is not worth a single bootstrap.
-        let partial = Partial::subject_of(context.job, &task.position);
+        let partial = Partial::subject_of(context, &task.position);
         let outcome = Answer::subject_of(&context.tenant, context.job);
         let input = Input::Task {
             done: bus.count(&partial).await? > 0,
             ended: bus.count(&outcome).await? > 0,
+            revoked: self.revoked(context).await?,
             task: Box::new(task),
         };
         for Effect::Compute(task) in self.logic.call(input).await? {
@@ -122,6 +116,10 @@ impl<C: Compute> Service<C> {
     async fn compute(&self, task: Task) -> Result<(), Error> {
         let model = self.model(task.context.model).await?;
         let key = self.key(task.context.key).await?;
+        // Asked again, for loading a key takes a while.
+        if self.revoked(&task.context).await? {
+            return Err(Error::KeyRevoked(task.context.key));
+        }
         let compute = self.compute.clone();
         let shard = task.body;
         let pool = self.pool.clone();
@@ -139,6 +137,15 @@ impl<C: Compute> Service<C> {
         };
         let partial = partial.encode(self.environment.metrics.service());
         Ok(self.environment.publish(partial).await?)
+    }
+
+    async fn revoked(&self, context: &Context) -> Result<bool, MeshError> {
+        let subject = KeyRevoked::subject_of(&context.tenant, context.key);
+        let revoked = self.environment.bus.count(&subject).await? > 0;
+        if revoked {
+            self.keys.remove(&context.key);
+        }
+        Ok(revoked)
     }
 
     async fn key(&self, digest: Digest) -> Result<Arc<C::Key>, Error> {

@@ -55,6 +55,8 @@ pub enum Input {
         done: bool,
         /// Whether the job has ended, with an answer or a failure.
         ended: bool,
+        /// Whether the tenant has withdrawn the key.
+        revoked: bool,
     },
 }
 
@@ -105,9 +107,12 @@ impl actor::Logic for Logic {
     type Error = Error;
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
-        let Input::Task { task, done, ended } = input;
+        let Input::Task { task, done, ended, revoked } = input;
         if done || ended {
             return Ok(Vec::new());
+        }
+        if revoked {
+            return Err(Error::KeyRevoked(task.context.key));
         }
         if task.context.deadline <= now {
             return Err(Error::Expired(task.context.deadline.until(now)));

@@ -36,7 +36,7 @@ fn task() -> Box<Task> {
 }
 
 fn tell(done: bool, ended: bool, now: u64) -> Result<Vec<Effect>, Error> {
-    let input = Input::Task { task: task(), done, ended };
+    let input = Input::Task { task: task(), done, ended, revoked: false };
     Logic.handle(input, UnixMillis(now))
 }
 
@@ -50,4 +50,16 @@ fn a_task_is_computed_once_and_while_it_is_of_use() {
     assert_eq!(late.code(), Some(FailureCode::Expired));
     // A job that has ended is not failed a second time.
     assert_eq!(tell(false, true, 1_005), Ok(vec![]));
+}
+
+#[test]
+fn a_withdrawn_key_is_not_used() {
+    let tell = |done, ended| {
+        let input = Input::Task { task: task(), done, ended, revoked: true };
+        Logic.handle(input, UnixMillis(999))
+    };
+    let revoked = Error::KeyRevoked(Digest([3; 32]));
+    assert_eq!(tell(false, false), Err(revoked.clone()));
+    assert_eq!(revoked.code(), Some(FailureCode::KeyRevoked));
+    assert_eq!(tell(false, true), Ok(vec![]));
 }

@@ -3,9 +3,10 @@
 use std::{rc::Rc, sync::Arc};
 
 use hermesh_mesh::{
-    Digest, Error as MeshError, Message,
+    Bytes, Digest, Error as MeshError, Message,
     actor::{Environment, LogicHandle, Running, blocking},
     bus::{Bucket, Request},
+    topology,
     wire::{
         Accepted, FactsQuery, KeyRevoked, Refusal, RegisterModel, RegisterTenant, RevokeKey,
         UploadEvaluationKey, Wire,
@@ -50,6 +51,7 @@ pub async fn start(
     environment: Environment,
     inspect: Arc<dyn Inspect>,
 ) -> Result<Handle, MeshError> {
+    topology::declare(&*environment.bus).await?;
     let logic =
         LogicHandle::start(Logic::new(options.clone()), environment.clock.clone(), options.mailbox);
     let service = Rc::new(Service {
@@ -59,8 +61,14 @@ pub async fn start(
         environment: environment.clone(),
     });
     let mut running = Running::default();
-    // Look-ups have a loop of their own, so that they do not wait for the inspection of an upload.
-    for filter in ["hermesh.keys.facts", "hermesh.keys.*.*", "hermesh.keys.model"] {
+    // A loop each, so that nothing waits for the inspection of an upload, a revocation least of all.
+    for filter in [
+        "hermesh.keys.facts",
+        "hermesh.keys.tenant.*",
+        "hermesh.keys.revoke.*",
+        "hermesh.keys.upload.*",
+        "hermesh.keys.model",
+    ] {
         let requests = environment.bus.serve(filter).await?;
         let service = service.clone();
         running.answer(requests, async move |request| service.answer(request).await);
@@ -99,11 +107,11 @@ impl Service {
 
     async fn handle(&self, message: &Message) -> Result<Option<Reply>, Error> {
         let input = match message.headers.get("ce-type") {
-            Some(RegisterTenant::TYPE) => Input::RegisterTenant(Wire::decode(message)?),
-            Some(UploadEvaluationKey::TYPE) => Input::UploadKey(Wire::decode(message)?),
-            Some(RevokeKey::TYPE) => Input::RevokeKey(Wire::decode(message)?),
-            Some(RegisterModel::TYPE) => Input::RegisterModel(Wire::decode(message)?),
-            _ => Input::Query(FactsQuery::decode(message)?),
+            Some(RegisterTenant::TYPE) => Input::RegisterTenant(Wire::receive(message)?),
+            Some(UploadEvaluationKey::TYPE) => Input::UploadKey(Wire::receive(message)?),
+            Some(RevokeKey::TYPE) => Input::RevokeKey(Wire::receive(message)?),
+            Some(RegisterModel::TYPE) => Input::RegisterModel(Wire::receive(message)?),
+            _ => Input::Query(FactsQuery::receive(message)?),
         };
         let mut reply = None;
         let mut effects = self.logic.call(input).await?;
@@ -117,11 +125,13 @@ impl Service {
                         let input = Input::Inspected(kind, object, parameters);
                         next.extend(self.logic.call(input).await?);
                     }
-                    Effect::Withdraw(key) => {
-                        self.environment.bus.delete(Bucket::Keys, key).await?;
-                        let announcement = KeyRevoked { key };
+                    Effect::Withdraw { tenant, key, unused } => {
+                        let fact = KeyRevoked { tenant, key };
                         let source = self.environment.metrics.service();
-                        self.environment.emit(announcement.encode(source)).await;
+                        self.environment.publish(fact.encode(source)).await?;
+                        if unused {
+                            self.environment.bus.delete(Bucket::Keys, key).await?;
+                        }
                     }
                     Effect::Reply(answer) => reply = Some(answer),
                 }
@@ -139,12 +149,11 @@ impl Service {
     }
 
     async fn inspect(&self, kind: &Kind, object: Digest) -> Result<String, Error> {
-        let limit = self.limit(kind);
-        let uploads = Bucket::Uploads;
-        let bytes = self.environment.bus.get(uploads, object, limit).await?;
+        let bytes = self.offered(kind, object).await?;
         let inspect = self.inspect.clone();
         let is_model = *kind == Kind::Model;
-        let result = blocking(move || {
+        // An upload that fails stays: it may be a good one, offered by somebody else as what it is not.
+        blocking(move || {
             let got = Digest::of(&bytes);
             if got != object {
                 let expected = object;
@@ -153,22 +162,33 @@ impl Service {
             let parameters = if is_model { inspect.model(&bytes) } else { inspect.key(&bytes) };
             parameters.map_err(|refused| Error::Rejected(refused.0))
         })
-        .await?;
-        if result.is_err() {
-            self.environment.bus.delete(uploads, object).await?;
+        .await?
+    }
+
+    /// The bytes of an offer: uploaded, or kept already because somebody else has offered the same.
+    async fn offered(&self, kind: &Kind, object: Digest) -> Result<Bytes, MeshError> {
+        let bus = &self.environment.bus;
+        let limit = self.limit(kind);
+        match bus.get(Bucket::Uploads, object, limit).await {
+            Err(absent @ MeshError::NoObject { .. }) => {
+                bus.get(bucket(kind), object, limit).await.map_err(|_| absent)
+            }
+            other => other,
         }
-        result
     }
 
     async fn keep(&self, kind: &Kind, object: Digest) -> Result<(), Error> {
         let bus = &self.environment.bus;
-        let bytes = bus.get(Bucket::Uploads, object, self.limit(kind)).await?;
-        let bucket = match kind {
-            Kind::Key(_) => Bucket::Keys,
-            Kind::Model => Bucket::Models,
-        };
-        bus.put(bucket, bytes).await?;
+        let bytes = self.offered(kind, object).await?;
+        bus.put(bucket(kind), bytes).await?;
         bus.delete(Bucket::Uploads, object).await?;
         Ok(())
+    }
+}
+
+fn bucket(kind: &Kind) -> Bucket {
+    match kind {
+        Kind::Key(_) => Bucket::Keys,
+        Kind::Model => Bucket::Models,
     }
 }

@@ -80,8 +80,15 @@ pub enum Effect {
     /// Look at the uploaded bytes; if they are well formed, keep them for the workers and come back
     /// with [`Input::Inspected`].
     Inspect(Kind, Digest),
-    /// Delete the key's bytes and tell everybody.
-    Withdraw(Digest),
+    /// Tell everybody, and delete the key's bytes if nobody else uses them.
+    Withdraw {
+        /// Whose key it is.
+        tenant: TenantId,
+        /// The key.
+        key: Digest,
+        /// Whether nobody uses the same bytes.
+        unused: bool,
+    },
     /// Answer the request.
     Reply(Reply),
 }
@@ -136,9 +143,6 @@ pub enum Error {
     /// No such key.
     #[error("evaluation key {0} has not been uploaded by this tenant")]
     UnknownKey(Digest),
-    /// Another tenant has that key.
-    #[error("evaluation key {0} belongs to another tenant")]
-    KeyTaken(Digest),
     /// The key was withdrawn, which is final.
     #[error("evaluation key {0} has been revoked; make a new one")]
     KeyRevoked(Digest),
@@ -166,7 +170,6 @@ impl Error {
             Self::TenantTaken(_) => FailureCode::TenantRefused,
             Self::UnknownTenant(_) => FailureCode::UnknownTenant,
             Self::UnknownKey(_) => FailureCode::UnknownKey,
-            Self::KeyTaken(_) => FailureCode::WrongKeyOwner,
             Self::KeyRevoked(_) => FailureCode::KeyRevoked,
             Self::NoRoom { .. } => FailureCode::Overloaded,
             Self::Rejected(_) => FailureCode::Malformed,
@@ -192,7 +195,8 @@ impl Error {
 pub struct Logic {
     options: Options,
     tenants: HashMap<TenantId, Tenant>,
-    keys: HashMap<Digest, KeyFacts>,
+    // By owner: an evaluation key is public, so somebody else may have uploaded the same bytes.
+    keys: HashMap<(TenantId, Digest), KeyFacts>,
     models: HashMap<Digest, ModelFacts>,
     audit: VecDeque<AuditEntry>,
 }
@@ -238,8 +242,7 @@ impl Logic {
     fn offer_key(&self, request: &UploadEvaluationKey) -> Result<Effect, Error> {
         let tenant = self.tenant(&request.tenant)?;
         request.verify(&tenant.key)?;
-        match self.keys.get(&request.key) {
-            Some(key) if key.owner != request.tenant => Err(Error::KeyTaken(request.key)),
+        match self.keys.get(&(request.tenant.clone(), request.key)) {
             Some(key) if key.revoked => Err(Error::KeyRevoked(request.key)),
             Some(_) => Ok(Effect::Reply(Reply::Accepted)),
             None => {
@@ -254,14 +257,16 @@ impl Logic {
         request.verify(&self.tenant(&request.tenant)?.key)?;
         let key = self
             .keys
-            .get_mut(&request.key)
-            .filter(|key| key.owner == request.tenant)
+            .get_mut(&(request.tenant.clone(), request.key))
             .ok_or(Error::UnknownKey(request.key))?;
         if !std::mem::replace(&mut key.revoked, true) {
             self.log(now, Some(&request.tenant), "key revoked", Some(request.key));
         }
         // Repeated for a key that is revoked already, should the first announcement have been lost.
-        Ok(vec![Effect::Withdraw(request.key), Effect::Reply(Reply::Accepted)])
+        let unused = !self.keys.iter().any(|((_, key), f)| *key == request.key && !f.revoked);
+        let withdraw =
+            Effect::Withdraw { tenant: request.tenant.clone(), key: request.key, unused };
+        Ok(vec![withdraw, Effect::Reply(Reply::Accepted)])
     }
 
     fn offer_model(&self, request: &RegisterModel) -> Result<Effect, Error> {
@@ -281,8 +286,7 @@ impl Logic {
     ) -> Result<Vec<Effect>, Error> {
         // Looked at again: other requests have been handled while this object was inspected.
         match &kind {
-            Kind::Key(owner) => match self.keys.get(&object) {
-                Some(key) if key.owner != *owner => return Err(Error::KeyTaken(object)),
+            Kind::Key(owner) => match self.keys.get(&(owner.clone(), object)) {
                 Some(key) if key.revoked => return Err(Error::KeyRevoked(object)),
                 Some(_) => {}
                 None => {
@@ -294,7 +298,7 @@ impl Logic {
                     bound("evaluation keys of one tenant", tenant.evaluation_keys, limit)?;
                     tenant.evaluation_keys += 1;
                     let facts = KeyFacts { owner: owner.clone(), parameters, revoked: false };
-                    self.keys.insert(object, facts);
+                    self.keys.insert((owner.clone(), object), facts);
                     self.log(now, Some(owner), "key accepted", Some(object));
                 }
             },
@@ -312,7 +316,7 @@ impl Logic {
     fn facts(&self, query: &FactsQuery) -> Facts {
         Facts {
             tenant: self.tenants.get(&query.tenant).map(|tenant| tenant.key),
-            key: self.keys.get(&query.key).cloned(),
+            key: self.keys.get(&(query.tenant.clone(), query.key)).cloned(),
             model: self.models.get(&query.model).cloned(),
         }
     }

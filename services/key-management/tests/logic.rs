@@ -108,9 +108,19 @@ fn keys_are_taken_from_their_owners_only() {
     assert_eq!(unknown, Err(Error::UnknownTenant(tenant("nobody"))));
     let forged = registry.upload("acme", &umbra, KEY).expect_err("refused");
     assert_eq!(forged.code(), FailureCode::BadSignature);
+    // A key is public: that somebody else has uploaded it takes nothing from its owner.
+    assert_eq!(registry.inspected("umbra", KEY), accepted());
+    let inspect = vec![Effect::Inspect(Kind::Key(tenant("acme")), KEY)];
+    assert_eq!(registry.upload("acme", &acme, KEY), Ok(inspect));
     assert_eq!(registry.inspected("acme", KEY), accepted());
-    assert_eq!(registry.upload("umbra", &umbra, KEY), Err(Error::KeyTaken(KEY)));
-    assert_eq!(registry.inspected("umbra", KEY), Err(Error::KeyTaken(KEY)));
+    let withdraw = |name, signing: &SigningKey, unused| {
+        let withdraw = Effect::Withdraw { tenant: tenant(name), key: KEY, unused };
+        let revoke = Input::RevokeKey(RevokeKey::new(tenant(name), KEY, signing));
+        (revoke, Ok(vec![withdraw, Effect::Reply(Reply::Accepted)]))
+    };
+    for (revoke, expected) in [withdraw("umbra", &umbra, false), withdraw("acme", &acme, true)] {
+        assert_eq!(registry.tell(revoke), expected);
+    }
 }
 
 #[test]
@@ -125,7 +135,8 @@ fn revocation_is_the_owners_and_final() {
     let forged = registry.tell(Input::RevokeKey(forged)).expect_err("refused");
     assert_eq!(forged.code(), FailureCode::BadSignature);
     let revoke = RevokeKey::new(tenant("acme"), KEY, &acme);
-    let expected = vec![Effect::Withdraw(KEY), Effect::Reply(Reply::Accepted)];
+    let withdraw = Effect::Withdraw { tenant: tenant("acme"), key: KEY, unused: true };
+    let expected = vec![withdraw, Effect::Reply(Reply::Accepted)];
     assert_eq!(registry.tell(Input::RevokeKey(revoke.clone())), Ok(expected.clone()));
     assert_eq!(registry.tell(Input::RevokeKey(revoke)), Ok(expected));
     assert_eq!(registry.upload("acme", &acme, KEY), Err(Error::KeyRevoked(KEY)));

@@ -3,15 +3,18 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use hermesh_mesh::{
-    Digest, Error as MeshError,
+    Digest, Error as MeshError, Signature,
     actor::{Environment, LogicHandle, Running, blocking, with_heartbeat},
     bus::{Bucket, Delivery},
     cache::Cache,
     topology,
-    wire::{Computed, Facts, FactsQuery, Failure, Job, Status, Wire, answer_to},
+    wire::{
+        Admitted, Answer, Computed, Facts, FactsQuery, Failure, FailureCode, Job, Status, Wire,
+        answer_to,
+    },
 };
 
-use crate::{Begun, Effect, Error, Input, Logic, Options, Prepare};
+use crate::{Begun, Effect, Error, Input, Logic, Name, Options, Prepare};
 
 /// How long key management may take to answer.
 const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +40,12 @@ pub async fn start<P: Prepare>(
     environment: Environment,
     prepare: Arc<P>,
 ) -> Result<Handle, MeshError> {
+    if options.max_deadline > topology::MAX_DEADLINE {
+        return Err(MeshError::Malformed {
+            what: "max_deadline",
+            expected: "at most as long as the mesh remembers jobs",
+        });
+    }
     topology::declare(&*environment.bus).await?;
     let clock = environment.clock.clone();
     let service = Rc::new(Service {
@@ -74,41 +83,88 @@ impl<P: Prepare> Service<P> {
     }
 
     async fn handle(&self, delivery: &Delivery) -> Result<(), MeshError> {
-        let job = Job::decode(&delivery.message)?;
+        let message = &delivery.message;
         // The policy binds a tenant to its subject, so the subject says who is speaking.
-        if delivery.message.subject != job.subject() {
-            return Err(MeshError::Malformed {
-                what: "job",
-                expected: "the subject of the tenant named in it",
-            });
-        }
-        let context = job.context.clone();
-        match self.run(job, delivery.attempt).await {
-            Ok(()) => Ok(()),
-            Err(Error::Mesh(error)) if Error::Mesh(error.clone()).code().is_none() => Err(error),
+        let job = match Job::receive(message) {
+            Ok(job) => job,
             Err(error) => {
-                let code = error.code().unwrap_or(hermesh_mesh::wire::FailureCode::Internal);
-                let failure = Failure::new(&context, code, &error);
-                if !matches!(error, Error::Replay(_)) {
-                    return self.environment.fail(&failure).await;
-                }
-                // The outcome belongs to the job that had the identifier first; the repetition is
-                // refused where progress is shown.
-                self.environment.metrics.failed(code);
-                let mut refusal = failure.encode(self.environment.metrics.service());
-                refusal.subject = Status::subject_of(&context.tenant, context.job);
-                self.environment.emit(refusal).await;
+                let refusal = Failure::refusing(message, FailureCode::Malformed, &error);
+                self.refuse(refusal).await;
+                return Err(error);
+            }
+        };
+        let context = job.context.clone();
+        let Err(error) = self.run(job).await else {
+            return Ok(());
+        };
+        match error.code() {
+            Some(code) if error.before_admission() => {
+                self.refuse(Failure::refusing(message, code, &error)).await;
                 Ok(())
             }
+            Some(code) => {
+                let failure = Failure::new(&context, code, &error);
+                self.environment.fail(&failure).await
+            }
+            None => match error {
+                Error::Mesh(error) => Err(error),
+                _ => Err(MeshError::Stopped("preprocessing")),
+            },
         }
     }
 
-    async fn run(&self, job: Job, attempt: u32) -> Result<(), Error> {
-        let input = Input::Admit { facts: self.facts(&job).await?, job: Box::new(job), attempt };
-        for Effect::Begin(job) in self.logic.call(input).await? {
-            self.begin(*job).await?;
+    async fn refuse(&self, refusal: Option<Failure>) {
+        if let Some(refusal) = refusal {
+            self.environment.refuse(&refusal).await;
+        }
+    }
+
+    async fn run(&self, job: Job) -> Result<(), Error> {
+        let facts = Box::new(self.facts(&job).await?);
+        let name = self.name(&job).await?;
+        let mut effects = self.logic.call(Input::Admit { job: Box::new(job), facts, name }).await?;
+        while let Some(effect) = effects.pop() {
+            match effect {
+                Effect::Claim(job, facts) => {
+                    let holder = self.claim(&job).await?;
+                    effects = self.logic.call(Input::Claimed { job, facts, holder }).await?;
+                }
+                Effect::Begin(job) => self.begin(*job).await?,
+            }
         }
         Ok(())
+    }
+
+    async fn name(&self, job: &Job) -> Result<Name, MeshError> {
+        let bus = &self.environment.bus;
+        let (tenant, id) = (&job.context.tenant, job.context.job);
+        Ok(Name {
+            holder: self.holder(job).await?,
+            ended: bus.count(&Answer::subject_of(tenant, id)).await? > 0,
+            in_use: bus.count(&Admitted::tenant_filter(tenant)).await?,
+        })
+    }
+
+    /// The submission that the job's name stands for.
+    async fn holder(&self, job: &Job) -> Result<Option<Signature>, MeshError> {
+        let subject = Admitted::subject_of(&job.context.tenant, job.context.job);
+        let stored = self.environment.bus.last(&subject).await?;
+        stored.map(|message| Ok(Admitted::receive(&message)?.signature)).transpose()
+    }
+
+    /// Makes the job's name stand for it, unless it stands for another, and returns whom it stands for.
+    async fn claim(&self, job: &Job) -> Result<Signature, MeshError> {
+        if let Some(holder) = self.holder(job).await? {
+            return Ok(holder);
+        }
+        let claim = Admitted {
+            tenant: job.context.tenant.clone(),
+            job: job.context.job,
+            signature: job.signature,
+        };
+        // Of two replicas that publish at the same time one is the repetition, and reads who was first.
+        self.environment.publish(claim.encode(self.environment.metrics.service())).await?;
+        self.holder(job).await?.ok_or(MeshError::Stopped("the memory of admitted jobs"))
     }
 
     async fn facts(&self, job: &Job) -> Result<Facts, MeshError> {

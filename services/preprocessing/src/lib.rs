@@ -7,7 +7,7 @@ mod logic;
 
 pub use actor::{Handle, start};
 pub use engine::Engine;
-pub use logic::{Effect, Error, Input, Logic, Options};
+pub use logic::{Effect, Error, Input, Logic, Name, Options};
 
 use hermesh_mesh::wire::{Computed, Refused, Step};
 

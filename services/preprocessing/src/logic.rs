@@ -1,12 +1,9 @@
 //! Admission: a plain state machine.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::time::Duration;
 
 use hermesh_mesh::{
-    Digest, JobId, Signature, TenantId, UnixMillis, actor,
+    Digest, JobId, Signature, TenantId, UnixMillis, actor, topology,
     wire::{Facts, FailureCode, Job},
 };
 
@@ -15,10 +12,10 @@ use hermesh_mesh::{
 pub struct Options {
     /// The largest encrypted input, in bytes.
     pub max_input_bytes: usize,
-    /// The furthest deadline accepted.
+    /// The furthest deadline accepted; at most [`topology::MAX_DEADLINE`].
     pub max_deadline: Duration,
-    /// The most jobs whose identifiers are remembered until their deadlines.
-    pub max_jobs: usize,
+    /// The most jobs of one tenant that are remembered, so that none of them runs twice.
+    pub max_jobs_per_tenant: usize,
     /// Lookups in one shard: enough to use the evaluation key well while it is at hand, few enough
     /// to keep every core busy.
     pub lookups_per_shard: usize,
@@ -38,8 +35,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_input_bytes: 16 << 20,
-            max_deadline: Duration::from_secs(24 * 3600),
-            max_jobs: 100_000,
+            max_deadline: topology::MAX_DEADLINE,
+            max_jobs_per_tenant: 100_000,
             lookups_per_shard: 16,
             max_model_bytes: 256 << 20,
             model_cache_bytes: 512 << 20,
@@ -58,15 +55,38 @@ pub enum Input {
         /// The job.
         job: Box<Job>,
         /// What key management knows.
-        facts: Facts,
-        /// Which delivery of the job this is.
-        attempt: u32,
+        facts: Box<Facts>,
+        /// What is known of the job's name.
+        name: Name,
     },
+    /// The job's name now stands for the submission with this signature.
+    Claimed {
+        /// The job.
+        job: Box<Job>,
+        /// What key management knows.
+        facts: Box<Facts>,
+        /// That signature.
+        holder: Signature,
+    },
+}
+
+/// What is known of a job's name, which is durable and the same for all replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Name {
+    /// The signature of the submission it stands for, if any.
+    pub holder: Option<Signature>,
+    /// Whether that job has ended, with an answer or a failure.
+    pub ended: bool,
+    /// How many names the tenant has in use.
+    pub in_use: usize,
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Make the job's name stand for it, if it stands for none yet, and come back with
+    /// [`Input::Claimed`].
+    Claim(Box<Job>, Box<Facts>),
     /// Begin the job.
     Begin(Box<Job>),
 }
@@ -123,7 +143,7 @@ pub enum Error {
     #[error("job {0} has been submitted before")]
     Replay(JobId),
     /// No memory left for another job.
-    #[error("{0} jobs are under way, no more are accepted now; try again later")]
+    #[error("{0} jobs of this tenant are remembered, no more are accepted now; try again later")]
     Overloaded(usize),
     /// The input is not what the model takes.
     #[error("{0}")]
@@ -134,6 +154,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the job was refused before its name was known to be its own. Such a refusal must not
+    /// become the outcome of whatever the name stands for.
+    pub fn before_admission(&self) -> bool {
+        use hermesh_mesh::Error as Mesh;
+        matches!(
+            self,
+            Self::UnknownTenant(_)
+                | Self::TooLarge { .. }
+                | Self::Expired(_)
+                | Self::DeadlineTooFar { .. }
+                | Self::Replay(_)
+                | Self::Overloaded(_)
+                | Self::Mesh(Mesh::BadSignature { .. } | Mesh::DigestMismatch { .. })
+        )
+    }
+
     /// The code on the wire, if the job is refused for good; none if it is to be tried again.
     pub fn code(&self) -> Option<FailureCode> {
         use hermesh_mesh::Error as Mesh;
@@ -158,44 +194,29 @@ impl Error {
     }
 }
 
-/// The gate's memory: which jobs have passed.
+/// The gate. It remembers nothing itself: which jobs have passed is on the bus.
 #[derive(Debug)]
 pub struct Logic {
     options: Options,
-    seen: HashMap<JobId, Signature>,
-    by_deadline: BTreeSet<(UnixMillis, JobId)>,
 }
 
 impl Logic {
-    /// A gate that has seen nothing.
+    /// A gate with these bounds.
     pub fn new(options: Options) -> Self {
-        Self { options, seen: HashMap::new(), by_deadline: BTreeSet::new() }
+        Self { options }
     }
 
-    /// How many jobs are remembered.
-    pub fn remembered(&self) -> usize {
-        self.seen.len()
-    }
-
-    fn admit(
-        &mut self,
-        job: &Job,
-        facts: &Facts,
-        attempt: u32,
-        now: UnixMillis,
-    ) -> Result<(), Error> {
-        self.forget(now);
+    /// Is it the tenant who speaks, in time, and not about another job? Until that is known, nothing
+    /// may be done in the job's name.
+    fn admit(&self, job: &Job, facts: &Facts, name: Name, now: UnixMillis) -> Result<(), Error> {
         let context = &job.context;
-        let seen = self.seen.get(&context.job);
-        // A second delivery of the same message is not a replay: the first one came to nothing.
-        if seen.is_some_and(|signature| *signature != job.signature || attempt == 1) {
-            return Err(Error::Replay(context.job));
-        }
-        let again = seen.is_some();
+        let tenant = facts.tenant.as_ref();
+        let tenant = tenant.ok_or_else(|| Error::UnknownTenant(context.tenant.clone()))?;
         let (got, limit) = (job.input.len(), self.options.max_input_bytes);
         if got > limit {
             return Err(Error::TooLarge { got, limit });
         }
+        job.verify(tenant)?;
         if context.deadline <= now {
             return Err(Error::Expired(context.deadline.until(now)));
         }
@@ -203,41 +224,39 @@ impl Logic {
         if got > limit {
             return Err(Error::DeadlineTooFar { got, limit });
         }
-        let tenant = facts.tenant.as_ref();
-        let tenant = tenant.ok_or_else(|| Error::UnknownTenant(context.tenant.clone()))?;
-        job.verify(tenant)?;
-        let key = facts.key.as_ref().ok_or(Error::UnknownKey(context.key))?;
-        if key.owner != context.tenant {
-            return Err(Error::WrongKeyOwner(context.key));
+        match name.holder {
+            Some(holder) => only_for(job, holder),
+            None if name.in_use >= self.options.max_jobs_per_tenant => {
+                Err(Error::Overloaded(self.options.max_jobs_per_tenant))
+            }
+            None => Ok(()),
         }
-        if key.revoked {
-            return Err(Error::KeyRevoked(context.key));
-        }
-        let model = facts.model.as_ref();
-        let model = model.ok_or(Error::UnknownModel(context.model))?;
-        if model.parameters != key.parameters {
-            return Err(Error::ParameterMismatch {
-                model: model.parameters.clone(),
-                key: key.parameters.clone(),
-            });
-        }
-        if !again && self.seen.len() >= self.options.max_jobs {
-            return Err(Error::Overloaded(self.options.max_jobs));
-        }
-        self.seen.insert(context.job, job.signature);
-        self.by_deadline.insert((context.deadline, context.job));
-        Ok(())
     }
+}
 
-    /// An identifier need not be remembered longer than its job would be accepted.
-    fn forget(&mut self, now: UnixMillis) {
-        while let Some((deadline, job)) = self.by_deadline.first().copied()
-            && deadline <= now
-        {
-            self.by_deadline.pop_first();
-            self.seen.remove(&job);
-        }
+fn only_for(job: &Job, holder: Signature) -> Result<(), Error> {
+    if job.signature == holder { Ok(()) } else { Err(Error::Replay(job.context.job)) }
+}
+
+/// May the tenant use this key with this model?
+fn permit(job: &Job, facts: &Facts) -> Result<(), Error> {
+    let context = &job.context;
+    let key = facts.key.as_ref().ok_or(Error::UnknownKey(context.key))?;
+    if key.owner != context.tenant {
+        return Err(Error::WrongKeyOwner(context.key));
     }
+    if key.revoked {
+        return Err(Error::KeyRevoked(context.key));
+    }
+    let model = facts.model.as_ref();
+    let model = model.ok_or(Error::UnknownModel(context.model))?;
+    if model.parameters != key.parameters {
+        return Err(Error::ParameterMismatch {
+            model: model.parameters.clone(),
+            key: key.parameters.clone(),
+        });
+    }
+    Ok(())
 }
 
 impl actor::Logic for Logic {
@@ -246,8 +265,20 @@ impl actor::Logic for Logic {
     type Error = Error;
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
-        let Input::Admit { job, facts, attempt } = input;
-        self.admit(&job, &facts, attempt, now)?;
-        Ok(vec![Effect::Begin(job)])
+        match input {
+            Input::Admit { job, facts, name } => {
+                self.admit(&job, &facts, name, now)?;
+                // The same submission once more; its outcome is there to be read.
+                if name.ended {
+                    return Ok(Vec::new());
+                }
+                Ok(vec![Effect::Claim(job, facts)])
+            }
+            Input::Claimed { job, facts, holder } => {
+                only_for(&job, holder)?;
+                permit(&job, &facts)?;
+                Ok(vec![Effect::Begin(job)])
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use hermesh_mesh::{
     actor::Logic as _,
     wire::{Context, Facts, FailureCode, Job, KeyFacts, ModelFacts},
 };
-use hermesh_preprocessing::{Effect, Error, Input, Logic, Options};
+use hermesh_preprocessing::{Effect, Error, Input, Logic, Name, Options};
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
@@ -47,113 +47,105 @@ fn gate() -> Logic {
     Logic::new(Options {
         max_input_bytes: 8,
         max_deadline: Duration::from_secs(60),
-        max_jobs: 2,
+        max_jobs_per_tenant: 2,
         ..Options::default()
     })
 }
 
-fn admit_at(
-    gate: &mut Logic,
-    job: &Job,
-    facts: Facts,
-    attempt: u32,
-    now: UnixMillis,
-) -> Result<(), Error> {
-    let input = Input::Admit { job: Box::new(job.clone()), facts, attempt };
-    let effects = gate.handle(input, now)?;
-    assert_eq!(effects, [Effect::Begin(Box::new(job.clone()))]);
+/// The whole way of a job whose name is known like this.
+fn admit(job: &Job, facts: Facts, name: Name) -> Result<(), Error> {
+    let (mut gate, job, facts) = (gate(), Box::new(job.clone()), Box::new(facts));
+    let input = Input::Admit { job: job.clone(), facts: facts.clone(), name };
+    assert_eq!(gate.handle(input, NOW)?, [Effect::Claim(job.clone(), facts.clone())]);
+    let holder = name.holder.unwrap_or(job.signature);
+    let claimed = Input::Claimed { job: job.clone(), facts, holder };
+    assert_eq!(gate.handle(claimed, NOW)?, [Effect::Begin(job)]);
     Ok(())
 }
 
-fn admit(gate: &mut Logic, job: &Job) -> Result<(), Error> {
-    admit_at(gate, job, facts(), 1, NOW)
-}
-
-fn refused(job: &Job, change: impl FnOnce(&mut Facts)) -> FailureCode {
-    let mut gate = gate();
+fn refused(job: &Job, change: impl FnOnce(&mut Facts)) -> (FailureCode, bool) {
     let mut facts = facts();
     change(&mut facts);
-    let error = admit_at(&mut gate, job, facts, 1, NOW).expect_err("refused");
-    assert_eq!(gate.remembered(), 0, "a refused job takes no memory");
-    error.code().expect("refused for good")
+    let error = admit(job, facts, Name::default()).expect_err("refused");
+    (error.code().expect("refused for good"), error.before_admission())
 }
 
 #[test]
 fn a_good_job_is_begun() {
-    assert_eq!(admit(&mut gate(), &job(1)), Ok(()));
+    assert_eq!(admit(&job(1), facts(), Name::default()), Ok(()));
 }
 
 #[test]
 fn what_key_management_says_is_obeyed() {
     let good = job(1);
     let refused = |change: fn(&mut Facts)| refused(&good, change);
-    let key = |facts: &mut Facts| facts.key.take().expect("there");
-    assert_eq!(refused(|f| f.tenant = None), FailureCode::UnknownTenant);
-    assert_eq!(refused(|f| f.key = None), FailureCode::UnknownKey);
-    assert_eq!(refused(|f| f.model = None), FailureCode::UnknownModel);
-    let other = SigningKey::from_bytes(&[9; 32]).verifying_key();
-    let mut forged = facts();
-    forged.tenant = Some(other);
-    let forged = admit_at(&mut gate(), &good, forged, 1, NOW).expect_err("refused");
-    assert_eq!(forged.code(), Some(FailureCode::BadSignature));
-    let mut changed = facts();
-    changed.key = Some(KeyFacts { owner: "umbra".parse().expect("valid"), ..key(&mut facts()) });
-    let foreign = admit_at(&mut gate(), &good, changed, 1, NOW);
-    assert_eq!(foreign, Err(Error::WrongKeyOwner(Digest([3; 32]))));
-    let mut changed = facts();
-    changed.key = Some(KeyFacts { revoked: true, ..key(&mut facts()) });
-    let revoked = admit_at(&mut gate(), &good, changed, 1, NOW);
-    assert_eq!(revoked, Err(Error::KeyRevoked(Digest([3; 32]))));
+    let key = || facts().key.expect("there");
+    // Whoever spoke, it was not a tenant.
+    assert_eq!(refused(|f| f.tenant = None), (FailureCode::UnknownTenant, true));
+    let stranger = SigningKey::from_bytes(&[9; 32]).verifying_key();
+    let forged = Facts { tenant: Some(stranger), ..facts() };
+    let forged = admit(&good, forged, Name::default()).expect_err("refused");
+    assert_eq!((forged.code(), forged.before_admission()), (Some(FailureCode::BadSignature), true));
+    // The tenant's own job fails for all to see.
+    assert_eq!(refused(|f| f.key = None), (FailureCode::UnknownKey, false));
+    assert_eq!(refused(|f| f.model = None), (FailureCode::UnknownModel, false));
     let mismatch = refused(|f| f.model = Some(ModelFacts { parameters: "q".into() }));
-    assert_eq!(mismatch, FailureCode::ParameterMismatch);
+    assert_eq!(mismatch, (FailureCode::ParameterMismatch, false));
+    let foreign = KeyFacts { owner: "umbra".parse().expect("valid"), ..key() };
+    let foreign = admit(&good, Facts { key: Some(foreign), ..facts() }, Name::default());
+    assert_eq!(foreign, Err(Error::WrongKeyOwner(Digest([3; 32]))));
+    let revoked = KeyFacts { revoked: true, ..key() };
+    let revoked = admit(&good, Facts { key: Some(revoked), ..facts() }, Name::default());
+    assert_eq!(revoked, Err(Error::KeyRevoked(Digest([3; 32]))));
 }
 
 #[test]
 fn the_job_itself_is_checked() {
     let sign = |context: Context, input: &'static str| Job::new(context, input.into(), &signing());
     let with_deadline = |deadline| Context { deadline, ..context(1) };
+    let refused = |job: &Job, code| assert_eq!(refused(job, |_| {}), (code, true));
 
-    assert_eq!(refused(&sign(context(1), "123456789"), |_| {}), FailureCode::TooLarge);
-    assert_eq!(refused(&sign(with_deadline(NOW), "1"), |_| {}), FailureCode::Expired);
+    refused(&sign(context(1), "123456789"), FailureCode::TooLarge);
+    refused(&sign(with_deadline(NOW), "1"), FailureCode::Expired);
     let far = NOW.plus(Duration::from_millis(60_001));
-    assert_eq!(refused(&sign(with_deadline(far), "1"), |_| {}), FailureCode::DeadlineTooFar);
+    refused(&sign(with_deadline(far), "1"), FailureCode::DeadlineTooFar);
     let mut altered = job(1);
     altered.input = "87654321".into();
-    assert_eq!(refused(&altered, |_| {}), FailureCode::DigestMismatch);
+    refused(&altered, FailureCode::DigestMismatch);
     let mut altered = job(1);
     altered.context.model = Digest([7; 32]);
-    assert_eq!(refused(&altered, |_| {}), FailureCode::BadSignature);
+    refused(&altered, FailureCode::BadSignature);
 }
 
 #[test]
-fn an_identifier_is_good_for_one_job_until_its_deadline() {
-    let mut gate = gate();
-    assert_eq!(admit(&mut gate, &job(1)), Ok(()));
-    let replay = Err(Error::Replay(JobId([1; 16])));
-    assert_eq!(admit(&mut gate, &job(1)), replay);
-    // The same message delivered again is not a replay; another job under its name is.
-    assert_eq!(admit_at(&mut gate, &job(1), facts(), 2, NOW), Ok(()));
+fn a_name_is_good_for_one_submission() {
+    let good = job(1);
+    let held = |by: &Job| Name { holder: Some(by.signature), ended: false, in_use: 1 };
+    // The same submission delivered again goes on where it was; another one is refused.
+    assert_eq!(admit(&good, facts(), held(&good)), Ok(()));
     let other = Job::new(context(1), "other".into(), &signing());
-    assert_eq!(admit_at(&mut gate, &other, facts(), 2, NOW), replay);
-    // An unauthenticated job does not take the name of a good one.
-    let forged = Job::new(context(2), "1".into(), &SigningKey::generate());
-    assert!(admit(&mut gate, &forged).is_err());
-    assert_eq!(admit(&mut gate, &job(2)), Ok(()));
+    let replay = Err(Error::Replay(JobId([1; 16])));
+    assert_eq!(admit(&good, facts(), held(&other)), replay);
+    assert!(Error::Replay(JobId([1; 16])).before_admission());
+    // So is one that was overtaken between the look and the claim.
+    let lost = Input::Claimed {
+        job: Box::new(good.clone()),
+        facts: Box::new(facts()),
+        holder: other.signature,
+    };
+    assert_eq!(gate().handle(lost, NOW), Err(Error::Replay(JobId([1; 16]))));
+    // What has ended is not done again.
+    let name = Name { ended: true, ..held(&good) };
+    let again = Input::Admit { job: Box::new(good.clone()), facts: Box::new(facts()), name };
+    assert_eq!(gate().handle(again, NOW), Ok(vec![]));
 }
 
 #[test]
-fn memory_is_bounded_and_freed_at_the_deadline() {
-    let mut gate = gate();
-    for number in [1, 2] {
-        assert_eq!(admit(&mut gate, &job(number)), Ok(()));
-    }
-    let full = admit(&mut gate, &job(3)).expect_err("refused");
-    assert_eq!(full.code(), Some(FailureCode::Overloaded));
-    // A redelivery needs no more memory.
-    assert_eq!(admit_at(&mut gate, &job(2), facts(), 2, NOW), Ok(()));
-    let later = NOW.plus(Duration::from_secs(10));
-    let fresh = Context { deadline: later.plus(Duration::from_secs(1)), ..context(3) };
-    let fresh = Job::new(fresh, "1".into(), &signing());
-    assert_eq!(admit_at(&mut gate, &fresh, facts(), 1, later), Ok(()));
-    assert_eq!(gate.remembered(), 1);
+fn one_tenant_has_a_bounded_number_of_names() {
+    let name = |holder, in_use| Name { holder, ended: false, in_use };
+    assert_eq!(admit(&job(1), facts(), name(None, 1)), Ok(()));
+    let full = admit(&job(1), facts(), name(None, 2)).expect_err("refused");
+    assert_eq!((full.code(), full.before_admission()), (Some(FailureCode::Overloaded), true));
+    // A redelivery needs no other name.
+    assert_eq!(admit(&job(1), facts(), name(Some(job(1).signature), 2)), Ok(()));
 }
