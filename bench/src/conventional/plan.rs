@@ -1,0 +1,236 @@
+//! Post-training quantisation: from a network in floating point to integers and tables.
+
+use anyhow::{Result, ensure};
+use hermesh_compiler::network::{Activation, Layer, Network};
+use serde::{Deserialize, Serialize};
+
+use super::parameters::POLYNOMIAL_SIZE;
+use super::torus;
+
+const WEIGHT_BITS: i32 = 6;
+const INPUT_BITS: i32 = 8;
+const ACTIVATION_BITS: i32 = 6;
+/// Sums may go this far beyond those seen in calibration.
+const HEADROOM: f64 = 1.25;
+/// Values lie around ¼, so that the padding bit stays clear, and reach this far. The sixteenth that is
+/// left takes the noise, by estimate a hundredth of ¼ (standard deviation) where it is greatest.
+const REACH: f64 = 0.25 * 15.0 / 16.0;
+
+/// What the server needs to know of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(super) inputs: usize,
+    pub(super) layers: Vec<Step>,
+}
+
+/// A layer in integers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Step {
+    /// For each output the columns and the weights that are not zero.
+    pub(super) rows: Vec<Vec<(u32, i32)>>,
+    pub(super) bias: Vec<u64>,
+    /// Applied to each value one after the other, each by a bootstrap of its own.
+    pub(super) tables: Vec<Vec<u64>>,
+}
+
+impl Plan {
+    pub(crate) fn bootstraps(&self) -> usize {
+        self.layers.iter().map(|layer| layer.rows.len() * layer.tables.len()).sum()
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.rows.len())
+    }
+}
+
+/// A plan and what the client needs beside it.
+#[derive(Debug)]
+pub(crate) struct Quantised {
+    pub(crate) plan: Plan,
+    /// Leading layers that act on each feature alone: the client applies them before it encrypts,
+    /// as hermesh's does.
+    prefix: Vec<Layer>,
+    input: Levels,
+    /// Of one unit of the network's outputs, in fractions of the torus.
+    output_scale: f64,
+}
+
+impl Quantised {
+    /// A row as plaintexts.
+    pub(super) fn encode(&self, row: &[f64]) -> Vec<u64> {
+        let row = apply(&self.prefix, row);
+        row.iter().map(|&x| torus(self.input.level(x) * self.input.torus)).collect()
+    }
+
+    /// Decrypted plaintexts as the network's outputs.
+    pub(super) fn decode(&self, plaintexts: &[u64]) -> Vec<f64> {
+        let fraction = |&p: &u64| p as i64 as f64 / 2f64.powi(64);
+        plaintexts.iter().map(|p| fraction(p) / self.output_scale).collect()
+    }
+}
+
+/// Evenly spaced levels of a real value.
+#[derive(Clone, Copy, Debug)]
+struct Levels {
+    low: f64,
+    step: f64,
+    last: f64,
+    /// Of one level, in fractions of the torus.
+    torus: f64,
+}
+
+impl Levels {
+    fn new(span: Span, bits: i32) -> Self {
+        let last = 2f64.powi(bits) - 1.0;
+        Self { low: span.low, step: span.width() / last, last, torus: 0.0 }
+    }
+
+    fn level(&self, x: f64) -> f64 {
+        ((x - self.low) / self.step).round().clamp(0.0, self.last)
+    }
+}
+
+/// The range of some values in calibration.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    low: f64,
+    high: f64,
+}
+
+impl Span {
+    const EMPTY: Self = Self { low: f64::INFINITY, high: f64::NEG_INFINITY };
+
+    fn add(&mut self, values: &[f64]) {
+        self.low = values.iter().copied().fold(self.low, f64::min);
+        self.high = values.iter().copied().fold(self.high, f64::max);
+    }
+
+    /// Positive even if the values are all the same.
+    fn width(self) -> f64 {
+        (self.high - self.low).max(1e-9)
+    }
+
+    fn largest(self) -> f64 {
+        self.low.abs().max(self.high.abs()).max(1e-9)
+    }
+}
+
+/// Quantises a network, with ranges from the rows of `calibration`.
+pub(crate) fn quantise(
+    network: &Network,
+    calibration: &[&[f64]],
+    fused: bool,
+) -> Result<Quantised> {
+    ensure!(!calibration.is_empty(), "expected rows to calibrate on, found none");
+    let (prefix, layers) = network.layers.split_at(network.elementwise_prefix());
+    let last = layers.len() - 1;
+    // What enters each layer, and at the end what leaves the last; and each layer's sums.
+    let mut values = vec![Span::EMPTY; layers.len() + 1];
+    let mut sums = vec![Span::EMPTY; layers.len()];
+    for row in calibration {
+        let mut row = apply(prefix, row);
+        values[0].add(&row);
+        for (i, layer) in layers.iter().enumerate() {
+            row = layer.affine.apply(&row);
+            sums[i].add(&row);
+            activate(layer.activation, &mut row);
+            values[i + 1].add(&row);
+        }
+    }
+    let weight_steps: Vec<f64> = layers
+        .iter()
+        .map(|layer| {
+            let largest =
+                layer.affine.matrix.values().iter().fold(1e-9, |m: f64, w| m.max(w.abs()));
+            largest / (2f64.powi(WEIGHT_BITS - 1) - 1.0)
+        })
+        .collect();
+    // Of one unit of a layer's sums, in fractions of the torus.
+    let scales: Vec<f64> = sums.iter().map(|sums| REACH / (HEADROOM * sums.largest())).collect();
+    let levels: Vec<Levels> = (0..layers.len())
+        .map(|i| {
+            let levels = Levels::new(values[i], if i == 0 { INPUT_BITS } else { ACTIVATION_BITS });
+            Levels { torus: scales[i] * weight_steps[i] * levels.step, ..levels }
+        })
+        .collect();
+    // The last layer's activation, if it has one, is not requantised.
+    let output_scale = match layers[last].activation {
+        None => scales[last],
+        Some(_) => REACH / values[last + 1].largest(),
+    };
+    let steps = layers.iter().enumerate().map(|(i, layer)| {
+        let tables = match (layer.activation, levels.get(i + 1)) {
+            (None, _) => Vec::new(),
+            (Some(f), Some(next)) => tables(f, scales[i], values[i + 1], next, fused),
+            (Some(f), None) => vec![table(|t| output_scale * f.apply((t - 0.25) / scales[i]))],
+        };
+        step(layer, weight_steps[i], scales[i], &levels[i], tables)
+    });
+    let plan = Plan { inputs: layers[0].affine.cols(), layers: steps.collect() };
+    Ok(Quantised { plan, prefix: prefix.to_vec(), input: levels[0], output_scale })
+}
+
+fn step(
+    layer: &Layer,
+    weight_step: f64,
+    scale: f64,
+    levels: &Levels,
+    tables: Vec<Vec<u64>>,
+) -> Step {
+    let matrix = &layer.affine.matrix;
+    let rows: Vec<Vec<(u32, i32)>> = (0..matrix.rows())
+        .map(|r| {
+            let quantised = |(c, w): (usize, f64)| (c as u32, (w / weight_step).round() as i32);
+            matrix.row(r).map(quantised).filter(|&(_, w)| w != 0).collect()
+        })
+        .collect();
+    // Tables are entered around ¼.
+    let centre = if tables.is_empty() { 0.0 } else { 0.25 };
+    let bias = rows.iter().zip(&layer.affine.bias).map(|(row, bias)| {
+        // Level 0 stands for `low`.
+        let weights: i64 = row.iter().map(|&(_, w)| i64::from(w)).sum();
+        torus(centre + scale * (bias + weight_step * weights as f64 * levels.low))
+    });
+    let bias = bias.collect();
+    Step { rows, bias, tables }
+}
+
+/// From a sum to the levels of the next layer's inputs, in two tables or in one.
+fn tables(
+    activation: Activation,
+    scale: f64,
+    span: Span,
+    next: &Levels,
+    fused: bool,
+) -> Vec<Vec<u64>> {
+    let activated = |t: f64| activation.apply((t - 0.25) / scale).clamp(span.low, span.high);
+    if fused {
+        return vec![table(|t| next.level(activated(t)) * next.torus)];
+    }
+    let middle = (span.low + span.high) / 2.0;
+    let between = 2.0 * REACH / span.width();
+    vec![
+        table(|t| 0.25 + between * (activated(t) - middle)),
+        table(|t| next.level(middle + (t - 0.25) / between) * next.torus),
+    ]
+}
+
+/// Tabulates a function of [0, ½).
+fn table(f: impl Fn(f64) -> f64) -> Vec<u64> {
+    let size = POLYNOMIAL_SIZE.0;
+    (0..size).map(|i| torus(f(i as f64 / (2 * size) as f64))).collect()
+}
+
+fn apply(layers: &[Layer], row: &[f64]) -> Vec<f64> {
+    layers.iter().fold(row.to_vec(), |values, layer| {
+        let mut values = layer.affine.apply(&values);
+        activate(layer.activation, &mut values);
+        values
+    })
+}
+
+fn activate(activation: Option<Activation>, values: &mut [f64]) {
+    if let Some(activation) = activation {
+        values.iter_mut().for_each(|value| *value = activation.apply(*value));
+    }
+}

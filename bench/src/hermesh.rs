@@ -1,0 +1,35 @@
+//! The client's side of hermesh's own pipeline.
+
+use anyhow::Result;
+use hermesh_client::data::Table;
+use hermesh_client::model;
+use hermesh_compiler::Model;
+use hermesh_compiler::network::Label;
+use hermesh_engine::ClientKey;
+
+/// A client with its secret key.
+pub(crate) struct Client<'a> {
+    model: &'a Model,
+    key: ClientKey,
+}
+
+impl<'a> Client<'a> {
+    /// Makes keys; the bytes are the evaluation key.
+    pub(crate) fn generate(model: &'a Model) -> (Self, Vec<u8>) {
+        let (key, evaluation) = ClientKey::generate(model.program().parameter_set());
+        (Self { model, key }, evaluation.encode().to_vec())
+    }
+}
+
+impl crate::compare::Client for Client<'_> {
+    fn encrypt(&mut self, row: &[f64]) -> Result<Vec<u8>> {
+        let columns = row.len();
+        let table = Table { rows: 1, columns, shape: vec![columns], values: row.to_vec() };
+        Ok(model::encrypt(self.model, &self.key, &table)?)
+    }
+
+    fn label(&self, answer: &[u8]) -> Result<Option<Label>> {
+        let predictions = model::decrypt(self.model, &self.key, answer, self.model.resolution())?;
+        Ok(predictions.into_iter().next().and_then(|prediction| prediction.label))
+    }
+}

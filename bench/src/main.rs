@@ -1,0 +1,85 @@
+//! `hermesh-bench` compares, in one run on one model and one machine, hermesh's pipeline with the
+//! [`conventional`] one.
+//!
+//! This process is the client of both: it compiles, makes keys, encrypts and decrypts. Each
+//! pipeline's server is a [`remote`] process of its own that sees public material only, so its peak
+//! memory is its own, and what crosses the pipe to it is what would cross a network. The pipelines
+//! take turns on one input after the other, so noise from the rest of the machine hits all alike.
+
+mod compare;
+mod conventional;
+mod data;
+mod hermesh;
+mod machine;
+mod remote;
+mod report;
+mod statistics;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use hermesh_compiler::{Options, Precision};
+
+use data::Files;
+use remote::Kind;
+
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compare: Compare,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One pipeline's server, on standard input and output.
+    #[command(hide = true)]
+    Serve { kind: Kind, threads: NonZeroUsize },
+}
+
+#[derive(Args)]
+struct Compare {
+    #[command(flatten)]
+    files: Files,
+    /// Points of accuracy that hermesh's compiler may lose, as in `hermesh compile`.
+    #[arg(long, value_name = "POINTS")]
+    accuracy_budget: Option<f64>,
+    /// How many inputs each pipeline answers, in turns.
+    #[arg(long, value_name = "N", default_value = "5")]
+    repetitions: NonZeroUsize,
+    /// Threads of each server. [default: one per core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Also measure the conventional pipeline with operators fused: one bootstrap per neuron.
+    #[arg(long)]
+    fused: bool,
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let Cli { command, compare } = Cli::parse();
+    if let Some(Command::Serve { kind, threads }) = command {
+        return remote::serve(kind, threads);
+    }
+    let threads = match compare.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism()?,
+    };
+    let mut kinds = vec![Kind::Hermesh, Kind::Conventional];
+    kinds.extend(compare.fused.then_some(Kind::Fused));
+    let samples = data::read(&compare.files)?;
+    let options =
+        Options { precision: Precision::Approximate, accuracy_budget: compare.accuracy_budget };
+    let report = compare::run(&samples, options, &kinds, compare.repetitions.get(), threads)?;
+    let text = match compare.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&report)?),
+        false => report.to_string(),
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}

@@ -1,0 +1,321 @@
+//! The command line, as a definition only: what each command does is in a module of its own.
+
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hermesh_mesh::{TenantId, VerifyingKey};
+
+use crate::remote::MeshUrl;
+
+pub use shared::{Compute, Data, Output, Report};
+
+/// Machine-learning inference on encrypted inputs.
+///
+/// The inputs are encrypted, and the answers decrypted, on this machine; whoever computes sees
+/// neither. Inputs (X) and labels (Y) are .npy, .csv or IDX files, gzip-compressed or not,
+/// recognised by content. The passphrase of a secret key comes from a prompt or from
+/// HERMESH_PASSPHRASE.
+#[derive(Clone, Debug, PartialEq, Parser)]
+#[command(name = "hermesh", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Command {
+    /// Show everything at once: a bundled model answers for encrypted handwritten digits.
+    Demo(Demo),
+    /// Turn an ONNX model into a program for encrypted inputs.
+    Compile(Compile),
+    /// Say what a hermesh file (model, key, job or answer) contains.
+    Inspect(Inspect),
+    /// Make the secret key of a client and the public evaluation key that goes with it.
+    Keygen(Keygen),
+    /// Encrypt inputs into a job.
+    Encrypt(Encrypt),
+    /// Compute on a job, with public material only.
+    Evaluate(Evaluate),
+    /// Decrypt an answer.
+    Decrypt(Decrypt),
+    /// Encrypt inputs, have a mesh compute, decrypt the answers.
+    Infer(Box<Infer>),
+    /// Measure accuracy, latency and sizes on labelled data, encrypted and plain.
+    Eval(Eval),
+    /// Say what one inference costs before it runs.
+    Quote(Quote),
+    /// Run the embedded mesh until stopped, for infer --mesh on this machine.
+    ///
+    /// Tenants, keys, models and jobs are held in memory and end with it. HERMESH_LOG chooses what
+    /// is logged on standard error: warn, info (the default), debug, or per module.
+    Serve(Serve),
+}
+
+/// `hermesh demo`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Demo {
+    /// Number of held-out digits to run.
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub samples: NonZeroUsize,
+    /// Chooses which of the held-out digits are run (never used for keys or encryption).
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// `hermesh compile`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Compile {
+    /// The ONNX model.
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Typical inputs; value ranges and noise are measured on them.
+    #[arg(long, value_name = "X")]
+    pub calibration: PathBuf,
+    /// Labels of the calibration inputs, for accuracy in the report.
+    #[arg(long, value_name = "Y")]
+    pub labels: Option<PathBuf>,
+    /// How noise is treated.
+    #[arg(long, value_enum, default_value_t = Precision::Approximate)]
+    pub precision: Precision,
+    /// Accuracy that may be lost, in percentage points (without --labels: agreement with the plain
+    /// model). The cheapest program that keeps to it is taken; it is an error if none does.
+    /// [default: a small one, and the best program if none keeps to it]
+    #[arg(long, value_name = "POINTS", value_parser = shared::points)]
+    pub accuracy_budget: Option<f64>,
+    /// Largest probability that noise changes any value of an exact program's run.
+    #[arg(long, value_enum, default_value_t = FailureProbability::TwoToMinus128)]
+    pub failure_probability: FailureProbability,
+    /// Where to write the compiled model.
+    #[arg(short, long, value_name = "MODEL.hmx")]
+    pub output: PathBuf,
+    /// Do not measure this machine for an estimate of the latency, which takes a few seconds.
+    #[arg(long)]
+    pub no_measure: bool,
+    /// How much to read.
+    #[command(flatten)]
+    pub data: Data,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// How a program treats noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Fast: values carry a small error, as in CKKS; the report says how much accuracy it costs.
+    Approximate,
+    /// Answers equal the integer reference model bit for bit.
+    Exact,
+}
+
+/// Probability that an exact program's run is wrong anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailureProbability {
+    /// The default.
+    #[value(name = "2^-128")]
+    TwoToMinus128,
+    /// Cheaper; still one run in 18 billion billion.
+    #[value(name = "2^-64")]
+    TwoToMinus64,
+}
+
+/// `hermesh inspect`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Inspect {
+    /// A compiled model, an evaluation key, a job or an answer.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The compiled model that a job or an answer is for.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: Option<PathBuf>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh keygen`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Keygen {
+    /// The compiled model; the keys serve every model with the same parameter set.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// Directory for client.key (secret, mode 600, under a passphrase) and evaluation.key
+    /// (public); created if missing.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Name under which a mesh will know the owner of these keys: a-z, 0-9 and -.
+    /// [default: made from the signing key]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<TenantId>,
+    /// Replace keys that are already there; what only they decrypt is lost.
+    #[arg(long)]
+    pub force: bool,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh encrypt`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Encrypt {
+    /// The compiled model.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// Directory made by keygen.
+    #[arg(long, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// The inputs: one row or a batch of rows.
+    #[arg(long, value_name = "X")]
+    pub input: PathBuf,
+    /// Where to write the job.
+    #[arg(short, long, value_name = "JOB.ct")]
+    pub output: PathBuf,
+    /// How much to read.
+    #[command(flatten)]
+    pub data: Data,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh evaluate`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Evaluate {
+    /// The compiled model.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// The public evaluation key made by keygen.
+    #[arg(long, value_name = "DIR/evaluation.key")]
+    pub evaluation_key: PathBuf,
+    /// The job made by encrypt.
+    #[arg(long, value_name = "JOB.ct")]
+    pub input: PathBuf,
+    /// Where to write the encrypted answer.
+    #[arg(short, long, value_name = "ANSWER.ct")]
+    pub output: PathBuf,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh decrypt`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Decrypt {
+    /// The compiled model.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// Directory made by keygen.
+    #[arg(long, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// The answer made by evaluate.
+    #[arg(long, value_name = "ANSWER.ct")]
+    pub input: PathBuf,
+    /// What to make of the answers.
+    #[command(flatten)]
+    pub output: Output,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh infer`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Infer {
+    /// The compiled model.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// Directory made by keygen.
+    #[arg(long, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// The inputs: one row or a batch of rows.
+    #[arg(long, value_name = "X")]
+    pub input: PathBuf,
+    /// A mesh on this machine, started with hermesh serve. [default: an embedded one]
+    #[arg(long, value_name = "URL", conflicts_with = "threads")]
+    pub mesh: Option<MeshUrl>,
+    /// The public key, in hexadecimal, with which that mesh signs the receipts of its answers.
+    /// [default: the one it states itself, on trust]
+    #[arg(long, value_name = "HEX", requires = "mesh")]
+    pub service_key: Option<VerifyingKey>,
+    /// How much to read.
+    #[command(flatten)]
+    pub data: Data,
+    /// What to make of the answers.
+    #[command(flatten)]
+    pub output: Output,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh eval`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Eval {
+    /// The compiled model; the keys are made for this run and forgotten after it.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// The inputs.
+    #[arg(long, value_name = "X")]
+    pub inputs: PathBuf,
+    /// Their labels.
+    #[arg(long, value_name = "Y")]
+    pub labels: PathBuf,
+    /// How much to read.
+    #[command(flatten)]
+    pub data: Data,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh quote`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Quote {
+    /// The compiled model.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh serve`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Serve {
+    /// Loopback address and port to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080",
+          value_parser = shared::loopback)]
+    pub listen: SocketAddr,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+}

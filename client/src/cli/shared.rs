@@ -1,0 +1,109 @@
+//! Options that several commands have, and how their values are read.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::data::Limits;
+
+/// Options of commands that compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Compute {
+    /// Threads to compute on. [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// Options of commands that read inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Data {
+    /// Use only the first N rows. [default: all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+    /// Largest input file after decompression, and largest table in memory: bytes, or with a unit
+    /// (kB, MB, GB, KiB, MiB, GiB).
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub max_data: u64,
+}
+
+impl Data {
+    /// The same for the readers.
+    pub fn limits(&self) -> Limits {
+        Limits { bytes: self.max_data, rows: self.limit.map(NonZeroUsize::get) }
+    }
+}
+
+/// Options of commands that decrypt answers.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Output {
+    /// Also write the answers as .npy: labels as int64, scores as float64.
+    #[arg(short = 'o', long = "output", value_name = "Y.npy")]
+    pub file: Option<PathBuf>,
+    /// Scores instead of labels.
+    #[arg(long)]
+    pub scores: bool,
+    /// Round the model's outputs to multiples of this before scores are made of them. The noise in
+    /// finer ones tells about the secret key. [default: what the model states: 4 standard
+    /// deviations of the noise, or no rounding for exact models]
+    #[arg(long, value_name = "STEP", requires = "scores", value_parser = step)]
+    pub resolution: Option<f64>,
+    /// Do not round scores. Never hand such scores to others: enough of them give away the key.
+    #[arg(long, requires = "scores", conflicts_with = "resolution")]
+    pub raw: bool,
+}
+
+/// Options of commands that report results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Report {
+    /// Print one JSON document on standard output instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Percentage points.
+pub(super) fn points(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(points) if (0.0..=100.0).contains(&points) => Ok(points),
+        _ => Err("expected percentage points from 0 to 100, such as 0.5".to_owned()),
+    }
+}
+
+fn step(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(step) if step.is_normal() && step > 0.0 => Ok(step),
+        _ => Err("expected a positive number, such as 0.01".to_owned()),
+    }
+}
+
+/// Bytes, with or without a unit.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "" | "B" => Some(1),
+        "kB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .filter(|&size| size > 0)
+        .ok_or_else(|| "expected a size such as 500MB or 2GiB".to_owned())
+}
+
+/// Nothing here authenticates, so nothing here may be reached from another machine.
+pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        _ => Err("expected a loopback address and a port, such as 127.0.0.1:8080".to_owned()),
+    }
+}

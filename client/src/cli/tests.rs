@@ -1,0 +1,130 @@
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use super::*;
+
+fn parse(line: &str) -> Result<Command, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command)
+}
+
+fn refused(line: &str) -> ErrorKind {
+    parse(line).expect_err(line).kind()
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+/// Scripts rely on these.
+#[test]
+fn the_forms_of_the_contract_parse() {
+    for line in [
+        "hermesh demo",
+        "hermesh compile m.onnx --calibration x.npy -o m.hmx",
+        "hermesh compile m.onnx --calibration x.npy --labels y.npy --precision exact \
+         --accuracy-budget 0.5 -o m.hmx",
+        "hermesh compile m.onnx --calibration x.npy --accuracy-budget 0.5 --no-measure -o m.hmx",
+        "hermesh inspect m.hmx",
+        "hermesh inspect --model m.hmx job.ct --json",
+        "hermesh keygen --model m.hmx --out keys",
+        "hermesh encrypt --model m.hmx --keys keys --input x.csv -o job.ct",
+        "hermesh evaluate --model m.hmx --evaluation-key keys/evaluation.key --input job.ct \
+         -o answer.ct",
+        "hermesh decrypt --model m.hmx --keys keys --input answer.ct",
+        "hermesh decrypt --model m.hmx --keys keys --input answer.ct -o y.npy --json --scores",
+        "hermesh infer --model m.hmx --keys keys --input x.gz --json",
+        "hermesh eval --model m.hmx --inputs x --labels y --limit 200 --json",
+        "hermesh quote --model m.hmx",
+        "hermesh infer --model m.hmx --keys keys --input x --mesh http://127.0.0.1:8080 --json",
+        "hermesh serve",
+        "hermesh serve --listen 127.0.0.1:0 --threads 2",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn values_arrive_where_they_belong() {
+    let command = parse(
+        "hermesh compile m.onnx --calibration x --labels y --precision exact --accuracy-budget \
+         0.5 --failure-probability 2^-64 --limit 100 --max-data 2GiB --threads 3 -o m.hmx --json",
+    );
+    let expected = Compile {
+        model: "m.onnx".into(),
+        calibration: "x".into(),
+        labels: Some("y".into()),
+        precision: Precision::Exact,
+        accuracy_budget: Some(0.5),
+        failure_probability: FailureProbability::TwoToMinus64,
+        output: "m.hmx".into(),
+        no_measure: false,
+        data: Data { limit: NonZeroUsize::new(100), max_data: 2 << 30 },
+        compute: Compute { threads: NonZeroUsize::new(3) },
+        report: Report { json: true },
+    };
+    assert_eq!(command.unwrap(), Command::Compile(expected));
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let Ok(Command::Compile(compile)) = parse("hermesh compile m --calibration x -o p") else {
+        panic!("does not parse");
+    };
+    assert_eq!(compile.precision, Precision::Approximate);
+    assert_eq!(compile.failure_probability, FailureProbability::TwoToMinus128);
+    assert_eq!(compile.data.limits(), crate::data::Limits::default());
+    assert_eq!(compile.compute.threads, None);
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    for line in [
+        "hermesh eval --model m --inputs x --labels y --limit 0",
+        "hermesh quote --model m --threads 0",
+        "hermesh eval --model m --inputs x --labels y --max-data 1parsec",
+        "hermesh eval --model m --inputs x --labels y --max-data 99999999999GiB",
+        "hermesh eval --model m --inputs x --labels y --max-data 0",
+        "hermesh compile m --calibration x --labels y --accuracy-budget -1 -o p",
+        "hermesh compile m --calibration x --labels y --accuracy-budget=-1 -o p",
+        "hermesh compile m --calibration x --labels y --accuracy-budget nan -o p",
+        "hermesh decrypt --model m --keys k --input a --scores --resolution 0",
+        "hermesh decrypt --model m --keys k --input a --scores --resolution inf",
+        "hermesh serve --listen 0.0.0.0:8080",
+        "hermesh infer --model m --keys k --input x --mesh http://example.com:80",
+        "hermesh infer --model m --keys k --input x --mesh http://[::1]:80 --service-key 00",
+        "hermesh keygen --model m --out d --tenant Caf\u{e9}",
+    ] {
+        let kind = refused(line);
+        assert!(
+            matches!(kind, ErrorKind::ValueValidation | ErrorKind::UnknownArgument),
+            "{line}: {kind:?}"
+        );
+    }
+}
+
+#[test]
+fn what_an_option_depends_on_is_demanded() {
+    for line in [
+        "hermesh decrypt --model m --keys k --input a --resolution 0.1",
+        "hermesh decrypt --model m --keys k --input a --raw",
+        "hermesh encrypt --model m --keys k --input x",
+        "hermesh infer --model m --keys k --input x --service-key \
+         d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+    ] {
+        assert_eq!(refused(line), ErrorKind::MissingRequiredArgument, "{line}");
+    }
+}
+
+#[test]
+fn every_option_has_help() {
+    for command in Cli::command().get_subcommands() {
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        for argument in command.get_arguments() {
+            let name = format!("{} {}", command.get_name(), argument.get_id());
+            assert!(argument.get_help().is_some(), "{name}");
+        }
+    }
+}

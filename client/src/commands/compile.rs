@@ -1,0 +1,81 @@
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use hermesh_client::cli::{Compile, FailureProbability, Precision};
+use hermesh_client::files::{self, Audience, Existing};
+use hermesh_client::quote::{self, Quote};
+use hermesh_client::terminal::progress;
+use hermesh_client::{Error, compute, data, model};
+use hermesh_compiler::{Options, Report, onnx};
+use serde::Serialize;
+
+use super::{hex, print, print_json, report};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    program: String,
+    compile_seconds: f64,
+    quote: Option<Quote>,
+}
+
+pub(crate) fn run(options: &Compile) -> Result<()> {
+    let start = Instant::now();
+    let pool = compute::pool(options.compute.threads)?;
+    let spinner = progress::spinner("reading");
+    let network = onnx::read(&options.model)?;
+    let table = data::read_table(&options.calibration, options.data.limits())?;
+    let labels = match &options.labels {
+        Some(path) => {
+            let labels = data::read_labels(path, options.data.limits())?;
+            if labels.len() != table.rows {
+                let error = Error::LabelCount { rows: table.rows, labels: labels.len() };
+                return Err(error).with_context(|| format!("cannot use {}", path.display()));
+            }
+            Some(model::labels(&network, &labels))
+        }
+        None => None,
+    };
+    let rows: Vec<&[f64]> = table.values.chunks_exact(table.columns).collect();
+    let precision = precision(options.precision, options.failure_probability);
+    let asked = Options { precision, accuracy_budget: options.accuracy_budget };
+    // The callback draws on a handle of its own, which may cross to the pool's threads.
+    let drawn = spinner.clone();
+    let compiled = pool.install(move || {
+        let mut tell = |set: &str| drawn.set_message(format!("trying parameter set {set}"));
+        hermesh_compiler::compile(&network, &rows, labels.as_deref(), asked, &mut tell)
+    })?;
+    files::write(&options.output, &compiled.encode()?, Audience::Public, Existing::Replace)?;
+    let compile_seconds = start.elapsed().as_secs_f64();
+    let quote = match options.no_measure {
+        true => None,
+        false => {
+            spinner.set_message("measuring the rate of bootstraps");
+            Some(quote::measure(compiled.program(), &pool)?)
+        }
+    };
+    spinner.finish_and_clear();
+    if options.report.json {
+        let program = hex(&compiled.program().digest());
+        return print_json(&Document {
+            report: compiled.report(),
+            program,
+            compile_seconds,
+            quote,
+        });
+    }
+    print(&report::full(compiled.report(), quote.as_ref()))
+}
+
+fn precision(precision: Precision, failure: FailureProbability) -> hermesh_compiler::Precision {
+    match precision {
+        Precision::Approximate => hermesh_compiler::Precision::Approximate,
+        Precision::Exact => hermesh_compiler::Precision::Exact {
+            failure_log2: match failure {
+                FailureProbability::TwoToMinus128 => -128.0,
+                FailureProbability::TwoToMinus64 => -64.0,
+            },
+        },
+    }
+}

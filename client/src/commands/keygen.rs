@@ -1,0 +1,57 @@
+use std::time::Instant;
+
+use anyhow::Result;
+use hermesh_client::cli::Keygen;
+use hermesh_client::files::Existing;
+use hermesh_client::keys::{KeyDirectory, Secret, default_tenant};
+use hermesh_client::passphrase::{self, Purpose};
+use hermesh_client::terminal::{progress, units};
+use hermesh_client::{compute, model};
+use hermesh_engine::ClientKey;
+use hermesh_mesh::SigningKey;
+use serde_json::json;
+
+use super::{hex, note, print_json};
+
+pub(crate) fn run(options: &Keygen) -> Result<()> {
+    let model = model::read(&options.model)?;
+    let keys = KeyDirectory::new(&options.out);
+    let existing = if options.force { Existing::Replace } else { Existing::Keep };
+    if existing == Existing::Keep {
+        keys.check_free()?;
+    }
+    let passphrase = passphrase::obtain(Purpose::Create)?;
+    let start = Instant::now();
+    let spinner = progress::spinner("making keys");
+    let set = model.program().parameter_set();
+    let (client, evaluation) =
+        compute::pool(options.compute.threads)?.install(|| ClientKey::generate(set));
+    let signing = SigningKey::generate();
+    let tenant = match &options.tenant {
+        Some(tenant) => tenant.clone(),
+        None => default_tenant(&signing)?,
+    };
+    let secret = Secret { client, signing, tenant };
+    keys.write(&secret, &evaluation, &passphrase, existing)?;
+    spinner.finish_and_clear();
+    let bytes = evaluation.encode().len();
+    if options.report.json {
+        return print_json(&json!({
+            "parameter_set": set.name,
+            "security_bits": set.security_bits,
+            "tenant": secret.tenant.as_str(),
+            "client_key": keys.client_key(),
+            "evaluation_key": keys.evaluation_key(),
+            "evaluation_key_digest": hex(&evaluation.digest()),
+            "evaluation_key_bytes": bytes,
+            "seconds": start.elapsed().as_secs_f64(),
+        }));
+    }
+    note(&format!(
+        "{}: secret, keep it and its passphrase\n{}: public, {}",
+        keys.client_key().display(),
+        keys.evaluation_key().display(),
+        units::bytes(bytes as u64)
+    ));
+    Ok(())
+}

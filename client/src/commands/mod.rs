@@ -1,0 +1,57 @@
+//! What each command does. Results go to standard output, progress to a terminal's standard error.
+
+mod answers;
+pub(crate) mod compile;
+pub(crate) mod decrypt;
+pub(crate) mod demo;
+pub(crate) mod encrypt;
+pub(crate) mod eval;
+pub(crate) mod evaluate;
+pub(crate) mod infer;
+pub(crate) mod inspect;
+pub(crate) mod keygen;
+mod mesh;
+pub(crate) mod quote;
+mod report;
+pub(crate) mod serve;
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Result;
+use hermesh_engine::{Digest, Timings};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Prints a result.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Prints a result as one JSON document.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Says on a terminal what was done; nothing in a pipe.
+fn note(text: &str) {
+    if io::stderr().is_terminal() {
+        // A terminal that is gone needs no note.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+/// Thread-seconds by operator.
+fn seconds_by_operator(timings: &Timings) -> Map<String, Value> {
+    timings.iter().map(|(operator, seconds, _)| (operator.to_owned(), seconds.into())).collect()
+}
+
+fn hex(digest: &Digest) -> String {
+    hermesh_mesh::Digest(*digest).to_string()
+}
+
+/// `1 row`, `3 rows`.
+fn count(number: usize, singular: &str) -> String {
+    format!("{number} {singular}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,196 @@
+//! Inputs (X) and labels (Y) from files, recognised by content: `.npy`, IDX, or delimited text,
+//! each plain or gzip-compressed.
+//!
+//! Data comes from anywhere, so readers are strict: sizes are bounded and checked against the
+//! bytes that are really there before anything is allocated, and what does not fit exactly is an
+//! error that says what was expected.
+
+mod array;
+mod delimited;
+mod idx;
+mod npy;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+
+pub use npy::{write_floats, write_integers};
+
+use crate::{Error, Result};
+
+/// Rows of numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Number of rows (samples); at least one.
+    pub rows: usize,
+    /// Numbers in one row: the product of `shape`; at least one.
+    pub columns: usize,
+    /// Dimensions of one row as the file has them, `[28, 28]` for a picture; `[columns]` for text.
+    pub shape: Vec<usize>,
+    /// `rows * columns` finite numbers, row after row, trailing dimensions flattened in C order.
+    pub values: Vec<f64>,
+}
+
+impl Table {
+    /// One row; `None` beyond the last.
+    pub fn row(&self, index: usize) -> Option<&[f64]> {
+        self.values.chunks_exact(self.columns).nth(index)
+    }
+}
+
+/// One label per row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// Class numbers.
+    Integers(Vec<i64>),
+    /// Class names.
+    Names(Vec<String>),
+}
+
+impl Labels {
+    /// Number of labels.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Integers(labels) => labels.len(),
+            Self::Names(labels) => labels.len(),
+        }
+    }
+
+    /// Whether there is none; a reader never returns that.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How much to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bound on the decompressed file, and on the table in memory, in bytes each.
+    pub bytes: u64,
+    /// Keep only that many rows from the start; all if `None`. The file is checked whole.
+    pub rows: Option<usize>,
+}
+
+impl Default for Limits {
+    /// 1 GiB, all rows.
+    fn default() -> Self {
+        Self { bytes: 1 << 30, rows: None }
+    }
+}
+
+impl Limits {
+    fn keep(&self, rows: usize) -> usize {
+        self.rows.map_or(rows, |limit| rows.min(limit))
+    }
+
+    /// A name in memory takes some 64 bytes: the string, its allocation and a few letters.
+    fn check_names(&self, rows: usize) -> Result<()> {
+        self.check_table(rows, 8)
+    }
+
+    fn check_table(&self, rows: usize, columns: usize) -> Result<()> {
+        let bytes = (rows as u128) * (columns as u128) * 8;
+        if bytes > u128::from(self.bytes) {
+            return Err(Error::TableTooLarge { rows, columns, limit: self.bytes });
+        }
+        Ok(())
+    }
+}
+
+/// Reads inputs from a file. An array of one dimension is one row.
+pub fn read_table(path: &Path, limits: Limits) -> Result<Table> {
+    open(path).and_then(|file| table_from(file, limits)).map_err(Error::in_file(path))
+}
+
+/// Reads labels from a file: one column of integers or strings.
+pub fn read_labels(path: &Path, limits: Limits) -> Result<Labels> {
+    open(path).and_then(|file| labels_from(file, limits)).map_err(Error::in_file(path))
+}
+
+/// [`read_table`] from any reader.
+pub fn table_from(reader: impl Read, limits: Limits) -> Result<Table> {
+    let bytes = load(reader, limits.bytes)?;
+    match Format::of(&bytes)? {
+        Format::Npy => npy::parse(&bytes)?.table(limits),
+        Format::Idx => idx::parse(&bytes)?.table(limits),
+        Format::Text => delimited::table(&bytes, limits),
+    }
+}
+
+/// [`read_labels`] from any reader.
+pub fn labels_from(reader: impl Read, limits: Limits) -> Result<Labels> {
+    let bytes = load(reader, limits.bytes)?;
+    match Format::of(&bytes)? {
+        Format::Npy => npy::parse(&bytes)?.labels(limits),
+        Format::Idx => idx::parse(&bytes)?.labels(limits),
+        Format::Text => delimited::labels(&bytes, limits),
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(Error::io("open the file"))
+}
+
+/// All bytes, decompressed if they are gzip; never more than `limit` in memory.
+fn load(mut reader: impl Read, limit: u64) -> Result<Vec<u8>> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    let mut start = Vec::new();
+    reader
+        .by_ref()
+        .take(GZIP.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(Error::io("read the file"))?;
+    let reader = start.as_slice().chain(BufReader::new(reader));
+    let mut bytes = Vec::new();
+    let bounded = limit.saturating_add(1);
+    if start == GZIP {
+        MultiGzDecoder::new(reader).take(bounded).read_to_end(&mut bytes).map_err(Error::Gzip)?;
+    } else {
+        reader.take(bounded).read_to_end(&mut bytes).map_err(Error::io("read the file"))?;
+    }
+    if bytes.len() as u64 > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    Ok(bytes)
+}
+
+enum Format {
+    Npy,
+    Idx,
+    Text,
+}
+
+impl Format {
+    fn of(bytes: &[u8]) -> Result<Self> {
+        if bytes.starts_with(npy::MAGIC) {
+            return Ok(Self::Npy);
+        }
+        if bytes.starts_with(&[0, 0]) {
+            return Ok(Self::Idx);
+        }
+        if bytes.starts_with(b"PK\x03\x04") {
+            let start = "a zip archive's signature (an .npz or .xlsx? save one array as .npy)";
+            return Err(Error::UnknownFormat { start: start.to_owned() });
+        }
+        let printable = |&byte: &u8| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r');
+        if bytes.iter().all(printable) && std::str::from_utf8(bytes).is_ok() {
+            return Ok(Self::Text);
+        }
+        let hex: Vec<String> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        Err(Error::UnknownFormat { start: hex.join(" ") })
+    }
+}
+
+/// Foreign text for an error message: bounded, and escaped by its `Debug` form.
+fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 40;
+    let mut start: String = text.chars().take(SHOWN).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        start.push('…');
+    }
+    start
+}

@@ -1,0 +1,103 @@
+//! Writing files so that whoever reads one sees all of it or nothing, even after a crash; and
+//! reading them within a bound.
+
+use std::fs::File;
+#[cfg(unix)]
+use std::fs::Permissions;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::{Error, Result};
+
+/// What to do about a file that is already there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it and fail.
+    Keep,
+    /// Put the new one in its place.
+    Replace,
+}
+
+/// Who may read the new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Its owner only (mode 600), from the first moment on.
+    Owner,
+    /// Everyone (mode 644), unless the user's umask forbids it.
+    Public,
+}
+
+/// Reads a file of at most `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    read_bounded(path, limit).map_err(Error::in_file(path))
+}
+
+fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(Error::io("open the file"))?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that a larger file is noticed.
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read the file"))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::FileTooLarge { limit });
+    }
+    Ok(bytes)
+}
+
+/// Writes `bytes` under a temporary name in the same directory, then renames.
+pub fn write(path: &Path, bytes: &[u8], audience: Audience, existing: Existing) -> Result<()> {
+    write_atomically(path, bytes, audience, existing).map_err(Error::in_file(path))
+}
+
+fn write_atomically(
+    path: &Path,
+    bytes: &[u8],
+    audience: Audience,
+    existing: Existing,
+) -> Result<()> {
+    // Early, for a clear answer before the work; the rename below is what guarantees it.
+    if existing == Existing::Keep && path.symlink_metadata().is_ok() {
+        return Err(Error::AlreadyExists);
+    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = temporary(directory, audience).map_err(Error::io("create the file"))?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(Error::io("write the file"))?;
+    match existing {
+        Existing::Replace => file.persist(path),
+        Existing::Keep => file.persist_noclobber(path),
+    }
+    .map_err(|failure| match failure.error.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::AlreadyExists,
+        _ => Error::io("put the file in its place")(failure.error),
+    })?;
+    // The rename itself lasts once the directory is on disk.
+    #[cfg(unix)]
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::io("store the directory"))?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn temporary(directory: &Path, audience: Audience) -> std::io::Result<NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt;
+    // Given at creation, where the umask can only narrow it.
+    let mode = match audience {
+        Audience::Owner => 0o600,
+        Audience::Public => 0o644,
+    };
+    Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(directory)
+}
+
+#[cfg(not(unix))]
+fn temporary(directory: &Path, _audience: Audience) -> std::io::Result<NamedTempFile> {
+    Builder::new().tempfile_in(directory)
+}

@@ -1,0 +1,151 @@
+//! A client's keys in a directory: `client.key`, secret, and `evaluation.key`, public.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hermesh_engine::{ClientKey, EvaluationKey};
+use hermesh_mesh::{SigningKey, TenantId};
+use zeroize::Zeroizing;
+
+use crate::files::{self, Audience, Existing};
+use crate::passphrase::Passphrase;
+use crate::{Error, Result, vault};
+
+#[cfg(test)]
+mod tests;
+
+const MAGIC: &[u8; 4] = b"HMCK";
+const VERSION: u16 = 1;
+/// Magic, version and the length of the tenant's name.
+const HEADER_BYTES: usize = 7;
+const SEED_BYTES: usize = 32;
+
+/// Bound on an evaluation key's file, in bytes: the catalogue's largest has 126 MB.
+const MAX_EVALUATION_KEY: u64 = 256 << 20;
+
+/// All that is secret about a client.
+#[derive(Debug)]
+pub struct Secret {
+    /// Encrypts inputs and decrypts answers.
+    pub client: ClientKey,
+    /// Signs jobs.
+    pub signing: SigningKey,
+    /// The name under which a mesh knows the signing key.
+    pub tenant: TenantId,
+}
+
+impl Secret {
+    /// Before sealing: header, name, seed of the signing key, client key. Each has its own check.
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let (name, client) = (self.tenant.as_str().as_bytes(), self.client.encode());
+        // Room for everything at once: growing would leave copies that nobody zeroizes.
+        let length = HEADER_BYTES + name.len() + SEED_BYTES + client.len();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        // Names have at most 64 characters.
+        bytes.push(name.len() as u8);
+        bytes.extend_from_slice(name);
+        bytes.extend_from_slice(&*self.signing.to_bytes());
+        bytes.extend_from_slice(&client);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let other = |found: &str| Error::NotClientKeys { found: found.to_owned() };
+        let (header, rest) =
+            bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| other("too few bytes"))?;
+        if &header[..4] != MAGIC {
+            return Err(other("something else"));
+        }
+        let version = u16::from_le_bytes([header[4], header[5]]);
+        if version != VERSION {
+            let found = format!("version {version}, where this build reads {VERSION}");
+            return Err(Error::NotClientKeys { found });
+        }
+        let (name, rest) =
+            rest.split_at_checked(usize::from(header[6])).ok_or_else(|| other("too few bytes"))?;
+        let (seed, client) =
+            rest.split_first_chunk::<SEED_BYTES>().ok_or_else(|| other("too few bytes"))?;
+        let tenant = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+        Ok(Self {
+            client: ClientKey::decode(client)?,
+            signing: SigningKey::from_bytes(seed),
+            tenant: tenant.ok_or_else(|| other("a malformed tenant name"))?,
+        })
+    }
+}
+
+/// The directory that `hermesh keygen` makes.
+#[derive(Clone, Debug)]
+pub struct KeyDirectory(PathBuf);
+
+impl KeyDirectory {
+    /// The keys in this directory, which need not exist yet.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Where the secret is.
+    pub fn client_key(&self) -> PathBuf {
+        self.0.join("client.key")
+    }
+
+    /// Where the public key is.
+    pub fn evaluation_key(&self) -> PathBuf {
+        self.0.join("evaluation.key")
+    }
+
+    /// Fails if there are keys already: to be asked before a passphrase is chosen and time is spent.
+    pub fn check_free(&self) -> Result<()> {
+        for path in [self.client_key(), self.evaluation_key()] {
+            if path.symlink_metadata().is_ok() {
+                return Err(Error::in_file(&path)(Error::AlreadyExists));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes both keys, the secret one under the passphrase.
+    pub fn write(
+        &self,
+        secret: &Secret,
+        evaluation: &EvaluationKey,
+        passphrase: &Passphrase,
+        existing: Existing,
+    ) -> Result<()> {
+        fs::create_dir_all(&self.0)
+            .map_err(Error::io("create the directory"))
+            .map_err(Error::in_file(&self.0))?;
+        files::write(&self.evaluation_key(), evaluation.encode(), Audience::Public, existing)?;
+        // Last: without it the public key is of no use, so nothing that looks complete is left
+        // behind by a crash in between.
+        vault::write(&self.client_key(), &secret.encode(), passphrase, existing)
+    }
+
+    /// The secret, opened with the passphrase.
+    pub fn read_secret(&self, passphrase: &Passphrase) -> Result<Secret> {
+        let path = self.client_key();
+        let bytes = vault::read(&path, passphrase)?;
+        Secret::decode(&bytes).map_err(Error::in_file(&path))
+    }
+
+    /// The public key.
+    pub fn read_evaluation_key(&self) -> Result<EvaluationKey> {
+        read_evaluation_key(&self.evaluation_key())
+    }
+}
+
+/// Reads an evaluation key.
+pub fn read_evaluation_key(path: &Path) -> Result<EvaluationKey> {
+    let bytes = files::read(path, MAX_EVALUATION_KEY)?;
+    EvaluationKey::decode(&bytes).map_err(|error| Error::in_file(path)(error.into()))
+}
+
+/// A tenant's name for people who did not choose one: of the public signing key, so that two of
+/// them do not meet on one mesh.
+pub fn default_tenant(signing: &SigningKey) -> Result<TenantId> {
+    let public = signing.verifying_key().to_string();
+    let name = format!("tenant-{}", &public[..16]);
+    name.parse().map_err(|_| Error::NotClientKeys { found: name })
+}

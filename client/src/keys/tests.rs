@@ -1,0 +1,69 @@
+use hermesh_engine::parameters::LINEAR;
+
+use super::*;
+
+fn secret() -> (Secret, EvaluationKey) {
+    let (client, evaluation) = ClientKey::generate(&LINEAR);
+    let signing = SigningKey::generate();
+    let tenant = default_tenant(&signing).unwrap();
+    (Secret { client, signing, tenant }, evaluation)
+}
+
+#[test]
+fn a_secret_survives_its_encoding() {
+    let (secret, _) = secret();
+    let again = Secret::decode(&secret.encode()).unwrap();
+    assert_eq!(again.tenant, secret.tenant);
+    assert_eq!(again.signing.to_bytes(), secret.signing.to_bytes());
+    assert_eq!(again.client.encode(), secret.client.encode());
+}
+
+#[test]
+fn anything_else_is_refused() {
+    let (secret, _) = secret();
+    let bytes = secret.encode();
+    for length in [0, 6, HEADER_BYTES, HEADER_BYTES + 5, HEADER_BYTES + 23 + 5, bytes.len() - 1] {
+        assert!(Secret::decode(&bytes[..length]).is_err(), "{length} bytes");
+    }
+    let altered = |at: usize, to: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = to;
+        Secret::decode(&bytes).unwrap_err()
+    };
+    assert!(matches!(altered(0, b'X'), Error::NotClientKeys { .. }));
+    assert!(altered(4, 9).to_string().contains("version 9"));
+    assert!(matches!(altered(6, 255), Error::Engine(_) | Error::NotClientKeys { .. }));
+    assert!(matches!(altered(HEADER_BYTES, b'.'), Error::NotClientKeys { .. }));
+}
+
+#[test]
+fn a_directory_of_keys_is_written_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = KeyDirectory::new(&directory.path().join("a/b"));
+    let (secret, evaluation) = secret();
+    let passphrase: Passphrase = "one".to_owned().into();
+    keys.check_free().unwrap();
+    keys.write(&secret, &evaluation, &passphrase, Existing::Keep).unwrap();
+    assert_eq!(keys.read_evaluation_key().unwrap().digest(), secret.client.evaluation_key());
+    assert_eq!(keys.read_secret(&passphrase).unwrap().tenant, secret.tenant);
+    let refused = keys.check_free().unwrap_err();
+    assert!(
+        matches!(refused, Error::File { source, .. } if matches!(*source, Error::AlreadyExists))
+    );
+    assert!(keys.write(&secret, &evaluation, &passphrase, Existing::Keep).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_secret_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let keys = KeyDirectory::new(directory.path());
+    let (secret, evaluation) = secret();
+    keys.write(&secret, &evaluation, &"one".to_owned().into(), Existing::Keep).unwrap();
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(keys.client_key()), 0o600);
+    // The umask of whoever runs the tests may take the others' right away, never more than that.
+    assert_eq!(mode(keys.evaluation_key()) & 0o600, 0o600);
+    assert_eq!(mode(keys.evaluation_key()) & 0o133, 0);
+}

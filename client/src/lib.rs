@@ -1,0 +1,28 @@
+//! The client side of hermesh: what runs on the user's own machine, where the secret key lives.
+//!
+//! - [`data`] reads the inputs and labels people have (`.npy`, IDX, CSV, gzip or not) and writes
+//!   results;
+//! - [`vault`] keeps secret keys at rest under a passphrase;
+//! - [`files`] writes files so that a reader sees all of one or nothing;
+//! - [`keys`] is the directory that holds a client's keys;
+//! - [`model`] reads compiled models, and turns rows into what is encrypted and back;
+//! - [`compute`] is the services' work without the services, on the engine directly;
+//! - [`quote`] says what an inference will cost, by a short measurement;
+//! - [`remote`] talks to a mesh in another process;
+//! - [`terminal`] draws pictures, tables and progress;
+//! - [`cli`] is the definition of the command line.
+
+pub mod cli;
+pub mod compute;
+pub mod data;
+mod error;
+pub mod files;
+pub mod keys;
+pub mod model;
+pub mod passphrase;
+pub mod quote;
+pub mod remote;
+pub mod terminal;
+pub mod vault;
+
+pub use error::{Error, Result};

@@ -1,0 +1,51 @@
+//! The `hermesh` command. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod commands;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use hermesh_client::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(options) => commands::demo::run(&options),
+        Command::Compile(options) => commands::compile::run(&options),
+        Command::Inspect(options) => commands::inspect::run(&options),
+        Command::Keygen(options) => commands::keygen::run(&options),
+        Command::Encrypt(options) => commands::encrypt::run(&options),
+        Command::Evaluate(options) => commands::evaluate::run(&options),
+        Command::Decrypt(options) => commands::decrypt::run(&options),
+        Command::Infer(options) => commands::infer::run(&options),
+        Command::Eval(options) => commands::eval::run(&options),
+        Command::Quote(options) => commands::quote::run(&options),
+        Command::Serve(options) => commands::serve::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has enough, `head` say.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If standard error is gone too, there is nobody to tell.
+            let _ = writeln!(io::stderr(), "error: {}", describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}
+
+/// An error and its causes, but for those whose text is there already.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        match (text.is_empty(), text.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => text,
+            (false, false) => format!("{text}: {cause}"),
+        }
+    })
+}

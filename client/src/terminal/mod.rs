@@ -1,0 +1,14 @@
+//! What people see: pictures, tables, units and progress. Everything returns text or draws on
+//! standard error; printing results is up to the commands.
+
+mod picture;
+pub mod progress;
+mod style;
+mod table;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+pub use picture::Picture;
+pub use style::Style;
+pub use table::TextTable;

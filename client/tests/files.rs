@@ -1,0 +1,213 @@
+//! compile, keygen, encrypt, evaluate and decrypt, each a process of its own, on files.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::*;
+use hermesh_client::data::{self, Labels, Limits};
+use serde_json::json;
+
+#[test]
+fn logistic_regression_answers_a_batch() {
+    let fixture = regression();
+    let (input, expected) = sure_rows(fixture, 50, "batch.csv");
+    let job = fixture.encrypt(&input, "batch.ct");
+    let answer = fixture.evaluate(&job, "batch-answer.ct");
+    assert_eq!(ok(&fixture.decryption(&answer)), lines(&expected));
+
+    let file = fixture.path("labels.npy");
+    let mut arguments = fixture.decryption(&answer).to_vec();
+    arguments.extend(["-o", &file, "--json"]);
+    assert_eq!(json(&arguments), json!({"rows": 50, "labels": expected}));
+    let written = data::read_labels(Path::new(&file), Limits::default()).unwrap();
+    assert_eq!(written, Labels::Integers(expected));
+}
+
+#[test]
+fn a_perceptron_answers_one_row_and_a_batch() {
+    let fixture = perceptron();
+    for rows in [1, 3] {
+        let (input, expected) = sure_rows(fixture, rows, &format!("{rows}.csv"));
+        let job = fixture.encrypt(&input, &format!("{rows}.ct"));
+        let answer = fixture.path(&format!("{rows}-answer.ct"));
+        let mut arguments = fixture.evaluation(&job, &answer).to_vec();
+        arguments.extend(["--threads", "2", "--json"]);
+        let report = json(&arguments);
+        assert_eq!((&report["rows"], &report["threads"]), (&json!(rows), &json!(2)));
+        let lookups = fixture.read_model().program().lookups_per_row();
+        assert_eq!(report["bootstraps"], json!(rows * lookups));
+        for operator in ["linear", "keyswitch", "bootstrap", "pack"] {
+            let seconds = report["seconds_by_operator"][operator].as_f64().unwrap();
+            assert!(seconds > 0.0, "{operator}");
+        }
+        assert_eq!(ok(&fixture.decryption(&answer)), lines(&expected));
+    }
+}
+
+#[test]
+fn scores_are_rounded_unless_raw_ones_are_asked_for() {
+    let fixture = perceptron();
+    let (input, _) = sure_rows(fixture, 2, "scored.csv");
+    let job = fixture.encrypt(&input, "scored.ct");
+    let answer = fixture.evaluate(&job, "scored-answer.ct");
+    let file = fixture.path("scores.npy");
+    let scores = |more: &[&str]| {
+        let mut arguments = fixture.decryption(&answer).to_vec();
+        arguments.extend(["--scores", "--json", "-o", &file]);
+        arguments.extend(more);
+        let document = json(&arguments);
+        let table = data::read_table(Path::new(&file), Limits::default()).unwrap();
+        assert_eq!((table.rows, table.columns), (2, 10));
+        let printed = document["scores"][1].as_array().unwrap();
+        // serde_json may read the last bit of a float differently.
+        let same = |(a, &b): (&serde_json::Value, &f64)| (a.as_f64().unwrap() - b).abs() < 1e-12;
+        assert!(printed.iter().zip(table.row(1).unwrap()).all(same), "{printed:?}");
+        let steps = document["resolution"].as_array().unwrap();
+        (table.values, steps.iter().map(|step| step.as_f64().unwrap()).collect::<Vec<_>>())
+    };
+    let multiple = |x: f64, of: f64| ((x / of).round() - x / of).abs() < 1e-9;
+    let (stated, resolution) = scores(&[]);
+    assert_eq!(resolution, fixture.read_model().resolution());
+    let steps = || resolution.iter().copied().cycle();
+    assert!(stated.iter().zip(steps()).all(|(&x, step)| multiple(x, step)));
+    let (halves, _) = scores(&["--resolution", "0.5"]);
+    assert!(halves.iter().all(|&x| multiple(x, 0.5)));
+    let (raw, zero) = scores(&["--raw"]);
+    assert!(zero.iter().all(|&step| step == 0.0));
+    assert!(!raw.iter().any(|&x| multiple(x, 0.5)));
+    let near = |((raw, x), step): ((&f64, &f64), f64)| (raw - x).abs() <= step / 2.0 + 1e-9;
+    assert!(raw.iter().zip(&stated).zip(steps()).all(near));
+}
+
+#[test]
+fn what_belongs_to_others_is_refused() {
+    let (fixture, other) = (regression(), perceptron());
+    let (input, _) = sure_rows(fixture, 1, "one.csv");
+    let job = fixture.encrypt(&input, "one.ct");
+    let answer = fixture.evaluate(&job, "one-answer.ct");
+    let unused = fixture.path("unused");
+
+    // Another model, then another parameter set, then another key for the right model.
+    let mut wrong = fixture.evaluation(&job, &unused);
+    wrong[2] = &other.model;
+    assert!(fails(&wrong).contains("parameter set"));
+    let mut wrong = fixture.evaluation(&job, &unused);
+    wrong[4] = &other.evaluation_key;
+    assert!(fails(&wrong).contains("belongs to another key"));
+    let mut wrong = fixture.decryption(&answer);
+    wrong[4] = &other.keys;
+    assert!(fails(&wrong).contains("belongs to another key"));
+    let mut wrong = fixture.decryption(&answer);
+    wrong[2] = &other.model;
+    assert!(fails(&wrong).contains("parameter set"));
+    // A job is not an answer.
+    assert!(fails(&fixture.decryption(&job)).contains("expected an encrypted answer"));
+    assert!(!Path::new(&unused).exists(), "a failed command leaves nothing behind");
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let fixture = regression();
+    let (input, _) = sure_rows(fixture, 1, "whole.csv");
+    let job = fixture.encrypt(&input, "whole.ct");
+    let answer = fixture.evaluate(&job, "whole-answer.ct");
+    let unused = fixture.path("nothing");
+    let cut = |path: &str| {
+        let bytes = fs::read(path).unwrap();
+        let cut = format!("{path}.cut");
+        fs::write(&cut, &bytes[..bytes.len() - 1]).unwrap();
+        cut
+    };
+    let path = cut(&job);
+    assert!(fails(&fixture.evaluation(&path, &unused)).contains("cut off or altered"));
+    let path = cut(&answer);
+    assert!(fails(&fixture.decryption(&path)).contains("cut off or altered"));
+    let path = cut(&fixture.evaluation_key);
+    let mut arguments = fixture.evaluation(&job, &unused);
+    arguments[4] = &path;
+    assert!(fails(&arguments).contains("cut off or altered"));
+    let path = cut(&fixture.model);
+    let message = fails(&["inspect", &path]);
+    assert!(message.contains(&path) && message.contains("not a compiled model"), "{message}");
+    let missing = fixture.path("missing.hmx");
+    assert!(fails(&["inspect", &missing]).contains("No such file"));
+    assert!(fails(&["inspect", &input]).contains("found something else"));
+}
+
+#[test]
+fn rows_that_do_not_fit_are_refused() {
+    let fixture = regression();
+    let job = fixture.path("none.ct");
+    let encrypt = |input: &str| {
+        fails(&[
+            "encrypt",
+            "--model",
+            &fixture.model,
+            "--keys",
+            &fixture.keys,
+            "--input",
+            input,
+            "-o",
+            &job,
+        ])
+    };
+    let short = fixture.path("short.csv");
+    fs::write(&short, "1,2,3\n").unwrap();
+    let message = encrypt(&short);
+    assert!(message.contains("3 features") && message.contains("64"), "{message}");
+    let long = fixture.path("long.csv");
+    fs::write(&long, (["0"; 64].join(",") + "\n").repeat(1025)).unwrap();
+    let message = encrypt(&long);
+    assert!(message.contains("1024") && message.contains("--limit"), "{message}");
+    let limited = json(&[
+        "encrypt",
+        "--model",
+        &fixture.model,
+        "--keys",
+        &fixture.keys,
+        "--input",
+        &long,
+        "-o",
+        &job,
+        "--limit",
+        "1000",
+        "--json",
+    ]);
+    assert_eq!(limited["rows"], json!(1000));
+}
+
+#[test]
+fn an_exact_program_equals_its_reference() {
+    let directory = scratch("exact");
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let (model, images) = (path("exact.hmx"), digits("calibration-images.npy"));
+    let source = digits("logreg.onnx");
+    let report = json(&[
+        "compile",
+        &source,
+        "--calibration",
+        &images,
+        "--precision",
+        "exact",
+        "--failure-probability",
+        "2^-64",
+        "--accuracy-budget",
+        "5",
+        "--no-measure",
+        "--json",
+        "-o",
+        &model,
+    ]);
+    assert_eq!(report["precision"], json!("exact"));
+    assert!(report["failure_log2"].as_f64().unwrap() <= -64.0);
+    // Without labels there is agreement, and no accuracy.
+    assert!(report["agreement"].as_f64().unwrap() >= 0.95);
+    assert_eq!(report["plain_accuracy"], json!(null));
+    let (x, y) = (digits("test-images.npy"), digits("test-labels.npy"));
+    let found = json(&[
+        "eval", "--model", &model, "--inputs", &x, "--labels", &y, "--limit", "40", "--json",
+    ]);
+    assert_eq!(found["agreement"], json!(1.0));
+}
