@@ -47,9 +47,22 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `bytes` under a temporary name in the same directory, then renames.
+/// Writes `bytes` under a temporary name in the same directory, then renames. What is public also
+/// goes to devices and pipes, as they are, and through links to what they name.
 pub fn write(path: &Path, bytes: &[u8], audience: Audience, existing: Existing) -> Result<()> {
-    write_atomically(path, bytes, audience, existing).map_err(Error::in_file(path))
+    let follow = audience == Audience::Public && existing == Existing::Replace;
+    let written = match path.metadata() {
+        Ok(metadata) if follow && !metadata.is_file() && !metadata.is_dir() => {
+            let device = File::options().write(true).open(path);
+            device.and_then(|mut device| device.write_all(bytes)).map_err(Error::io("write to it"))
+        }
+        Ok(_) if follow => path
+            .canonicalize()
+            .map_err(Error::io("follow the path"))
+            .and_then(|path| write_atomically(&path, bytes, audience, existing)),
+        _ => write_atomically(path, bytes, audience, existing),
+    };
+    written.map_err(Error::in_file(path))
 }
 
 fn write_atomically(

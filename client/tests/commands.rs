@@ -48,7 +48,9 @@ fn eval_gives_the_figures_of_the_contract() {
         "agreement_plain",
     ] {
         let share = found[share].as_f64().unwrap();
-        assert!((0.0..=1.0).contains(&share) && (share * 4.0).fract() == 0.0, "{share}");
+        // Plain, it is right on 98.9 % of these digits: all of the first four, or the model is not
+        // the one that was trained.
+        assert!((0.75..=1.0).contains(&share) && (share * 4.0).fract() == 0.0, "{share}");
     }
     let program = fixture.read_model();
     let program = program.program();

@@ -17,7 +17,7 @@ use hermesh_mesh::{
     Bytes, Clock, Digest, SigningKey, SystemClock, TenantId, VerifyingKey,
     bus::memory::{MemoryBus, MemoryBusOptions},
     client::{Client, Pending},
-    wire::{Answer, Context, Status},
+    wire::{Answer, Status},
 };
 use prometheus::Registry;
 use tokio::{runtime, sync::oneshot};
@@ -53,13 +53,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// Whether the same call may succeed later.
-    pub fn retryable(&self) -> bool {
-        matches!(self, Self::Mesh(error) if error.retryable())
-    }
-}
-
 /// The services' options.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -81,14 +74,6 @@ impl Options {
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.evaluation.threads = threads;
         self.evaluation.in_flight = threads;
-        self
-    }
-
-    /// Cuts stages into shards of this many Lookups.
-    #[must_use]
-    pub fn with_lookups_per_shard(mut self, lookups: usize) -> Self {
-        self.preprocessing.lookups_per_shard = lookups;
-        self.aggregation.lookups_per_shard = lookups;
         self
     }
 }
@@ -260,11 +245,6 @@ pub struct Submitted {
 }
 
 impl Submitted {
-    /// What the job is about.
-    pub fn context(&self) -> &Context {
-        self.pending.context()
-    }
-
     /// Waits for the answer, whose receipt has been verified.
     ///
     /// # Errors

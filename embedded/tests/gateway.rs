@@ -31,14 +31,13 @@ struct Running {
 }
 
 fn start() -> Running {
+    start_with(gateway::Options::default())
+}
+
+fn start_with(options: gateway::Options) -> Running {
     let mesh = Embedded::start(Options::default().with_threads(1)).unwrap();
-    let options = gateway::Options {
-        max_upload_bytes: MAX_UPLOAD,
-        max_input_bytes: MAX_INPUT,
-        body_timeout: Duration::from_millis(300),
-        poll: Duration::from_secs(5),
-        ..gateway::Options::default()
-    };
+    let options =
+        gateway::Options { max_upload_bytes: MAX_UPLOAD, max_input_bytes: MAX_INPUT, ..options };
     Running { gateway: Gateway::start(&mesh, &options).unwrap(), mesh }
 }
 
@@ -281,14 +280,31 @@ fn bodies_are_bounded_in_size_and_time() {
     assert!(matches!(unmeasurable.status, 400 | 411), "{}", unmeasurable.head);
     let chunked = put("Transfer-Encoding: chunked\r\n", b"1\r\nx\r\n0\r\n\r\n");
     assert_eq!(chunked.status, 411);
-    // Less than announced.
-    assert_eq!(put("Content-Length: 100\r\n", b"x").status, 408);
 
     let largest = vec![7; MAX_UPLOAD];
     let reply = running.send("PUT /v1/uploads", &[], &largest);
     assert_eq!(reply.status, 201);
     assert_eq!(reply.body.trim_end(), Digest::of(&largest).to_string());
     running.works();
+}
+
+#[test]
+fn bodies_that_stay_away_are_given_up() {
+    let short = Duration::from_millis(50);
+    let impatient = gateway::Options { body_timeout: short, ..gateway::Options::default() };
+    let running = start_with(impatient);
+    let head = "PUT /v1/uploads HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let request = [head.as_bytes(), b"Content-Length: 100\r\n\r\nx"].concat();
+    assert_eq!(running.raw(&request).status, 408);
+}
+
+#[test]
+fn a_job_without_news_is_accepted_and_silent() {
+    let short = Duration::from_millis(50);
+    let running = start_with(gateway::Options { poll: short, ..gateway::Options::default() });
+    let unknown = format!("GET /v1/jobs/acme/{}", JobId::random());
+    let silent = running.send(&unknown, &[], b"");
+    assert_eq!((silent.status, silent.header("ce-type")), (202, None), "{}", silent.head);
 }
 
 #[test]
@@ -325,10 +341,6 @@ fn key_management_refuses_over_http_as_on_the_bus() {
 #[test]
 fn a_job_that_is_not_admitted_is_refused() {
     let running = start();
-    let unknown = format!("GET /v1/jobs/acme/{}", JobId::random());
-    let silent = running.send(&unknown, &[], b"");
-    assert_eq!((silent.status, silent.header("ce-type")), (202, None), "{}", silent.head);
-
     let key = SigningKey::generate();
     let context = context("nobody");
     let job = Job::new(context.clone(), Bytes::from_static(b"input"), &key);

@@ -274,7 +274,7 @@ impl Outcome {
         let bytes: Vec<String> = payload.iter().map(|byte| format!("{byte:02x}")).collect();
         format!(
             "{table}\nthe last picture, as it arrived:\n  {} …\n\
-             no picture, no intermediate value, no answer and no secret key was among it\n",
+             all of it is public or encrypted; the secret key stayed with the client\n",
             bytes.join(" ")
         )
     }
