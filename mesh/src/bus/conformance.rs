@@ -1,4 +1,4 @@
-//! The promises of [`Bus`], as code. Every implementation runs [`all`] in its tests.
+//! The promises of [`super::Bus`], as code. Every implementation runs [`all`] in its tests.
 //!
 //! Queues are declared under fresh names, so that the suite can run against a shared server. Waits
 //! are tokio's; on a paused clock the suite takes no time.
