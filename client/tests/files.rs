@@ -85,6 +85,19 @@ fn scores_are_rounded_unless_raw_ones_are_asked_for() {
 }
 
 #[test]
+fn keys_that_are_no_pair_are_refused_before_they_travel() {
+    let (fixture, other) = (regression(), perceptron());
+    let keys = Path::new(&fixture.path("mixed")).to_owned();
+    fs::create_dir(&keys).unwrap();
+    fs::copy(Path::new(&fixture.keys).join("client.key"), keys.join("client.key")).unwrap();
+    fs::copy(&other.evaluation_key, keys.join("evaluation.key")).unwrap();
+    let (input, _) = sure_rows(fixture, 1, "unpaired.csv");
+    let keys = keys.to_str().unwrap();
+    let said = fails(&["infer", "--model", &fixture.model, "--keys", keys, "--input", &input]);
+    assert!(said.contains("not a pair"), "{said}");
+}
+
+#[test]
 fn what_belongs_to_others_is_refused() {
     let (fixture, other) = (regression(), perceptron());
     let (input, _) = sure_rows(fixture, 1, "one.csv");

@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hermesh_client::cli::Infer;
 use hermesh_client::keys::KeyDirectory;
 use hermesh_client::passphrase::{self, Purpose};
@@ -23,6 +23,12 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let evaluation = keys.read_evaluation_key()?;
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let secret = keys.read_secret(&passphrase)?;
+    // Said before the key travels.
+    ensure!(
+        secret.client.evaluation_key() == evaluation.digest(),
+        "client.key and evaluation.key in {} are not a pair: make them again with keygen --force",
+        options.keys.display()
+    );
 
     let input = model::encrypt(&model, &secret.client, &table)
         .with_context(|| format!("cannot encrypt {}", options.input.display()))?;
