@@ -10,6 +10,20 @@ pub(crate) fn reset_peak_memory() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
+/// Processor time that a process has used, user and system, in seconds.
+pub(crate) fn cpu_seconds(process: u32) -> Option<f64> {
+    cpu_ticks(&std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
+/// Fields 14 and 15 of `/proc/<pid>/stat`; the second may contain spaces, in parentheses. A tick is
+/// 1/100 s on every Linux there is.
+fn cpu_ticks(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / 100.0)
+}
+
 /// The processor's name.
 pub(crate) fn processor() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
@@ -31,6 +45,13 @@ fn kibibytes(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_processor_time() {
+        let stat = "42 (a (b) c) S 1 1 1 0 -1 4194304 100 0 0 0 250 50 0 0 20 0";
+        assert_eq!(cpu_ticks(stat), Some(3.0));
+        assert!(cpu_seconds(std::process::id()).is_some() || !cfg!(target_os = "linux"));
+    }
 
     #[test]
     fn reads_fields_of_proc() {

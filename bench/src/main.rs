@@ -13,6 +13,7 @@ mod hermesh;
 mod machine;
 mod remote;
 mod report;
+mod scaling;
 mod statistics;
 
 use std::io::Write;
@@ -39,6 +40,11 @@ enum Command {
     /// One pipeline's server, on standard input and output.
     #[command(hide = true)]
     Serve { kind: Kind, threads: NonZeroUsize },
+    /// How the mesh scales over NATS: throughput and latency from one worker to many, whose bootstrap
+    /// is a timed wait, so that a few cores can stand for many machines.
+    Scaling(scaling::Scaling),
+    /// What a flood of one tenant does to the latency of another, over NATS.
+    Fairness(scaling::fairness::Fairness),
 }
 
 #[derive(Args)]
@@ -64,8 +70,11 @@ struct Compare {
 
 fn main() -> Result<()> {
     let Cli { command, compare } = Cli::parse();
-    if let Some(Command::Serve { kind, threads }) = command {
-        return remote::serve(kind, threads);
+    match command {
+        Some(Command::Serve { kind, threads }) => return remote::serve(kind, threads),
+        Some(Command::Scaling(options)) => return print(&scaling::run(&options)?),
+        Some(Command::Fairness(options)) => return print(&scaling::fairness::run(&options)?),
+        None => {}
     }
     let threads = match compare.threads {
         Some(threads) => threads,
@@ -81,5 +90,9 @@ fn main() -> Result<()> {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),
         false => report.to_string(),
     };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<()> {
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }

@@ -1,6 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use hermesh_mesh::{Digest, JobId};
+
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -16,35 +18,6 @@ pub enum Error {
         /// What was wrong with it.
         #[source]
         source: Box<Error>,
-    },
-    /// Not the address of a mesh on this machine.
-    #[error(
-        "expected a loopback address such as http://127.0.0.1:8080, found {found:?}; reach a mesh on \
-         another machine through a tunnel"
-    )]
-    MeshUrl {
-        /// What was given.
-        found: String,
-    },
-    /// The mesh signs with another key than the one that was pinned.
-    #[error("expected a mesh that signs with {expected}, found one that signs with {found}")]
-    ServiceKey {
-        /// The pinned key.
-        expected: Box<hermesh_mesh::VerifyingKey>,
-        /// The key that the mesh states.
-        found: Box<hermesh_mesh::VerifyingKey>,
-    },
-    /// Something listens there that does not speak the protocol.
-    #[error("expected a mesh (hermesh serve) at this address, found {found}")]
-    NotAMesh {
-        /// What was found.
-        found: String,
-    },
-    /// The request did not get through.
-    #[error("cannot reach the mesh; is hermesh serve running there?")]
-    Http {
-        /// Why.
-        source: Box<ureq::Error>,
     },
     /// The mesh refused, or its answer does not hold.
     #[error(transparent)]
@@ -225,6 +198,112 @@ pub enum Error {
     /// The compiler, or a compiled model, refused.
     #[error(transparent)]
     Compiler(#[from] hermesh_compiler::Error),
+
+    /// A mesh on another machine, without encryption in between.
+    #[error(
+        "{address} is not on this machine, and plain NATS would show everyone on the way who asks \
+         what, and let them cut in: run it through the sidecar, which speaks TLS, or through a tunnel \
+         to a loopback address; on a network that you trust, use --insecure-plaintext"
+    )]
+    Plaintext {
+        /// The address.
+        address: String,
+    },
+    /// No mesh was named, now or before.
+    #[error(
+        "expected the address of a mesh, found none: name it with --mesh nats://HOST:PORT or \
+         HERMESH_MESH, or once for all with hermesh tenant register"
+    )]
+    NoMesh,
+    /// Whose receipts to trust is not known.
+    #[error(
+        "expected to know whose receipts to trust, found neither --service-key nor a mesh that these \
+         keys are registered with: run hermesh tenant register first"
+    )]
+    NotRegistered,
+    /// The mesh does not say with which key it signs receipts.
+    #[error(
+        "the mesh states no key that it signs receipts with: is hermesh-aggregation running there?"
+    )]
+    NoServiceKey,
+    /// The mesh signs receipts with other keys than it did.
+    #[error(
+        "the mesh states that it signs receipts with {stated}, and {stored} was stored when these \
+         keys were first registered: it may be another mesh, or somebody in its place. If its \
+         operator confirms the new keys, run hermesh tenant register --accept-new-keys, or name \
+         the right one with --service-key"
+    )]
+    ServiceKeysChanged {
+        /// Those that are trusted.
+        stored: String,
+        /// Those that the mesh states now.
+        stated: String,
+    },
+    /// None of the pinned keys is one of the mesh.
+    #[error("the mesh signs receipts with {stated}, and not with the key of --service-key")]
+    PinnedKeyAbsent {
+        /// Those that the mesh states.
+        stated: String,
+    },
+    /// `mesh.json` is not one of ours.
+    #[error(
+        "expected what hermesh tenant register writes, found {found}; run it again, or upgrade hermesh"
+    )]
+    NotMembership {
+        /// What was found.
+        found: String,
+    },
+    /// A file of the outbox that is not one of ours.
+    #[error("expected a job of the outbox, found {found}; move the file away")]
+    NotAnOutboxEntry {
+        /// What was found.
+        found: String,
+    },
+    /// A job that the outbox does not hold.
+    #[error(
+        "job {job} is not in the outbox of these keys: jobs are known where they were signed; \
+         hermesh status lists them"
+    )]
+    NoSuchJob {
+        /// The job.
+        job: JobId,
+    },
+    /// A job that is not to be sent.
+    #[error("job {job} is {found}, and only what is pending is sent")]
+    NotPending {
+        /// The job.
+        job: JobId,
+        /// Its state.
+        found: &'static str,
+    },
+    /// A job whose answer did not decrypt.
+    #[error(
+        "job {job} had an answer that does not decrypt, so neither it nor its ciphertext is ever sent \
+         again: whoever altered the answer would learn about the secret key. Encrypt the input anew, \
+         and only if you know why it failed"
+    )]
+    Undecryptable {
+        /// The job.
+        job: JobId,
+    },
+    /// Too many jobs that have not ended.
+    #[error(
+        "{limit} jobs in the outbox have not ended: fetch their answers with hermesh result, or see \
+         hermesh status"
+    )]
+    OutboxFull {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// No secret key for what was encrypted under this one.
+    #[error(
+        "expected the secret key that goes with evaluation key {key}, found neither client.key nor \
+         an older one in old/ to be that: use the directory in which it was made"
+    )]
+    NoSecretFor {
+        /// The evaluation key's digest.
+        key: Digest,
+    },
 
     /// A file is in the way and overwriting was not asked for.
     #[error(

@@ -1,4 +1,5 @@
-//! A client's keys in a directory: `client.key`, secret, and `evaluation.key`, public.
+//! A client's keys in a directory: `client.key`, secret, and `evaluation.key`, public; and beside them
+//! `mesh.json`, `outbox/`, and, once keys have been changed, `old/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,11 @@ use hermesh_mesh::{SigningKey, TenantId};
 use zeroize::Zeroizing;
 
 use crate::files::{self, Audience, Existing};
+use crate::outbox::Outbox;
 use crate::passphrase::Passphrase;
 use crate::{Error, Result, vault};
 
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +94,16 @@ impl KeyDirectory {
         self.0.join("client.key")
     }
 
+    /// What is remembered of the mesh.
+    pub fn membership(&self) -> PathBuf {
+        self.0.join("mesh.json")
+    }
+
+    /// The jobs that were signed with these keys.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(&self.0.join("outbox"))
+    }
+
     /// Where the public key is.
     pub fn evaluation_key(&self) -> PathBuf {
         self.0.join("evaluation.key")
@@ -125,9 +138,12 @@ impl KeyDirectory {
 
     /// The secret, opened with the passphrase.
     pub fn read_secret(&self, passphrase: &Passphrase) -> Result<Secret> {
-        let path = self.client_key();
-        let bytes = vault::read(&path, passphrase)?;
-        Secret::decode(&bytes).map_err(Error::in_file(&path))
+        Self::read_secret_at(&self.client_key(), passphrase)
+    }
+
+    fn read_secret_at(path: &Path, passphrase: &Passphrase) -> Result<Secret> {
+        let bytes = vault::read(path, passphrase)?;
+        Secret::decode(&bytes).map_err(Error::in_file(path))
     }
 
     /// The public key.

@@ -20,7 +20,15 @@ fn main() -> ExitCode {
         Command::Infer(options) => commands::infer::run(&options),
         Command::Eval(options) => commands::eval::run(&options),
         Command::Quote(options) => commands::quote::run(&options),
-        Command::Serve(options) => commands::serve::run(&options),
+        Command::Up(options) => commands::up::run(&options),
+        Command::Tenant(command) => commands::tenant::run(&command),
+        Command::Key(command) => commands::key::run(&command),
+        Command::Model(command) => commands::model::run(&command),
+        Command::Submit(options) => commands::submit::run(&options),
+        Command::Status(options) => commands::follow::status(&options),
+        Command::Watch(options) => commands::follow::watch(&options),
+        Command::Result(options) => commands::follow::result(&options),
+        Command::Cancel(options) => commands::follow::cancel(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,11 +3,9 @@
 //!
 //! Nothing but wiring is in here.
 
-pub mod gateway;
 mod services;
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -38,19 +36,6 @@ pub enum Error {
     /// A thread ended by itself.
     #[error("a thread of the mesh ended by itself; this is a defect, its message is above")]
     Died,
-    /// The gateway is for programs on this machine only.
-    #[error(
-        "expected a loopback address such as 127.0.0.1:8080, got {0}; nothing here may be reached from another machine"
-    )]
-    NotLoopback(SocketAddr),
-    /// The gateway could not listen.
-    #[error("cannot listen on {address}: {source}; choose another port, 0 for any free one")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// The system's reason.
-        source: std::io::Error,
-    },
 }
 
 /// The services' options.

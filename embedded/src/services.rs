@@ -1,6 +1,6 @@
 //! Which service gets what.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hermesh_mesh::{
     Clock, SigningKey, actor::Environment, bus::BusHandle, telemetry::Metrics, topology,
@@ -8,6 +8,9 @@ use hermesh_mesh::{
 use prometheus::Registry;
 
 use crate::{Error, Options};
+
+/// How long each service may take to finish what it has in hand. What it hands back nobody takes up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Wiring {
     pub(crate) options: Options,
@@ -67,9 +70,9 @@ impl Wiring {
 impl Services {
     /// Ends them in the order in which work flows.
     pub(crate) async fn stop(self) {
-        self.preprocessing.stop().await;
-        self.evaluation.stop().await;
-        self.aggregation.stop().await;
+        self.preprocessing.stop(PATIENCE).await;
+        self.evaluation.stop(PATIENCE).await;
+        self.aggregation.stop(PATIENCE).await;
         self.key_management.stop().await;
     }
 }

@@ -1,18 +1,25 @@
 //! What the services' actors have in common: the shell around synchronous logic, the loops that feed
-//! it, and the thread it all runs on.
+//! it, and the thread it all runs on. [`crate::handling`] is what they do with a delivery.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, Addr, Handler};
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_blocking, spawn_local},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
+pub use crate::handling::with_heartbeat;
 use crate::{
     Clock, Error, Message, UnixMillis,
-    bus::{BusHandle, Delivery, Request, Requests},
+    bus::{BusHandle, Delivery, Published, Request, Requests},
+    handling::{Backoff, Handling},
     telemetry::Metrics,
     wire::{Failure, Wire as _},
 };
@@ -30,9 +37,40 @@ pub struct Environment {
 
 impl Environment {
     /// Counts and publishes a message.
-    pub async fn publish(&self, message: Message) -> Result<(), Error> {
+    pub async fn publish(&self, message: Message) -> Result<Published, Error> {
         self.metrics.sent(&message);
-        self.bus.publish(message).await.map(drop)
+        self.bus.publish(message).await
+    }
+
+    /// Counts and publishes a message that took work to make: while the bus has no room for it, and
+    /// the job's deadline has not passed, it is tried again.
+    pub async fn publish_until(
+        &self,
+        message: Message,
+        deadline: UnixMillis,
+    ) -> Result<Published, Error> {
+        self.metrics.sent(&message);
+        let mut backoff = Backoff::default();
+        loop {
+            match self.bus.publish(message.clone()).await {
+                Err(error) if error.back_pressure() && self.clock.now() < deadline => {
+                    tracing::debug!(subject = message.subject, %error, "publishing again");
+                    sleep(backoff.next()).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The same for several messages, some of them at the same time.
+    pub async fn publish_all(
+        &self,
+        messages: Vec<Message>,
+        deadline: UnixMillis,
+    ) -> Result<(), Error> {
+        let messages = stream::iter(messages).map(Ok);
+        let publish = async |message| self.publish_until(message, deadline).await.map(drop);
+        messages.try_for_each_concurrent(IN_FLIGHT, publish).await
     }
 
     /// Counts and emits a message, which may get lost.
@@ -43,43 +81,26 @@ impl Environment {
         }
     }
 
-    /// Counts and emits the refusal of a job that was not admitted.
-    pub async fn refuse(&self, refusal: &Failure) {
+    /// Publishes the refusal of a submission; of two, the first stands.
+    pub async fn refuse(&self, refusal: &Failure) -> Result<(), Error> {
         tracing::info!(service = self.metrics.service(), failure = %refusal, "job refused");
         self.metrics.failed(refusal.code);
-        self.emit(refusal.encode(self.metrics.service())).await;
+        self.publish(refusal.encode(self.metrics.service())).await.map(drop)
     }
 
-    /// Publishes the failure of an admitted job.
-    pub async fn fail(&self, failure: &Failure) -> Result<(), Error> {
-        tracing::info!(service = self.metrics.service(), %failure, "job failed");
-        self.metrics.failed(failure.code);
-        self.publish(failure.encode(self.metrics.service())).await
-    }
-
-    /// Settles a delivery by the result of handling it: done, to be tried again, or hopeless.
-    pub async fn settle(&self, delivery: Delivery, result: Result<(), Error>) {
-        let service = self.metrics.service();
-        let settled = match result {
-            Ok(()) => delivery.ack().await,
-            Err(error) => {
-                tracing::warn!(service, ?delivery, %error, "a message was not handled");
-                let reason = format!("{service}: {error}");
-                if error.retryable() {
-                    delivery.nak(RETRY_DELAY, &reason).await
-                } else {
-                    delivery.reject(&reason).await
-                }
-            }
-        };
-        if let Err(error) = settled {
-            tracing::warn!(service, %error, "a delivery was not settled and will come again");
+    /// Publishes a failure as the outcome of its job, unless the job has ended already.
+    pub async fn fail(&self, failure: &Failure) -> Result<Published, Error> {
+        let published = self.publish(failure.encode(self.metrics.service())).await?;
+        if published == Published::Stored {
+            tracing::info!(service = self.metrics.service(), %failure, "job failed");
+            self.metrics.failed(failure.code);
         }
+        Ok(published)
     }
 }
 
-/// How long a message waits that could not be handled now.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Publishes of one job on their way at the same time.
+const IN_FLIGHT: usize = 16;
 
 /// A service's logic: synchronous, and knowing nothing of transport, actors or the time of day.
 pub trait Logic: Unpin + 'static {
@@ -152,37 +173,104 @@ impl<L: Logic> LogicHandle<L> {
     }
 }
 
+/// How far a service is on the way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Running,
+    /// Nothing new is taken.
+    Draining,
+    /// What is in hand is handed back.
+    Over,
+}
+
+/// Tells work in hand that its service is to end.
+#[derive(Debug, Clone)]
+pub struct Stopping(watch::Receiver<Phase>);
+
+impl Stopping {
+    /// Whether nothing new is to be taken.
+    pub fn has_begun(&self) -> bool {
+        *self.0.borrow() > Phase::Running || self.0.has_changed().is_err()
+    }
+
+    /// Waits until nothing new is to be taken, which is also so when nobody holds the service.
+    pub async fn begun(&self) {
+        let _ = self.0.clone().wait_for(|phase| *phase > Phase::Running).await;
+    }
+
+    /// Waits until what is in hand is to be handed back.
+    pub async fn over(&self) {
+        if self.0.clone().wait_for(|phase| *phase == Phase::Over).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
 /// The loops of one running service.
 #[derive(Debug)]
 pub struct Running {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     loops: Vec<JoinHandle<()>>,
 }
 
 impl Default for Running {
     fn default() -> Self {
-        Self { stop: watch::Sender::new(false), loops: Vec::new() }
+        Self { phase: watch::Sender::new(Phase::Running), loops: Vec::new() }
     }
 }
 
+/// How long handing back may take before a loop is ended where it stands.
+const HAND_BACK: Duration = Duration::from_secs(2);
+
 impl Running {
-    /// Pulls from `queue` and handles one message at a time, until stopped.
-    pub fn pull<F>(&mut self, bus: BusHandle, queue: &'static str, handle: F)
+    /// What tells the service's work that it is to end.
+    pub fn stopping(&self) -> Stopping {
+        Stopping(self.phase.subscribe())
+    }
+
+    /// Pulls from `queues`, the first before the others, and handles one message at a time, until
+    /// stopped.
+    pub fn handle<F>(&mut self, handling: &Handling, queues: &'static [&'static str], handle: F)
+    where
+        F: AsyncFn(&Message) -> Result<(), Error> + 'static,
+    {
+        let handling = handling.clone();
+        let bus = handling.environment.bus.clone();
+        self.pull(bus, queues, async move |delivery| handling.take(delivery, &handle).await);
+    }
+
+    /// Pulls from `queues`, the first before the others, and hands over one delivery at a time, until
+    /// stopped.
+    pub fn pull<F>(&mut self, bus: BusHandle, queues: &'static [&'static str], handle: F)
     where
         F: AsyncFn(Delivery) + 'static,
     {
-        self.run(async move |stop: &mut watch::Receiver<bool>| {
+        let next = async move || bus.pull(queues).await;
+        self.take(queues[0], next, handle);
+    }
+
+    /// Takes one delivery after the other from `next`, which is dropped while it waits when the
+    /// service stops.
+    pub fn take<N, F>(&mut self, what: &'static str, next: N, handle: F)
+    where
+        N: AsyncFn() -> Result<Delivery, Error> + 'static,
+        F: AsyncFn(Delivery) + 'static,
+    {
+        self.run(async move |stopping| {
             loop {
                 let delivery = tokio::select! {
                     biased;
-                    _ = stop.wait_for(|stop| *stop) => return,
-                    delivery = bus.pull(queue) => delivery,
+                    () = stopping.begun() => return,
+                    delivery = next() => delivery,
                 };
                 match delivery {
                     Ok(delivery) => handle(delivery).await,
                     Err(error) => {
-                        tracing::error!(queue, %error, "pulling failed");
-                        sleep(Duration::from_secs(1)).await;
+                        tracing::error!(queue = what, %error, "pulling failed");
+                        tokio::select! {
+                            () = stopping.begun() => return,
+                            () = sleep(Duration::from_secs(1)) => {}
+                        }
                     }
                 }
             }
@@ -190,60 +278,81 @@ impl Running {
     }
 
     /// Answers requests, one at a time, until stopped.
-    pub fn answer<F>(&mut self, mut requests: Requests, handle: F)
+    pub fn answer<F>(&mut self, requests: Requests, handle: F)
     where
         F: AsyncFn(Request) + 'static,
     {
-        self.run(async move |stop: &mut watch::Receiver<bool>| {
+        self.answer_many(requests, 1, handle);
+    }
+
+    /// Does something every `interval`, until stopped.
+    pub fn every<F>(&mut self, interval: Duration, mut turn: F)
+    where
+        F: AsyncFnMut() + 'static,
+    {
+        self.run(async move |stopping| {
             loop {
                 tokio::select! {
                     biased;
-                    _ = stop.wait_for(|stop| *stop) => return,
-                    request = requests.next() => match request {
-                        Some(request) => handle(request).await,
-                        None => return,
-                    },
+                    () = stopping.begun() => return,
+                    () = sleep(interval) => turn().await,
                 }
             }
         });
     }
 
-    fn run(&mut self, body: impl AsyncFnOnce(&mut watch::Receiver<bool>) + 'static) {
-        let mut stop = self.stop.subscribe();
-        self.loops.push(spawn_local(async move { body(&mut stop).await }));
+    /// Answers requests, up to `at_once` of them at the same time, until stopped.
+    pub fn answer_many<F>(&mut self, mut requests: Requests, at_once: usize, handle: F)
+    where
+        F: AsyncFn(Request) + 'static,
+    {
+        self.run(async move |stopping| {
+            let mut in_hand = FuturesUnordered::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stopping.begun() => break,
+                    Some(()) = in_hand.next() => {}
+                    request = requests.next(), if in_hand.len() < at_once => match request {
+                        Some(request) => in_hand.push(handle(request)),
+                        None => break,
+                    },
+                }
+            }
+            while let Some(()) = in_hand.next().await {}
+        });
     }
 
-    /// Lets every loop finish what it has in hand, and ends it.
+    fn run(&mut self, body: impl AsyncFnOnce(&Stopping) + 'static) {
+        let stopping = self.stopping();
+        self.loops.push(spawn_local(async move { body(&stopping).await }));
+    }
+
+    /// Lets every loop finish what it has in hand, however long that takes, and ends it.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        for task in self.loops {
-            // A loop that panicked has already been reported by the runtime.
-            let _ = task.await;
+        self.phase.send_replace(Phase::Draining);
+        // A loop that panicked has already been reported by the runtime.
+        join_all(self.loops).await;
+    }
+
+    /// Takes nothing new, lets what is in hand be finished within `patience`, and has the rest handed
+    /// back.
+    pub async fn drain(self, patience: Duration) {
+        self.phase.send_replace(Phase::Draining);
+        let ends: Vec<_> = self.loops.iter().map(JoinHandle::abort_handle).collect();
+        let mut all = join_all(self.loops);
+        if timeout(patience, &mut all).await.is_ok() {
+            return;
+        }
+        self.phase.send_replace(Phase::Over);
+        if timeout(HAND_BACK, all).await.is_err() {
+            ends.iter().for_each(tokio::task::AbortHandle::abort);
         }
     }
 
     /// Ends every loop where it stands, as a crash would: what was in hand is delivered again.
     pub fn kill(self) {
         self.loops.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// Runs `work`, telling the bus every `interval` that the delivery is still in hand.
-pub async fn with_heartbeat<T>(
-    delivery: &Delivery,
-    interval: Duration,
-    work: impl Future<Output = T>,
-) -> T {
-    let mut work = pin!(work);
-    loop {
-        tokio::select! {
-            result = &mut work => return result,
-            () = sleep(interval) => {
-                if let Err(error) = delivery.in_progress().await {
-                    tracing::warn!(%error, "a heartbeat was not taken");
-                }
-            }
-        }
     }
 }
 

@@ -4,13 +4,15 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use crate::{
     Digest, Error,
     actor::blocking,
-    bus::{Bucket, Bus},
+    bus::Bus,
+    objects::{self, Bucket},
+    telemetry::Metrics,
     wire::Refused,
 };
 
@@ -81,17 +83,27 @@ impl<K: Hash + Eq + Copy, V: Clone> Lru<K, V> {
     }
 }
 
-/// A shared cache of decoded objects by their digest. A missing one is loaded once, however many ask.
+/// A shared cache of decoded objects by their digest. A missing one is loaded once, however many ask,
+/// and no load waits for another one's.
 pub struct Cache<V> {
+    name: &'static str,
+    metrics: Option<Metrics>,
     held: Mutex<Lru<Digest, Arc<V>>>,
-    // Held across the load, so it must be an async mutex.
-    loading: tokio::sync::Mutex<()>,
+    // Locked across the load, so they must be async mutexes.
+    loading: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl<V> Cache<V> {
     /// An empty cache that holds at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { held: Mutex::new(Lru::new(limit)), loading: tokio::sync::Mutex::default() }
+        let held = Mutex::new(Lru::new(limit));
+        Self { name: "", metrics: None, held, loading: Mutex::default() }
+    }
+
+    /// The same, counted under this name.
+    #[must_use]
+    pub fn counted(self, name: &'static str, metrics: &Metrics) -> Self {
+        Self { name, metrics: Some(metrics.clone()), ..self }
     }
 
     /// The value, decoded from the bus's object off this thread if it is not here. `decode` also says
@@ -99,7 +111,7 @@ impl<V> Cache<V> {
     pub async fn fetch<D>(
         &self,
         bus: &dyn Bus,
-        (bucket, digest): (Bucket, Digest),
+        (bucket, digest): (&Bucket, Digest),
         limit: usize,
         decode: D,
     ) -> Result<Arc<V>, Error>
@@ -108,14 +120,8 @@ impl<V> Cache<V> {
         D: FnOnce(&[u8]) -> Result<(V, usize), Refused> + Send + 'static,
     {
         let load = async {
-            let bytes = bus.get(bucket, digest, limit).await?;
-            let work = move || {
-                let got = Digest::of(&bytes);
-                if got != digest {
-                    return Err(Error::DigestMismatch { expected: digest, got });
-                }
-                decode(&bytes).map_err(|why| Error::Undecodable { digest, why })
-            };
+            let bytes = objects::get(bus, bucket, digest, limit).await?;
+            let work = move || decode(&bytes).map_err(|why| Error::Undecodable { digest, why });
             blocking(work).await?
         };
         self.get_or_load(digest, load).await
@@ -127,22 +133,60 @@ impl<V> Cache<V> {
         digest: Digest,
         load: impl Future<Output = Result<(V, usize), E>>,
     ) -> Result<Arc<V>, E> {
-        if let Some(value) = self.held().get(&digest) {
+        if let Some(value) = self.look_up(&digest) {
             return Ok(value);
         }
-        let _one_at_a_time = self.loading.lock().await;
+        let lock = self.lock_of(digest);
+        let _one_at_a_time = lock.lock().await;
         if let Some(value) = self.held().get(&digest) {
             return Ok(value);
         }
         let (value, bytes) = load.await?;
         let value = Arc::new(value);
-        self.held().insert(digest, value.clone(), bytes);
+        self.change(|held| held.insert(digest, value.clone(), bytes));
         Ok(value)
+    }
+
+    /// Whether the value is here.
+    pub fn holds(&self, digest: &Digest) -> bool {
+        self.held().entries.contains_key(digest)
+    }
+
+    /// What is here, in no particular order.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.held().entries.keys().copied().collect()
     }
 
     /// Forgets a value.
     pub fn remove(&self, digest: &Digest) {
-        self.held().remove(digest);
+        self.change(|held| held.remove(digest));
+    }
+
+    fn look_up(&self, digest: &Digest) -> Option<Arc<V>> {
+        let value = self.held().get(digest);
+        if let Some(metrics) = &self.metrics {
+            metrics.cache_lookup(self.name, value.is_some());
+        }
+        value
+    }
+
+    fn lock_of(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = loading.get(&digest).and_then(Weak::upgrade) {
+            return lock;
+        }
+        loading.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::default();
+        loading.insert(digest, Arc::downgrade(&lock));
+        lock
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Lru<Digest, Arc<V>>)) {
+        let mut held = self.held();
+        change(&mut held);
+        if let Some(metrics) = &self.metrics {
+            metrics.cache_bytes(self.name, held.bytes());
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Lru<Digest, Arc<V>>> {
@@ -188,5 +232,18 @@ mod tests {
             tokio::join!(cache.get_or_load(digest, load()), cache.get_or_load(digest, load()));
         assert_eq!((one, two), (Ok(Arc::new(7)), Ok(Arc::new(7))));
         assert_eq!(loads.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_load_does_not_wait_for_another() {
+        let cache = Cache::new(10);
+        let never = cache.get_or_load(Digest([0; 32]), std::future::pending::<Result<_, ()>>());
+        let quick = cache.get_or_load(Digest([1; 32]), async { Ok::<_, ()>((7, 1)) });
+        tokio::select! {
+            biased;
+            _ = never => panic!("loaded"),
+            value = quick => assert_eq!(value, Ok(Arc::new(7))),
+        }
+        assert_eq!(cache.digests(), [Digest([1; 32])]);
     }
 }

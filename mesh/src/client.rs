@@ -1,25 +1,42 @@
 //! A tenant's side of the mesh.
 
+mod pending;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, sleep_until};
 
+pub use self::pending::{Pending, State};
 use crate::{
     Clock, Digest, Error, JobId, Message, Signature, SigningKey, TenantId, VerifyingKey,
-    bus::{Bucket, BusHandle, Subscription},
+    bus::{Bus, BusHandle},
+    objects::{self, Bucket},
     wire::{
-        Answer, Context, Failure, Job, Outcome, RegisterModel, RegisterTenant, RevokeKey, Status,
-        TraceParent, UploadEvaluationKey, Wire, accepted,
+        AuditEntry, AuditLog, CancelJob, Context, Job, KeyList, KeyStatus, ListKeys, ListModels,
+        ModelList, ModelStatus, Priority, ReadAudit, RegisterModel, RegisterTenant, Replaces,
+        RevokeKey, ServiceKey, TraceParent, UploadEvaluationKey, Wire, accepted, answer_to,
     },
 };
 
-/// How long a request to key management may take; checking a key of 20 MB is the longest.
+/// How long a request may take; checking a key of 20 MB is the longest.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long after its deadline the failure of a job may still arrive.
-const GRACE: Duration = Duration::from_secs(5);
-/// How often the stored outcome is looked up, should its announcement have been lost.
-const POLL: Duration = Duration::from_secs(1);
+/// The most service keys that are looked at.
+const MAX_SERVICE_KEYS: usize = 64;
+
+/// The keys that the mesh on this bus says it signs receipts with, sorted. Whether to believe it is the
+/// caller's affair.
+///
+/// # Errors
+/// The bus's.
+pub async fn service_keys(bus: &dyn Bus) -> Result<Vec<VerifyingKey>, Error> {
+    let mut keys = Vec::new();
+    for subject in bus.subjects(ServiceKey::FILTER).await?.iter().take(MAX_SERVICE_KEYS) {
+        let stated = bus.last(subject).await?;
+        keys.extend(stated.and_then(|message| ServiceKey::receive(&message).ok()).map(|key| key.0));
+    }
+    keys.sort_by_key(|key| *key.as_bytes());
+    Ok(keys)
+}
 
 /// One tenant's connection.
 #[derive(Clone)]
@@ -28,7 +45,7 @@ pub struct Client {
     clock: Arc<dyn Clock>,
     tenant: TenantId,
     key: SigningKey,
-    service: VerifyingKey,
+    services: Vec<VerifyingKey>,
 }
 
 impl Client {
@@ -40,7 +57,13 @@ impl Client {
         key: SigningKey,
         service: VerifyingKey,
     ) -> Self {
-        Self { bus, clock, tenant, key, service }
+        Self { bus, clock, tenant, key, services: vec![service] }
+    }
+
+    /// The same client, trusting receipts of any of these services and of no other.
+    #[must_use]
+    pub fn trusting(self, services: Vec<VerifyingKey>) -> Self {
+        Self { services, ..self }
     }
 
     /// Binds the tenant's name to its signing key.
@@ -51,8 +74,24 @@ impl Client {
 
     /// Uploads an evaluation key and has it checked.
     pub async fn upload_key(&self, key: Bytes) -> Result<Digest, Error> {
-        let digest = self.bus.put(Bucket::Uploads, key).await?;
-        let request = UploadEvaluationKey::new(self.tenant.clone(), digest, &self.key);
+        self.offer_key(key, None, |_, _| {}).await
+    }
+
+    /// Uploads an evaluation key, perhaps in the place of an older one, and has it checked.
+    /// `on_progress` is told the bytes that are there, and of how many: an upload that was cut off goes
+    /// on where it stopped.
+    pub async fn offer_key(
+        &self,
+        key: Bytes,
+        replaces: Option<Replaces>,
+        on_progress: impl FnMut(usize, usize),
+    ) -> Result<Digest, Error> {
+        let digest = self.upload(key, on_progress).await?;
+        let tenant = self.tenant.clone();
+        let request = match replaces {
+            Some(older) => UploadEvaluationKey::rotation(tenant, digest, older, &self.key),
+            None => UploadEvaluationKey::new(tenant, digest, &self.key),
+        };
         accepted(&self.ask(&request).await?)?;
         Ok(digest)
     }
@@ -63,11 +102,38 @@ impl Client {
         accepted(&self.ask(&request).await?)
     }
 
+    /// The tenant's evaluation keys.
+    pub async fn list_keys(&self) -> Result<Vec<KeyStatus>, Error> {
+        let question = ListKeys::new(self.tenant.clone(), self.clock.now(), &self.key);
+        Ok(answer_to::<KeyList>(&self.ask(&question).await?)?.0)
+    }
+
+    /// The newest entries of the tenant's audit log, the newest last.
+    pub async fn read_audit(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        let question = ReadAudit::new(self.tenant.clone(), self.clock.now(), limit, &self.key);
+        Ok(answer_to::<AuditLog>(&self.ask(&question).await?)?.0)
+    }
+
     /// Uploads a model and has it checked.
     pub async fn register_model(&self, model: Bytes) -> Result<Digest, Error> {
-        let digest = self.bus.put(Bucket::Uploads, model).await?;
-        accepted(&self.ask(&RegisterModel { model: digest }).await?)?;
+        self.offer_model(model, |_, _| {}).await
+    }
+
+    /// Uploads a model and has it checked; `on_progress` as for [`Self::offer_key`].
+    pub async fn offer_model(
+        &self,
+        model: Bytes,
+        on_progress: impl FnMut(usize, usize),
+    ) -> Result<Digest, Error> {
+        let digest = self.upload(model, on_progress).await?;
+        accepted(&self.ask(&RegisterModel::new(self.tenant.clone(), digest, &self.key)).await?)?;
         Ok(digest)
+    }
+
+    /// The models that the tenant has registered.
+    pub async fn list_models(&self) -> Result<Vec<ModelStatus>, Error> {
+        let question = ListModels::new(self.tenant.clone(), self.clock.now(), &self.key);
+        Ok(answer_to::<ModelList>(&self.ask(&question).await?)?.0)
     }
 
     /// Signs and submits a job whose answer is of use for `within`.
@@ -85,109 +151,43 @@ impl Client {
             key,
             input: Digest::of(&input),
             deadline: self.clock.now().plus(within),
+            priority: Priority::default(),
             trace: Some(TraceParent::random()),
         };
         self.submit_job(Job::new(context, input, &self.key)).await
     }
 
-    /// Submits a job made elsewhere.
+    /// Submits a job made elsewhere. The same one twice is one job.
     pub async fn submit_job(&self, job: Job) -> Result<Pending, Error> {
-        let subject = Answer::subject_of(&self.tenant, job.context.job);
-        let status = Status::subject_of(&self.tenant, job.context.job);
-        let pending = Pending {
-            // Subscribed before the job is published, so that nothing is missed.
-            answers: self.bus.subscribe(&subject).await?,
-            status: self.bus.subscribe(&status).await?,
-            bus: self.bus.clone(),
-            patience: self.clock.now().until(job.context.deadline) + GRACE,
-            service: self.service,
-            context: job.context.clone(),
-            signature: job.signature,
-        };
+        // Subscribed before the job is published, so that nothing is missed.
+        let mut pending = self.attach(job.context.clone(), job.signature).await?;
+        pending.attached = false;
         self.bus.publish(job.encode("client")).await?;
         Ok(pending)
+    }
+
+    /// Waits for a job submitted before, by this process or another.
+    pub async fn attach(&self, context: Context, signature: Signature) -> Result<Pending, Error> {
+        let (bus, services) = (self.bus.clone(), self.services.clone());
+        Pending::attach(bus, &*self.clock, services, context, signature).await
+    }
+
+    /// Stops a job: it ends with the failure `cancelled`, unless it has ended before.
+    pub async fn cancel(&self, job: JobId) -> Result<(), Error> {
+        accepted(&self.ask(&CancelJob::new(self.tenant.clone(), job, &self.key)).await?)
+    }
+
+    async fn upload(
+        &self,
+        bytes: Bytes,
+        on_progress: impl FnMut(usize, usize),
+    ) -> Result<Digest, Error> {
+        let bucket = Bucket::Uploads(self.tenant.clone());
+        objects::put(&*self.bus, &bucket, bytes, on_progress).await
     }
 
     async fn ask(&self, request: &impl Wire) -> Result<Message, Error> {
         let message = request.encode("client");
         self.bus.request(message, REQUEST_TIMEOUT).await
-    }
-}
-
-/// A submitted job.
-pub struct Pending {
-    bus: BusHandle,
-    answers: Subscription,
-    status: Subscription,
-    context: Context,
-    signature: Signature,
-    service: VerifyingKey,
-    patience: Duration,
-}
-
-impl Pending {
-    /// What the job is about.
-    pub fn context(&self) -> &Context {
-        &self.context
-    }
-
-    /// Waits for the answer, whose receipt has been verified. A failure is [`Error::Failed`].
-    pub async fn outcome(mut self, mut on_progress: impl FnMut(&Status)) -> Result<Answer, Error> {
-        let give_up = Instant::now() + self.patience;
-        let subject = Answer::subject_of(&self.context.tenant, self.context.job);
-        let mut done = 0;
-        loop {
-            let message = tokio::select! {
-                biased;
-                // Even if messages never end.
-                () = sleep_until(give_up) => return Err(Error::Timeout(self.patience)),
-                // Progress next, so that the last of it is shown before the answer ends the wait.
-                Some(message) = self.status.next() => {
-                    if let Some(refusal) = self.refusal(&message) {
-                        return Err(Error::Failed(Box::new(refusal)));
-                    }
-                    progress(&message, &mut done, &mut on_progress);
-                    None
-                }
-                Some(message) = self.answers.next() => Some(message),
-                () = sleep(POLL) => self.bus.last(&subject).await?,
-            };
-            match message.map(|message| self.read(&message)) {
-                Some(Ok(Outcome::Answer(answer))) => return Ok(*answer),
-                Some(Ok(Outcome::Failure(failure))) => {
-                    return Err(Error::Failed(Box::new(failure)));
-                }
-                // Whatever that was, it must not keep the true outcome from being seen.
-                Some(Err(error)) => {
-                    tracing::debug!(job = %self.context.job, %error, "not this job's outcome");
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// The outcome of this job, verified.
-    fn read(&self, message: &Message) -> Result<Outcome, Error> {
-        let outcome = Outcome::receive(message)?;
-        if let Outcome::Answer(answer) = &outcome {
-            answer.receipt.verify(&self.service, &self.context, &answer.body)?;
-        }
-        Ok(outcome)
-    }
-
-    /// The refusal of this very submission; another one under its name is none of its business.
-    fn refusal(&self, message: &Message) -> Option<Failure> {
-        let failure = Failure::receive(message).ok()?;
-        (failure.refused == Some(self.signature)).then_some(failure)
-    }
-}
-
-fn progress(message: &Message, done: &mut u64, on_progress: &mut impl FnMut(&Status)) {
-    if let Ok(status) = Status::receive(message) {
-        // Replicas report side by side; what is shown does not go back.
-        if status.done >= *done {
-            *done = status.done;
-            on_progress(&status);
-        }
     }
 }

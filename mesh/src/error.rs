@@ -72,6 +72,12 @@ pub enum Error {
         /// What was signed.
         what: &'static str,
     },
+    /// A receipt of a service that is not trusted.
+    #[error("the receipt is signed by {got}, which is not a key that this client trusts")]
+    UntrustedService {
+        /// The key that signed it, as the receipt says.
+        got: crate::VerifyingKey,
+    },
     /// The subject is not caught by any declared queue, so a publish could not be durable.
     #[error("no queue takes messages on {subject}; declare it first")]
     NoQueue {
@@ -80,13 +86,18 @@ pub enum Error {
     },
     /// A queue of that name exists with other options.
     #[error(
-        "queue {name} exists with a different {field}; delete it or change the options to match"
+        "queue {name} exists with {field} {found}, where {expected} is expected; \
+         delete it when it is empty, or change the options to match"
     )]
     QueueMismatch {
         /// The queue's name.
         name: String,
         /// The option that differs.
         field: &'static str,
+        /// What the existing queue has.
+        found: String,
+        /// What was asked for.
+        expected: String,
     },
     /// The queue or store has reached its bound.
     #[error("{what} is full; try again later")]
@@ -100,14 +111,41 @@ pub enum Error {
         /// The request's subject.
         subject: String,
     },
+    /// Two messages that belong together, of which one is late.
+    #[error("{0} is not stored yet")]
+    NotYet(&'static str),
     /// The answer did not come in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// No object under that digest.
-    #[error("there is no object {digest} in bucket {bucket}")]
+    /// No connection to the broker could be made.
+    #[error("cannot connect to NATS at {url}: {why}; is nats-server running there?")]
+    Connect {
+        /// The address tried, without credentials.
+        url: String,
+        /// Why it failed.
+        why: String,
+    },
+    /// The broker refuses a request for a reason of its own.
+    #[error("the NATS server refuses {what}: {why} (error {code})")]
+    Broker {
+        /// What was asked of it.
+        what: String,
+        /// JetStream's error code.
+        code: u64,
+        /// What the server says.
+        why: String,
+    },
+    /// A broker of our own could not be started.
+    #[error("cannot start nats-server: {why}")]
+    Start {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// No object under that digest, or not all of it.
+    #[error("there is no object {digest} in {bucket}")]
     NoObject {
         /// The bucket searched.
-        bucket: &'static str,
+        bucket: String,
         /// The digest searched for.
         digest: crate::Digest,
     },
@@ -134,11 +172,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the bus, or a service asked over it, had no room or no time: nothing is wrong with the
+    /// message in hand, and waiting is what helps.
+    pub fn back_pressure(&self) -> bool {
+        self.retryable() && !matches!(self, Self::Panicked | Self::Stopped(_) | Self::Failed(_))
+    }
+
     /// Whether the same call may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
             Self::Full { .. }
             | Self::NoResponders { .. }
+            | Self::NotYet(_)
             | Self::Timeout(_)
             | Self::Stopped(_)
             | Self::Panicked => true,

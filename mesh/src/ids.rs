@@ -45,6 +45,11 @@ impl Digest {
     pub fn of(content: &[u8]) -> Self {
         Self(Sha256::digest(content).into())
     }
+
+    /// Its start: enough to tell apart the objects of one tenant.
+    pub(crate) fn short(&self) -> String {
+        hex(&self.0[..8])
+    }
 }
 
 impl fmt::Display for Digest {

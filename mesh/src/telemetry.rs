@@ -1,10 +1,49 @@
-//! Metrics of one service, in a registry that the caller owns.
+//! Metrics of one service, in a registry that the caller owns, and the spans of its messages.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
-use prometheus::{CounterVec, IntCounterVec, Opts, Registry, core::Collector};
+use prometheus::{
+    CounterVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector, exponential_buckets,
+};
+use tracing::Span;
 
-use crate::{Message, wire::OperatorTime};
+use crate::{
+    Message,
+    wire::{OperatorTime, TraceParent},
+};
+
+/// Makes a span a child of one in another process.
+pub type SpanLinker = fn(&Span, &TraceParent);
+
+// As global as the subscriber that it serves.
+static SPAN_LINKER: OnceLock<SpanLinker> = OnceLock::new();
+
+/// Has the span of every message linked to the one that its `traceparent` names. The first linker
+/// stays; returns whether this is it.
+pub fn set_span_linker(linker: SpanLinker) -> bool {
+    SPAN_LINKER.set(linker).is_ok()
+}
+
+/// The span in which a service handles a message.
+pub(crate) fn message_span(service: &'static str, message: &Message) -> Span {
+    let header = |name| message.headers.get(name);
+    let trace = header("traceparent");
+    let span = tracing::info_span!(
+        "message",
+        service,
+        class = message.class(),
+        tenant = header("Hermesh-Tenant"),
+        job = header("Hermesh-Job"),
+        stage = header("Hermesh-Stage"),
+        shard = header("Hermesh-Shard"),
+        traceparent = trace,
+    );
+    if let (Some(linker), Some(Ok(trace))) = (SPAN_LINKER.get(), trace.map(str::parse)) {
+        linker(&span, &trace);
+    }
+    span
+}
 
 /// What every service counts. Labels are bounded: operators and codes are fixed lists, classes are
 /// the first two tokens of a subject.
@@ -16,6 +55,21 @@ pub struct Metrics {
     messages: IntCounterVec,
     bytes: IntCounterVec,
     failures: IntCounterVec,
+    in_hand: IntGaugeVec,
+    cache_bytes: IntGaugeVec,
+    cache_lookups: IntCounterVec,
+    delegated: IntCounterVec,
+    job_seconds: HistogramVec,
+}
+
+/// Counts a message as in hand while it lives.
+#[derive(Debug)]
+pub struct InHand(IntGauge);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Metrics {
@@ -25,8 +79,31 @@ impl Metrics {
         let integers = |name, help, labels| -> Result<_, prometheus::Error> {
             register(registry, IntCounterVec::new(opts(name, help), labels)?)
         };
+        let gauges = |name, help, labels| -> Result<_, prometheus::Error> {
+            register(registry, IntGaugeVec::new(opts(name, help), labels)?)
+        };
+        let job_seconds = HistogramOpts::new(
+            "hermesh_job_seconds",
+            "Seconds from the admission of a job to its end.",
+        );
+        let job_seconds = job_seconds
+            .const_label("service", service)
+            .buckets(exponential_buckets(0.01, 2.0, 18)?);
         Ok(Self {
             service,
+            in_hand: gauges("hermesh_in_hand", "Messages in work.", &["class"])?,
+            cache_bytes: gauges("hermesh_cache_bytes", "Bytes held.", &["cache"])?,
+            cache_lookups: integers(
+                "hermesh_cache_lookups_total",
+                "Hits and misses.",
+                &["cache", "result"],
+            )?,
+            delegated: integers(
+                "hermesh_delegated_tasks_total",
+                "Tasks given to, or taken from, a worker for the key that one of them holds.",
+                &["direction"],
+            )?,
+            job_seconds: register(registry, HistogramVec::new(job_seconds, &["outcome"])?)?,
             seconds: register(
                 registry,
                 CounterVec::new(
@@ -68,6 +145,41 @@ impl Metrics {
     /// Counts a refusal or failure.
     pub fn failed(&self, code: crate::wire::FailureCode) {
         self.failures.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// Counts a message as in hand until the guard is dropped.
+    pub fn in_hand(&self, message: &Message) -> InHand {
+        let gauge = self.in_hand.with_label_values(&[message.class()]);
+        gauge.inc();
+        InHand(gauge)
+    }
+
+    /// States how many bytes a cache holds.
+    pub fn cache_bytes(&self, cache: &'static str, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.cache_bytes.with_label_values(&[cache]).set(bytes);
+    }
+
+    /// Counts whether a cache had what was looked for.
+    pub fn cache_lookup(&self, cache: &'static str, hit: bool) {
+        let result = if hit { "hit" } else { "miss" };
+        self.cache_lookups.with_label_values(&[cache, result]).inc();
+    }
+
+    /// Counts a task that this worker has given to another that holds its key.
+    pub fn task_given(&self) {
+        self.delegated.with_label_values(&["given"]).inc();
+    }
+
+    /// Counts a task that this worker has taken from another, for it holds its key.
+    pub fn task_taken(&self) {
+        self.delegated.with_label_values(&["taken"]).inc();
+    }
+
+    /// Records how long a job took from its admission to its end.
+    pub fn job_ended(&self, answered: bool, took: Duration) {
+        let outcome = if answered { "answer" } else { "failure" };
+        self.job_seconds.with_label_values(&[outcome]).observe(took.as_secs_f64());
     }
 
     fn message(&self, message: &Message, direction: &str) {

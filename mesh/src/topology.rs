@@ -5,59 +5,95 @@ use std::time::Duration;
 use crate::{
     Error,
     bus::{Bus, DEAD_LETTERS, Overflow, QueueOptions, Retention},
+    wire::Lane,
 };
 
 /// Jobs, pulled by preprocessing.
 pub const JOBS: &str = "jobs";
-/// Shards to evaluate, pulled by evaluation.
-pub const TASKS: &str = "tasks";
-/// Results of shards, pulled and read back by aggregation.
-pub const PARTIALS: &str = "partials";
+/// Shards to evaluate, a queue for each [`Lane`], pulled by evaluation in this order.
+pub const TASKS: [&str; 3] = ["tasks-express", "tasks-normal", "tasks-bulk"];
+/// Word that the result of a shard is stored, pulled by aggregation; the results themselves are only
+/// read back, when a stage is complete.
+pub const ARRIVALS: &str = "arrivals";
 /// Outcomes of jobs, kept for the tenants to read.
 pub const ANSWERS: &str = "answers";
 
-/// Which jobs have been admitted, each with the signature it was admitted under.
-pub const ADMITTED: &str = "admitted";
-/// Which evaluation keys have been withdrawn.
-pub const REVOKED: &str = "revoked";
-
-/// The furthest deadline a job may have. What tells a repeated message from a new one is kept for
-/// longer, so that a job is past its deadline before the mesh forgets that it has seen it.
+/// The furthest deadline a job may have. What tells a repeated job from a new one is kept for longer,
+/// so that a job is past its deadline before the mesh forgets that it has seen it.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 /// [`MAX_DEADLINE`], and room for clocks that differ.
 const KEPT: Duration = Duration::from_secs(24 * 3600 + 300);
+/// For how long ids are remembered: longer than any publisher repeats itself. What must be recognised
+/// for longer has a subject of its own in a unique queue.
+const DEDUP_WINDOW: Duration = Duration::from_secs(120);
+/// Deliveries before a message is given up. Each crash of a process, or of the broker, may cost one.
+const MAX_DELIVER: u32 = 10;
+
+const GIB: usize = 1 << 30;
 
 /// All queues.
 pub fn queues() -> Vec<QueueOptions> {
-    let queue =
-        |name: &str, filter: &str, retention, ack_seconds, max_messages, max_bytes| QueueOptions {
-            name: name.into(),
-            filter: filter.into(),
-            retention,
-            ack_wait: Duration::from_secs(ack_seconds),
-            max_deliver: 5,
-            max_messages,
-            max_bytes,
-            max_age: KEPT,
-            dedup_window: KEPT,
-            overflow: Overflow::Refuse,
-        };
     use Retention::{LastPerSubject, WorkQueue};
-    vec![
-        queue(JOBS, "hermesh.job.*", WorkQueue, 30, 10_000, 1 << 30),
-        queue(TASKS, "hermesh.task.>", WorkQueue, 15, 100_000, 4 << 30),
-        queue(PARTIALS, "hermesh.partial.>", LastPerSubject, 30, 200_000, 4 << 30),
+    let queue = |name: &str, filter: &str, retention, max_messages, max_bytes| QueueOptions {
+        name: name.into(),
+        filter: filter.into(),
+        retention,
+        unique: true,
+        ack_wait: Duration::from_secs(15),
+        max_deliver: MAX_DELIVER,
+        max_messages,
+        max_per_subject: None,
+        max_bytes,
+        max_age: Some(KEPT),
+        dedup_window: DEDUP_WINDOW,
+        overflow: Overflow::Refuse,
+    };
+    // What is only shown, or may be asked for again, makes room for what is newer.
+    let recent = |name: &str, filter: &str, unique, max_messages, max_bytes| QueueOptions {
+        overflow: Overflow::DiscardOldest,
+        unique,
+        ..queue(name, filter, LastPerSubject, max_messages, max_bytes)
+    };
+    // What is known until somebody says otherwise.
+    let lasting = |name: &str, filter: &str, unique, max_messages, max_bytes| QueueOptions {
+        max_age: None,
+        unique,
+        ..queue(name, filter, LastPerSubject, max_messages, max_bytes)
+    };
+    let mut queues = vec![
         QueueOptions {
-            // The newest outcomes are the ones still waited for.
-            overflow: Overflow::DiscardOldest,
-            ..queue(ANSWERS, "hermesh.answer.>", LastPerSubject, 30, 100_000, 1 << 29)
+            unique: false,
+            // A tenant that floods fills its own share of the queue and nobody else's.
+            max_per_subject: Some(256),
+            ..queue(JOBS, "hermesh.job.*", WorkQueue, 10_000, GIB)
         },
-        queue(ADMITTED, "hermesh.admitted.>", LastPerSubject, 30, 500_000, 1 << 29),
-        // Jobs that come after a withdrawal are not admitted, so it need not be kept for longer.
-        queue(REVOKED, "hermesh.revoked.>", LastPerSubject, 30, 500_000, 1 << 29),
-        queue(DEAD_LETTERS, "hermesh.dead.>", WorkQueue, 30, 10_000, 1 << 30),
-    ]
+        queue("partials", "hermesh.partial.>", LastPerSubject, 200_000, 4 * GIB),
+        queue(ARRIVALS, "hermesh.arrived.>", WorkQueue, 200_000, GIB / 2),
+        recent(ANSWERS, "hermesh.answer.>", true, 100_000, GIB / 2),
+        recent("status", "hermesh.status.>", false, 100_000, GIB / 8),
+        recent("refused", "hermesh.refused.>", true, 100_000, GIB / 8),
+        recent("admitted", "hermesh.admitted.>", true, 1_000_000, GIB),
+        queue("open", "hermesh.open.>", LastPerSubject, 100_000, GIB / 8),
+        lasting("revoked", "hermesh.revoked.>", true, 500_000, GIB / 4),
+        lasting("registry", "hermesh.registry.>", true, 500_000, GIB / 4),
+        lasting("services", "hermesh.service.*", true, 1_000, GIB / 64),
+        QueueOptions {
+            overflow: Overflow::DiscardOldest,
+            ..lasting("audit", "hermesh.audit.>", true, 1_000_000, GIB / 2)
+        },
+        queue("uploads", "hermesh.upload.>", LastPerSubject, 50_000, 4 * GIB),
+        lasting("keys", "hermesh.key.>", true, 100_000, 8 * GIB),
+        lasting("models", "hermesh.model.>", true, 100_000, 4 * GIB),
+        QueueOptions {
+            unique: false,
+            ..queue(DEAD_LETTERS, "hermesh.dead.>", WorkQueue, 10_000, GIB)
+        },
+    ];
+    queues.extend(Lane::ALL.iter().zip(TASKS).map(|(lane, name)| {
+        queue(name, &format!("hermesh.task.{lane}.>"), WorkQueue, 100_000, 2 * GIB)
+    }));
+    queues
 }
 
 /// Declares all queues.
@@ -73,10 +109,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_forgotten_before_the_last_deadline() {
+    fn no_job_is_forgotten_before_its_last_deadline() {
         for queue in queues() {
-            assert!(queue.max_age > MAX_DEADLINE, "{}", queue.name);
-            assert!(queue.dedup_window > MAX_DEADLINE, "{}", queue.name);
+            assert!(queue.max_age.is_none_or(|age| age > MAX_DEADLINE), "{}", queue.name);
         }
     }
 }

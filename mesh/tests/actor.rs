@@ -27,11 +27,13 @@ async fn bus() -> BusHandle {
         name: QUEUE.into(),
         filter: "work.>".into(),
         retention: Retention::WorkQueue,
+        unique: false,
         ack_wait: ACK_WAIT,
         max_deliver: 3,
         max_messages: 10,
+        max_per_subject: None,
         max_bytes: 1 << 10,
-        max_age: Duration::from_secs(3600),
+        max_age: Some(Duration::from_secs(3600)),
         dedup_window: Duration::from_secs(60),
         overflow: Overflow::Refuse,
     };
@@ -68,9 +70,9 @@ fn logic_keeps_its_state_and_is_told_the_time() {
 fn long_work_is_not_delivered_twice() {
     scenario(|| async {
         let bus = bus().await;
-        let delivery = bus.pull(QUEUE).await.expect("pulls");
+        let delivery = bus.pull(&[QUEUE]).await.expect("pulls");
         let work = with_heartbeat(&delivery, ACK_WAIT / 2, sleep(ACK_WAIT * 10));
-        let (worked, other) = tokio::join!(work, timeout(ACK_WAIT * 10, bus.pull(QUEUE)));
+        let (worked, other) = tokio::join!(work, timeout(ACK_WAIT * 10, bus.pull(&[QUEUE])));
         assert_eq!(worked, ());
         assert!(other.is_err(), "delivered again: {other:?}");
         delivery.ack().await.expect("acknowledges");
@@ -82,7 +84,7 @@ fn service(bus: &BusHandle) -> (Running, Rc<Cell<u32>>) {
     let done = Rc::new(Cell::new(0));
     let mut running = Running::default();
     let counting = done.clone();
-    running.pull(bus.clone(), QUEUE, async move |delivery| {
+    running.pull(bus.clone(), &[QUEUE], async move |delivery| {
         sleep(Duration::from_secs(1)).await;
         counting.set(counting.get() + 1);
         delivery.ack().await.expect("acknowledges");
@@ -99,7 +101,7 @@ fn stopping_finishes_what_is_in_hand_and_takes_no_more() {
         bus.publish(Message::new("work.2", "")).await.expect("publishes");
         running.stop().await;
         assert_eq!(done.get(), 1);
-        let left = bus.pull(QUEUE).await.expect("pulls");
+        let left = bus.pull(&[QUEUE]).await.expect("pulls");
         assert_eq!((&*left.message.subject, left.attempt), ("work.2", 1));
     });
 }
@@ -111,7 +113,7 @@ fn what_a_killed_service_had_in_hand_is_delivered_again() {
         let (running, done) = service(&bus);
         sleep(Duration::from_millis(500)).await;
         running.kill();
-        let again = bus.pull(QUEUE).await.expect("pulls");
+        let again = bus.pull(&[QUEUE]).await.expect("pulls");
         assert_eq!((done.get(), again.attempt), (0, 2));
     });
 }

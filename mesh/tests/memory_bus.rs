@@ -12,9 +12,9 @@ use hermesh_mesh::{
 
 #[tokio::test(start_paused = true)]
 async fn conforms() {
-    let options = MemoryBusOptions { max_message: 1 << 16, ..MemoryBusOptions::default() };
+    let options = MemoryBusOptions { max_message: 1 << 20, ..MemoryBusOptions::default() };
     let bus = Arc::new(MemoryBus::new(options));
-    conformance::all(bus, 1 << 16).await;
+    conformance::all(bus, 1 << 20).await;
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use hermesh_mesh::{
-    Bytes, Digest, Error, Message,
-    bus::{Bucket, Bus, BusHandle, Delivery, Published, QueueOptions, Requests, Subscription},
+    Error, Message,
+    bus::{Bus, BusHandle, Delivery, Published, QueueOptions, Requests, Subscription},
     matches,
 };
 use tokio::sync::Notify;
@@ -71,16 +71,24 @@ impl Bus for DyingBus {
         self.inner.emit(message).await
     }
 
-    async fn pull(&self, queue: &str) -> Result<Delivery, Error> {
-        self.inner.pull(queue).await
+    async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error> {
+        self.inner.pull(queues).await
+    }
+
+    async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error> {
+        self.inner.adopt(handle, message).await
     }
 
     async fn last(&self, subject: &str) -> Result<Option<Message>, Error> {
         self.inner.last(subject).await
     }
 
-    async fn count(&self, filter: &str) -> Result<usize, Error> {
-        self.inner.count(filter).await
+    async fn exists(&self, subject: &str) -> Result<bool, Error> {
+        self.inner.exists(subject).await
+    }
+
+    async fn subjects(&self, filter: &str) -> Result<Vec<String>, Error> {
+        self.inner.subjects(filter).await
     }
 
     async fn purge(&self, filter: &str) -> Result<(), Error> {
@@ -97,17 +105,5 @@ impl Bus for DyingBus {
 
     async fn serve(&self, filter: &str) -> Result<Requests, Error> {
         self.inner.serve(filter).await
-    }
-
-    async fn put(&self, bucket: Bucket, bytes: Bytes) -> Result<Digest, Error> {
-        self.inner.put(bucket, bytes).await
-    }
-
-    async fn get(&self, bucket: Bucket, digest: Digest, limit: usize) -> Result<Bytes, Error> {
-        self.inner.get(bucket, digest, limit).await
-    }
-
-    async fn delete(&self, bucket: Bucket, digest: Digest) -> Result<(), Error> {
-        self.inner.delete(bucket, digest).await
     }
 }

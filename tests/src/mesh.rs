@@ -4,12 +4,13 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use hermesh_mesh::{
-    Bytes, Clock, Digest, SigningKey, TokioClock, UnixMillis,
+    Bytes, Clock, Digest, JobId, SigningKey, TenantId, TokioClock, UnixMillis,
     actor::Environment,
     bus::{Bus, BusHandle, Subscription, memory::MemoryBus},
     client::Client,
     telemetry::Metrics,
     topology,
+    wire::{Context, Job, Priority},
 };
 use prometheus::Registry;
 
@@ -99,9 +100,19 @@ impl Mesh {
 
     /// Starts an evaluation.
     pub async fn evaluation(&self, bus: BusHandle, stub: &Arc<Stub>) -> hermesh_evaluation::Handle {
+        self.evaluation_of(bus, stub, 2).await
+    }
+
+    /// Starts an evaluation of one thread that has so many shards in its hands at a time.
+    pub async fn evaluation_of(
+        &self,
+        bus: BusHandle,
+        stub: &Arc<Stub>,
+        in_flight: usize,
+    ) -> hermesh_evaluation::Handle {
         let options = hermesh_evaluation::Options {
             threads: 1,
-            in_flight: 2,
+            in_flight,
             ..hermesh_evaluation::Options::default()
         };
         let environment = self.environment_on("evaluation", bus);
@@ -136,12 +147,15 @@ impl Mesh {
         let key = stub::key(&model.parameters, name);
         let key = client.upload_key(key.into()).await.expect("uploads");
         let registered = client.register_model(model.encode().into()).await;
-        Tenant { client, signing, key, model: registered.expect("registers") }
+        let name = name.parse().expect("a valid name");
+        Tenant { name, client, signing, key, model: registered.expect("registers") }
     }
 }
 
 /// A tenant, ready to submit.
 pub struct Tenant {
+    /// Its name.
+    pub name: TenantId,
     /// Its connection.
     pub client: Client,
     /// Its signing key.
@@ -153,6 +167,21 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// A signed job of that priority.
+    pub fn job(&self, mesh: &Mesh, input: impl Into<Bytes>, priority: Priority) -> Job {
+        let context = Context {
+            job: JobId::random(),
+            tenant: self.name.clone(),
+            model: self.model,
+            key: self.key,
+            input: Digest([0; 32]),
+            deadline: mesh.clock.now().plus(LIMIT),
+            priority,
+            trace: None,
+        };
+        Job::new(context, input.into(), &self.signing)
+    }
+
     /// Submits an input.
     pub async fn submit(&self, input: impl Into<Bytes>) -> hermesh_mesh::client::Pending {
         let submitted = self.client.submit(self.model, self.key, input.into(), LIMIT);

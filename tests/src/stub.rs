@@ -3,7 +3,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
 };
 
 use hermesh_mesh::wire::{Computed, Refused, Shard, Step};
@@ -125,12 +129,25 @@ pub struct Stub {
     /// What it does with shards.
     pub mood: Mood,
     evaluated: Mutex<BTreeMap<Vec<u8>, usize>>,
+    loads: AtomicUsize,
+    gate: Option<Mutex<mpsc::Receiver<()>>>,
 }
 
 impl Stub {
     /// A stub that treats shards in this way.
     pub fn new(mood: Mood) -> Self {
         Self { mood, ..Self::default() }
+    }
+
+    /// A stub that evaluates one shard for each message, and all of them once the sender is gone.
+    pub fn gated() -> (Self, mpsc::Sender<()>) {
+        let (open, gate) = mpsc::channel();
+        (Self { gate: Some(gate.into()), ..Self::default() }, open)
+    }
+
+    /// How many keys it has loaded for evaluation.
+    pub fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
     }
 
     /// How many shards it has evaluated, and the most times that any one of them was.
@@ -186,6 +203,7 @@ impl hermesh_evaluation::Compute for Stub {
     type Model = Model;
 
     fn key(&self, bytes: &[u8]) -> Result<(String, usize), Refused> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
         Ok((key_parameters(bytes)?, bytes.len()))
     }
 
@@ -198,6 +216,9 @@ impl hermesh_evaluation::Compute for Stub {
             Mood::Well => {}
             Mood::Refusing => return Err(Refused("the stub does not like this shard".into())),
             Mood::Panicking => panic!("the stub panics, as the test wants it to"),
+        }
+        if let Some(gate) = &self.gate {
+            let _ = gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
         }
         let values = decode(shard)?;
         let evaluated = self.evaluated.lock();

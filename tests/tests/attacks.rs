@@ -11,13 +11,14 @@ use std::{
 };
 
 use hermesh_mesh::{
-    Bytes, Digest, Error, JobId, SigningKey,
-    bus::{Bucket, BusHandle},
+    Bytes, Digest, Error, JobId, SigningKey, TenantId,
+    bus::BusHandle,
     client::Pending,
+    objects::{self, Bucket},
     topology,
     wire::{
-        Answer, Computed, Context, FactsQuery, Failure, FailureCode, Job, Receipt, Refused,
-        RegisterModel, RevokeKey, UploadEvaluationKey, Wire, accepted,
+        Answer, Computed, Context, FactsQuery, Failure, FailureCode, Job, Priority, Receipt,
+        Refused, RegisterModel, RevokeKey, UploadEvaluationKey, Wire, accepted,
     },
 };
 use hermesh_tests::{
@@ -47,6 +48,7 @@ fn context(mesh: &Mesh, name: &str, of: &Tenant, within: Duration) -> Context {
         key: of.key,
         input: Digest([0; 32]),
         deadline: mesh.clock.now().plus(within),
+        priority: Priority::default(),
         trace: None,
     }
 }
@@ -130,28 +132,37 @@ fn another_tenants_failure_under_the_same_name_is_its_own() {
     });
 }
 
+/// Until publishers are authenticated, whoever may publish to an answer's subject can take its only
+/// place: then the job comes to nothing, for its outcome cannot be stored, and a failure that names the
+/// right job is believed. What it cannot do is to pass something off as the answer.
 #[test]
-fn forged_outcomes_do_not_end_the_wait() {
-    scenario(|| async {
-        let victim = Victim::start().await;
-        let context = victim.pending.context().clone();
-        let receipt = Receipt::new(&context, b"evil", [0; 16], &SigningKey::generate());
-        let tenant = context.tenant.clone();
-        let forged = Answer { tenant, receipt, body: "evil".into() }.encode("x");
-        let mut garbage = forged.clone();
-        garbage.headers.insert("Hermesh-Nonce", "zz").expect("valid");
-        let other = Context { job: JobId::random(), ..context };
-        let mut failure = Failure::new(&other, FailureCode::Internal, "x").encode("x");
-        failure.subject = forged.subject.clone();
-        for message in [forged, garbage, failure] {
-            victim.mesh.handle().emit(message).await.expect("emits");
-        }
-        victim.gets_the_answer().await;
-    });
+fn a_forged_outcome_is_never_taken_for_the_answer() {
+    for forgery in 0..3 {
+        scenario(|| async {
+            let victim = Victim::start().await;
+            let context = victim.pending.context().clone();
+            let receipt = Receipt::new(&context, b"evil", [0; 16], &SigningKey::generate());
+            let tenant = context.tenant.clone();
+            let mut forged = Answer { tenant, receipt, body: "evil".into() }.encode("x");
+            let subject = forged.subject.clone();
+            match forgery {
+                0 => {}
+                1 => forged.headers.insert("Hermesh-Nonce", "zz").expect("valid"),
+                _ => {
+                    let other = Context { job: JobId::random(), ..context };
+                    forged = Failure::new(&other, FailureCode::Internal, "x").encode("x");
+                    forged.subject = subject;
+                }
+            }
+            victim.mesh.handle().emit(forged).await.expect("emits");
+            let outcome = victim.pending.outcome(|_| {}).await;
+            assert!(outcome.is_err(), "{outcome:?}");
+        });
+    }
 }
 
 #[test]
-fn refusals_of_the_unauthenticated_are_not_stored() {
+fn the_unauthenticated_leave_nothing_but_refusals() {
     scenario(|| async {
         let (mesh, _keys) = Mesh::start().await;
         let _services =
@@ -164,7 +175,7 @@ fn refusals_of_the_unauthenticated_are_not_stored() {
             mesh.handle().publish(forged.encode("x")).await.expect("publishes");
         }
         a_moment().await;
-        for queue in [topology::JOBS, topology::ANSWERS, topology::ADMITTED] {
+        for queue in [topology::JOBS, topology::ANSWERS, "admitted", "open"] {
             assert_eq!(mesh.bus.depth(queue), 0, "{queue}");
         }
     });
@@ -362,11 +373,13 @@ fn an_upload_survives_a_false_claim_on_it() {
         let (mesh, _keys) = Mesh::start().await;
         let acme = mesh.tenant("acme", &Model::new(1, 8)).await;
         let bus = mesh.handle();
-        let key = bus.put(Bucket::Uploads, stub::key("p", "fresh").into()).await.expect("stores");
-        let model = RegisterModel { model: key }.encode("x");
+        let tenant: TenantId = "acme".parse().expect("a valid name");
+        let bucket = Bucket::Uploads(tenant.clone());
+        let key = stub::key("p", "fresh").into();
+        let key = objects::put(&*bus, &bucket, key, |_, _| {}).await.expect("stores");
+        let model = RegisterModel::new(tenant.clone(), key, &acme.signing).encode("x");
         let claimed = bus.request(model, LIMIT).await.expect("answers");
         assert!(matches!(accepted(&claimed), Err(Error::Refused(_))));
-        let tenant = "acme".parse().expect("a valid name");
         let upload = UploadEvaluationKey::new(tenant, key, &acme.signing).encode("x");
         let reply = bus.request(upload, LIMIT).await.expect("answers");
         assert_eq!(accepted(&reply), Ok(()));

@@ -1,19 +1,21 @@
 //! The command line, as a definition only: what each command does is in a module of its own.
 
+mod remote;
 mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hermesh_mesh::{TenantId, VerifyingKey};
+use hermesh_mesh::TenantId;
 
-use crate::remote::MeshUrl;
-
-pub use shared::{Compute, Data, Output, Report};
+pub use remote::{
+    Cancel, Fetch, Key, KeyAudit, KeyList, KeyRevoke, KeyRotate, KeyUpload, Model, ModelList,
+    ModelRegister, Status, Submit, Tenant, TenantRegister, TenantShow, Up, Watch,
+};
+pub use shared::{Compute, Data, Mesh, Output, Report, Terms};
 
 /// Machine-learning inference on encrypted inputs.
 ///
@@ -52,11 +54,27 @@ pub enum Command {
     Eval(Eval),
     /// Say what one inference costs before it runs.
     Quote(Quote),
-    /// Run the embedded mesh until stopped, for infer --mesh on this machine.
-    ///
-    /// Tenants, keys, models and jobs are held in memory and end with it. HERMESH_LOG chooses what
-    /// is logged on standard error: warn, info (the default), debug, or per module.
-    Serve(Serve),
+    /// Run a mesh on this machine: nats-server and the services, each a process of its own.
+    Up(Up),
+    /// Make yourself known to a mesh, and see what is remembered of it.
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Upload, change, list and revoke evaluation keys on a mesh.
+    #[command(subcommand)]
+    Key(Key),
+    /// Register and list models on a mesh.
+    #[command(subcommand)]
+    Model(Model),
+    /// Send encrypted inputs to a mesh as a job.
+    Submit(Box<Submit>),
+    /// Say how far a job is, or list the jobs of the outbox.
+    Status(Status),
+    /// Follow a job, or all that have not ended, until they end.
+    Watch(Watch),
+    /// Fetch the answer of a job, verify its receipt, and decrypt it.
+    Result(Box<Fetch>),
+    /// Stop a job.
+    Cancel(Cancel),
 }
 
 /// `hermesh demo`
@@ -187,6 +205,14 @@ pub struct Encrypt {
     /// Where to write the job.
     #[arg(short, long, value_name = "JOB.ct")]
     pub output: PathBuf,
+    /// Also sign it, and write JOB.headers beside it: the NATS subject and headers, one a line, with
+    /// which any NATS client can publish JOB.ct as the body. The outbox keeps the job, so that
+    /// `result` knows it; `submit` does not send it.
+    #[arg(long)]
+    pub sign: bool,
+    /// With --sign, what is signed.
+    #[command(flatten)]
+    pub terms: Terms,
     /// How much to read.
     #[command(flatten)]
     pub data: Data,
@@ -250,19 +276,15 @@ pub struct Infer {
     /// The inputs: one row or a batch of rows.
     #[arg(long, value_name = "X")]
     pub input: PathBuf,
-    /// A mesh on this machine, started with hermesh serve. [default: an embedded one]
-    #[arg(long, value_name = "URL", conflicts_with = "threads")]
-    pub mesh: Option<MeshUrl>,
-    /// The public key, in hexadecimal, with which that mesh signs the receipts of its answers.
-    /// [default: the one it states itself, on trust]
-    #[arg(long, value_name = "HEX", requires = "mesh")]
-    pub service_key: Option<VerifyingKey>,
     /// How much to read.
     #[command(flatten)]
     pub data: Data,
     /// What to make of the answers.
     #[command(flatten)]
     pub output: Output,
+    /// Which mesh, if not one in this process.
+    #[command(flatten)]
+    pub mesh: Mesh,
     /// Where to compute.
     #[command(flatten)]
     pub compute: Compute,
@@ -306,16 +328,4 @@ pub struct Quote {
     /// How to report.
     #[command(flatten)]
     pub report: Report,
-}
-
-/// `hermesh serve`
-#[derive(Clone, Debug, PartialEq, Args)]
-pub struct Serve {
-    /// Loopback address and port to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080",
-          value_parser = shared::loopback)]
-    pub listen: SocketAddr,
-    /// Where to compute.
-    #[command(flatten)]
-    pub compute: Compute,
 }

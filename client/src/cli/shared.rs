@@ -1,11 +1,14 @@
 //! Options that several commands have, and how their values are read.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use hermesh_mesh::VerifyingKey;
+use hermesh_mesh::wire::Priority;
 
+use crate::connection::MeshAddress;
 use crate::data::Limits;
 
 /// Options of commands that compute.
@@ -33,6 +36,35 @@ impl Data {
     pub fn limits(&self) -> Limits {
         Limits { bytes: self.max_data, rows: self.limit.map(NonZeroUsize::get) }
     }
+}
+
+/// Options of commands that speak to a mesh in other processes.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Mesh {
+    /// Address of the mesh. Plain NATS is spoken to this machine only: run it through the sidecar
+    /// or a tunnel. [default: that of `tenant register`]
+    #[arg(long, value_name = "nats://HOST:PORT", env = "HERMESH_MESH")]
+    pub mesh: Option<MeshAddress>,
+    /// Speak plain NATS to another machine, over a network that you trust: whoever is on it sees who
+    /// asks what and when, and may cut in.
+    #[arg(long)]
+    pub insecure_plaintext: bool,
+    /// Trust receipts signed with this key and no other; may be given several times.
+    /// [default: those stored by `tenant register`]
+    #[arg(long = "service-key", value_name = "HEX")]
+    pub service_keys: Vec<VerifyingKey>,
+}
+
+/// Options of commands that sign jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Terms {
+    /// How long the answer is of use, from now: a number and s, m, h or d; at most 24h. What is not
+    /// computed by then is dropped.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = deadline)]
+    pub deadline: Duration,
+    /// How much the job matters among your own: low, normal or high.
+    #[arg(long, value_name = "PRIORITY", default_value = "normal")]
+    pub priority: Priority,
 }
 
 /// Options of commands that decrypt answers.
@@ -100,10 +132,30 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a size such as 500MB or 2GiB".to_owned())
 }
 
-/// Nothing here authenticates, so nothing here may be reached from another machine.
-pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Ok(address),
-        _ => Err("expected a loopback address and a port, such as 127.0.0.1:8080".to_owned()),
+/// Time, with a unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3_600),
+        "d" => Some(86_400),
+        _ => None,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .zip(seconds)
+        .and_then(|(number, seconds)| number.checked_mul(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "expected a time such as 90s, 10m, 24h or 2d".to_owned())
+}
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let within = duration(text)?;
+    if within.is_zero() || within > hermesh_mesh::topology::MAX_DEADLINE {
+        return Err("expected a time from 1s to 24h".to_owned());
     }
+    Ok(within)
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
@@ -36,9 +38,26 @@ fn the_forms_of_the_contract_parse() {
         "hermesh infer --model m.hmx --keys keys --input x.gz --json",
         "hermesh eval --model m.hmx --inputs x --labels y --limit 200 --json",
         "hermesh quote --model m.hmx",
-        "hermesh infer --model m.hmx --keys keys --input x --mesh http://127.0.0.1:8080 --json",
-        "hermesh serve",
-        "hermesh serve --listen 127.0.0.1:0 --threads 2",
+        "hermesh encrypt --model m --keys k --input x -o job.ct --sign --deadline 10m --priority low",
+        "hermesh infer --model m --keys k --input x --mesh nats://127.0.0.1:4222",
+        "hermesh tenant register --keys k --mesh nats://127.0.0.1:4222 --accept-new-keys",
+        "hermesh tenant show --keys k --json",
+        "hermesh key upload --keys k",
+        "hermesh key rotate --keys k --overlap 2d",
+        "hermesh key list --keys k --json",
+        "hermesh key audit --keys k --limit 5",
+        "hermesh model register m.hmx --keys k",
+        "hermesh model list --keys k",
+        "hermesh submit --model m --keys k --input x --wait --json --scores",
+        "hermesh submit --model m --keys k --job job.ct --deadline 1h --priority high",
+        "hermesh submit --keys k --pending",
+        "hermesh status --keys k",
+        "hermesh status 000102030405060708090a0b0c0d0e0f --keys k",
+        "hermesh watch --keys k",
+        "hermesh result 000102030405060708090a0b0c0d0e0f --keys k --model m -o y.npy --answer a.ct",
+        "hermesh result 000102030405060708090a0b0c0d0e0f --keys k --answer a.ct --wait",
+        "hermesh cancel 000102030405060708090a0b0c0d0e0f --keys k",
+        "hermesh up --workers 4 --port 0 --dir d --threads 8",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -92,10 +111,18 @@ fn values_out_of_range_are_refused() {
         "hermesh compile m --calibration x --labels y --accuracy-budget nan -o p",
         "hermesh decrypt --model m --keys k --input a --scores --resolution 0",
         "hermesh decrypt --model m --keys k --input a --scores --resolution inf",
-        "hermesh serve --listen 0.0.0.0:8080",
-        "hermesh infer --model m --keys k --input x --mesh http://example.com:80",
-        "hermesh infer --model m --keys k --input x --mesh http://[::1]:80 --service-key 00",
         "hermesh keygen --model m --out d --tenant Caf\u{e9}",
+        "hermesh submit --model m --keys k --input x --deadline 25h",
+        "hermesh submit --model m --keys k --input x --deadline 0s",
+        "hermesh submit --model m --keys k --input x --deadline 10",
+        "hermesh submit --model m --keys k --input x --priority urgent",
+        "hermesh tenant register --keys k --mesh http://127.0.0.1:4222",
+        "hermesh tenant register --keys k --mesh nats://me:secret@127.0.0.1",
+        "hermesh tenant register --keys k --service-key 00ff",
+        "hermesh key revoke 00ff --keys k",
+        "hermesh cancel 7 --keys k",
+        "hermesh up --workers 0",
+        "hermesh up --port 99999",
     ] {
         let kind = refused(line);
         assert!(
@@ -111,20 +138,48 @@ fn what_an_option_depends_on_is_demanded() {
         "hermesh decrypt --model m --keys k --input a --resolution 0.1",
         "hermesh decrypt --model m --keys k --input a --raw",
         "hermesh encrypt --model m --keys k --input x",
-        "hermesh infer --model m --keys k --input x --service-key \
-         d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        "hermesh submit --model m --keys k",
+        "hermesh submit --keys k --input x",
+        "hermesh key upload --keys k --overlap 1h",
+        "hermesh result 000102030405060708090a0b0c0d0e0f --keys k",
     ] {
         assert_eq!(refused(line), ErrorKind::MissingRequiredArgument, "{line}");
     }
 }
 
 #[test]
+fn what_excludes_each_other_is_refused() {
+    for line in [
+        "hermesh submit --model m --keys k --input x --job j",
+        "hermesh submit --keys k --pending --wait",
+        "hermesh submit --keys k --pending --input x",
+    ] {
+        assert_eq!(refused(line), ErrorKind::ArgumentConflict, "{line}");
+    }
+}
+
+#[test]
+fn times_are_read() {
+    let Ok(Command::Key(Key::Rotate(rotate))) = parse("hermesh key rotate --keys k --overlap 2d")
+    else {
+        panic!("does not parse");
+    };
+    assert_eq!(rotate.overlap, Duration::from_secs(2 * 86_400));
+    let Ok(Command::Submit(submit)) = parse("hermesh submit --model m --keys k --input x") else {
+        panic!("does not parse");
+    };
+    assert_eq!(submit.terms.deadline, Duration::from_secs(600));
+}
+
+#[test]
 fn every_option_has_help() {
-    for command in Cli::command().get_subcommands() {
+    fn check(command: &clap::Command) {
         assert!(command.get_about().is_some(), "{}", command.get_name());
         for argument in command.get_arguments() {
             let name = format!("{} {}", command.get_name(), argument.get_id());
             assert!(argument.get_help().is_some(), "{name}");
         }
+        command.get_subcommands().for_each(check);
     }
+    check(&Cli::command());
 }

@@ -1,14 +1,19 @@
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hermesh_client::cli::Encrypt;
 use hermesh_client::files::{self, Audience, Existing};
-use hermesh_client::keys::KeyDirectory;
+use hermesh_client::keys::{KeyDirectory, Secret};
+use hermesh_client::outbox::{self, State};
 use hermesh_client::passphrase::{self, Purpose};
 use hermesh_client::terminal::{progress, units};
 use hermesh_client::{data, model};
+use hermesh_engine::Program;
+use hermesh_mesh::{Bytes, Clock as _, JobId, SystemClock};
 use serde_json::json;
 
+use super::jobs::sign;
 use super::{count, hex, note, print_json};
 
 pub(crate) fn run(options: &Encrypt) -> Result<()> {
@@ -22,17 +27,47 @@ pub(crate) fn run(options: &Encrypt) -> Result<()> {
         .with_context(|| format!("cannot encrypt {}", options.input.display()))?;
     let seconds = start.elapsed().as_secs_f64();
     files::write(&options.output, &input, Audience::Public, Existing::Replace)?;
+    let size = input.len();
+    let signed = match options.sign {
+        true => Some(write_headers(options, &secret, model.program(), input.into())?),
+        false => None,
+    };
     spinner.finish_and_clear();
     if options.report.json {
-        return print_json(&json!({
+        let mut document = json!({
             "rows": table.rows,
-            "input_bytes": input.len(),
+            "input_bytes": size,
             "program": hex(&model.program().digest()),
             "evaluation_key_digest": hex(&secret.client.evaluation_key()),
             "seconds": seconds,
-        }));
+        });
+        if let Some((job, path)) = signed {
+            document["job"] = json!(job.to_string());
+            document["headers"] = json!(path);
+        }
+        return print_json(&document);
     }
-    let (rows, size) = (count(table.rows, "row"), units::bytes(input.len() as u64));
+    let (rows, size) = (count(table.rows, "row"), units::bytes(size as u64));
     note(&format!("{}: {rows}, {size}", options.output.display()));
+    if let Some((job, path)) = signed {
+        note(&format!("{}: job {job}, signed", path.display()));
+    }
     Ok(())
+}
+
+/// Signs the job, keeps it in the outbox so that its answer can be verified, and writes the headers with
+/// which any NATS client can publish it.
+fn write_headers(
+    options: &Encrypt,
+    secret: &Secret,
+    program: &Program,
+    input: Bytes,
+) -> Result<(JobId, PathBuf)> {
+    let now = SystemClock.now();
+    let job = sign(secret, program, input, &options.terms, now);
+    KeyDirectory::new(&options.keys).outbox().add(&job, State::Signed, now)?;
+    let path = options.output.with_extension("headers");
+    let headers = outbox::headers(&outbox::message(&job));
+    files::write(&path, headers.as_bytes(), Audience::Public, Existing::Replace)?;
+    Ok((job.context.job, path))
 }

@@ -1,19 +1,30 @@
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use hermesh_client::cli::Infer;
-use hermesh_client::keys::KeyDirectory;
+use anyhow::{Context, Result};
+use hermesh_client::cli::{Infer, Terms};
+use hermesh_client::keys::{KeyDirectory, Secret};
+use hermesh_client::outbox::State;
 use hermesh_client::passphrase::{self, Purpose};
-use hermesh_client::remote::{MeshUrl, Remote};
 use hermesh_client::terminal::progress;
 use hermesh_client::{data, model};
-use hermesh_mesh::Digest;
-use hermesh_mesh::wire::Status;
+use hermesh_engine::{EvaluationKey, Program};
+use hermesh_mesh::topology;
+use hermesh_mesh::wire::{Priority, Status};
 use serde_json::{Map, Value, json};
 
 use super::answers::Answers;
-use super::mesh::{PATIENCE, Session};
+use super::jobs::sign;
+use super::key::check_pair;
+use super::mesh::Session;
 use super::note;
+use super::remote::Remote;
+
+enum Where {
+    /// In this process.
+    Embedded(Session),
+    /// In others.
+    Remote(Box<Remote>),
+}
 
 pub(crate) fn run(options: &Infer) -> Result<()> {
     let model = model::read(&options.model)?;
@@ -24,77 +35,74 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let secret = keys.read_secret(&passphrase)?;
     // Said before the key travels.
-    ensure!(
-        secret.client.evaluation_key() == evaluation.digest(),
-        "client.key and evaluation.key in {} are not a pair: make them again with keygen --force",
-        options.keys.display()
-    );
+    check_pair(&keys, &secret, &evaluation)?;
 
     let input = model::encrypt(&model, &secret.client, &table)
         .with_context(|| format!("cannot encrypt {}", options.input.display()))?;
     let input_bytes = input.len();
     let lookups = program.lookups_per_row() * table.rows;
     let bar = progress::bar(lookups as u64, "inferring", "bootstraps");
-    let (name, signing) = (secret.tenant, secret.signing);
-    let mesh = match &options.mesh {
-        Some(url) => {
-            let remote = Remote::connect(url.clone(), name, signing, options.service_key)?;
-            let remote = Box::new(remote);
-            if options.service_key.is_none() {
-                bar.suspend(|| note(&trusted(url, &remote)));
-            }
-            let key = remote.upload_key(evaluation.encode())?;
-            let model = remote.register_model(program.encode())?;
-            Mesh::Remote { remote, model, key }
-        }
-        None => {
-            let session =
-                Session::start(options.compute.threads, name, signing, &evaluation, program)
-                    .context("cannot start the embedded mesh")?;
-            Mesh::Embedded(Box::new(session))
-        }
+    let prepared = match &options.mesh.mesh {
+        Some(_) => Where::Remote(Box::new(prepare(options, &secret, &evaluation, program)?)),
+        None => Where::Embedded(
+            Session::start(
+                options.compute.threads,
+                secret.tenant.clone(),
+                secret.signing.clone(),
+                &evaluation,
+                program,
+            )
+            .context("cannot start the embedded mesh")?,
+        ),
     };
     let start = Instant::now();
-    let answer = mesh.infer(input, |status| bar.set_position(status.done))?;
-    let seconds = start.elapsed().as_secs_f64();
+    let show = |status: &Status| bar.set_position(status.done);
+    let (answer_bytes, answers, seconds) = match prepared {
+        Where::Embedded(session) => {
+            let answer = session.infer(input, show)?;
+            let seconds = start.elapsed().as_secs_f64();
+            let answers = Answers::decrypt(&model, &secret.client, &answer, &options.output)?;
+            (answer.len(), answers, seconds)
+        }
+        Where::Remote(remote) => {
+            let terms = Terms { deadline: topology::MAX_DEADLINE / 2, priority: Priority::Normal };
+            let job = sign(&secret, program, input.into(), &terms, remote.now());
+            remote.keys.outbox().add(&job, State::Pending, remote.now())?;
+            let context = job.context.clone();
+            let answer = remote.ask(&secret, job, show)?;
+            let seconds = start.elapsed().as_secs_f64();
+            let context = hermesh_mesh::wire::Context { job: answer.receipt.job, ..context };
+            let output = &options.output;
+            let answers = remote.decrypt(&context, &model, &passphrase, &answer, output)?;
+            (answer.body.len(), answers, seconds)
+        }
+    };
     bar.finish_and_clear();
 
-    let answers = Answers::decrypt(&model, &secret.client, &answer, &options.output)?;
     let mut more = Map::new();
     let mut add = |name: &str, value: Value| more.insert(name.to_owned(), value);
     add("bootstraps", json!(lookups));
     add("seconds", json!(seconds));
     add("input_bytes", json!(input_bytes));
-    add("answer_bytes", json!(answer.len()));
-    if let (Some(url), Mesh::Remote { remote, .. }) = (&options.mesh, &mesh) {
-        add("mesh", json!(url.to_string()));
-        add("service_key", json!(remote.service_key().to_string()));
-        add("service_key_pinned", json!(options.service_key.is_some()));
-    }
+    add("answer_bytes", json!(answer_bytes));
     answers.report(options.report.json, more)
 }
 
-/// Who computes.
-enum Mesh {
-    Embedded(Box<Session>),
-    Remote { remote: Box<Remote>, model: Digest, key: Digest },
-}
-
-impl Mesh {
-    fn infer(&self, input: Vec<u8>, progress: impl FnMut(&Status)) -> Result<Vec<u8>> {
-        match self {
-            Self::Embedded(session) => session.infer(input, progress),
-            Self::Remote { remote, model, key } => {
-                Ok(remote.infer(*model, *key, input, PATIENCE, progress)?)
-            }
+/// Has a mesh know tenant, key and model; whose receipts to trust is remembered, or remembered now.
+fn prepare(
+    options: &Infer,
+    secret: &Secret,
+    evaluation: &EvaluationKey,
+    program: &Program,
+) -> Result<Remote> {
+    let mut remote = Remote::connect(&options.keys, &options.mesh)?;
+    let first = remote.services.is_empty();
+    remote.register(secret, &options.mesh.service_keys, false)?;
+    if first {
+        for key in &remote.services {
+            note(&format!("trusting receipts signed with {key} from now on"));
         }
     }
-}
-
-fn trusted(url: &MeshUrl, remote: &Remote) -> String {
-    format!(
-        "receipts are checked against the key that {url} states itself, on trust;\n\
-         to pin it: --service-key {}",
-        remote.service_key()
-    )
+    super::model::prepare(&remote, secret, evaluation, program)?;
+    Ok(remote)
 }

@@ -7,13 +7,20 @@ pub(crate) mod demo;
 pub(crate) mod encrypt;
 pub(crate) mod eval;
 pub(crate) mod evaluate;
+pub(crate) mod follow;
 pub(crate) mod infer;
 pub(crate) mod inspect;
+mod jobs;
+pub(crate) mod key;
 pub(crate) mod keygen;
 mod mesh;
+pub(crate) mod model;
 pub(crate) mod quote;
+mod remote;
 mod report;
-pub(crate) mod serve;
+pub(crate) mod submit;
+pub(crate) mod tenant;
+pub(crate) mod up;
 
 use std::io::{self, IsTerminal, Write};
 

@@ -1,4 +1,5 @@
 use hermesh_engine::parameters::LINEAR;
+use hermesh_mesh::Digest;
 
 use super::*;
 
@@ -66,4 +67,41 @@ fn only_the_secret_is_private() {
     // The umask of whoever runs the tests may take the others' right away, never more than that.
     assert_eq!(mode(keys.evaluation_key()) & 0o600, 0o600);
     assert_eq!(mode(keys.evaluation_key()) & 0o133, 0);
+}
+
+#[test]
+fn keys_change_and_the_old_secret_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = KeyDirectory::new(directory.path());
+    let passphrase: Passphrase = "one".to_owned().into();
+    let (first, first_evaluation) = secret();
+    keys.write(&first, &first_evaluation, &passphrase, Existing::Keep).unwrap();
+    let old = Digest(first.client.evaluation_key());
+    let (client, evaluation) = ClientKey::generate(&LINEAR);
+    let new = Digest(evaluation.digest());
+    let second = Secret { client, signing: first.signing, tenant: first.tenant };
+    keys.next().write(&second, &evaluation, &passphrase, Existing::Keep).unwrap();
+    assert!(keys.next().is_complete());
+
+    // Cut off in the middle: the secret is in its place, the evaluation key is not.
+    let kept = keys.next().evaluation_key().with_extension("kept");
+    fs::rename(keys.next().evaluation_key(), &kept).unwrap();
+    keys.install_next(old).unwrap();
+    fs::rename(&kept, keys.next().evaluation_key()).unwrap();
+    assert_eq!(keys.read_evaluation_key().unwrap().digest(), old.0);
+    keys.finish_install().unwrap();
+    assert_eq!(keys.read_evaluation_key().unwrap().digest(), new.0);
+    assert!(!keys.next().evaluation_key().exists());
+    assert_eq!(keys.replaced().unwrap(), [old]);
+
+    for key in [old, new] {
+        let secret = keys.read_secret_for(key, &passphrase).unwrap();
+        assert_eq!(secret.client.evaluation_key(), key.0);
+        assert_eq!(secret.tenant, second.tenant);
+    }
+    let unknown = keys.read_secret_for(Digest([0; 32]), &passphrase);
+    assert!(matches!(unknown, Err(Error::NoSecretFor { .. })));
+    // Nothing to do the second time.
+    keys.install_next(old).unwrap();
+    assert_eq!(keys.read_secret(&passphrase).unwrap().client.evaluation_key(), new.0);
 }

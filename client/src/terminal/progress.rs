@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressDrawTarget, ProgressStyle};
 
 pub use indicatif::ProgressBar;
 
@@ -12,6 +12,24 @@ const SPINNER: &str = "{spinner} {msg}  {elapsed}";
 /// A bar over `total` units of work, such as "bootstraps".
 pub fn bar(total: u64, message: &str, unit: &str) -> ProgressBar {
     styled(Some(total), message, &bar_template(unit))
+}
+
+/// Several bars below each other.
+#[derive(Clone, Debug)]
+pub struct Bars(MultiProgress);
+
+impl Default for Bars {
+    /// None yet.
+    fn default() -> Self {
+        Self(MultiProgress::with_draw_target(target(std::io::stderr().is_terminal())))
+    }
+}
+
+impl Bars {
+    /// One more.
+    pub fn add(&self, total: u64, message: &str, unit: &str) -> ProgressBar {
+        self.0.add(bar(total, message, unit))
+    }
 }
 
 /// A sign of life for work of unknown length.

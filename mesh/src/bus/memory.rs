@@ -1,25 +1,24 @@
 //! The bus inside one process. Time is tokio's, so a test can pause it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{
-    Bucket, Bus, DEAD_LETTERS, Delivery, Published, QueueOptions, Request, Requests, Settle,
-    Subscription, dead_letter,
+    Bus, DEAD_LETTERS, Delivery, Published, QueueOptions, Request, Requests, Settle, Subscription,
+    dead_letter,
     queue::{Queue, Token},
 };
 use crate::{
-    Digest, Error, Message,
+    Error, Message,
     message::{MAX_ID, matches},
 };
 
@@ -28,15 +27,13 @@ use crate::{
 pub struct MemoryBusOptions {
     /// The largest message, in bytes.
     pub max_message: usize,
-    /// The most bytes of objects held.
-    pub max_object_bytes: usize,
     /// How many messages a subscriber or server may fall behind.
     pub buffer: usize,
 }
 
 impl Default for MemoryBusOptions {
     fn default() -> Self {
-        Self { max_message: 32 << 20, max_object_bytes: 1 << 30, buffer: 1024 }
+        Self { max_message: 32 << 20, buffer: 1024 }
     }
 }
 
@@ -57,16 +54,16 @@ struct Shared {
     options: MemoryBusOptions,
     // Held for short, synchronous steps only, so it need not be an async mutex.
     state: Mutex<State>,
+    // One for all queues: who pulls may wait for several.
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    queues: BTreeMap<String, (Queue, Arc<Notify>)>,
+    queues: BTreeMap<String, Queue>,
     subscribers: Vec<(String, mpsc::Sender<Message>)>,
     servers: Vec<(String, mpsc::Sender<Request>)>,
     next_server: usize,
-    objects: HashMap<(Bucket, Digest), Bytes>,
-    object_bytes: usize,
     traffic: BTreeMap<String, Traffic>,
 }
 
@@ -77,22 +74,19 @@ impl State {
         traffic.bytes += bytes as u64;
     }
 
-    fn queue(&mut self, name: &str) -> Result<&mut (Queue, Arc<Notify>), Error> {
+    fn queue(&mut self, name: &str) -> Result<&mut Queue, Error> {
         self.queues.get_mut(name).ok_or_else(|| Error::NoQueue { subject: name.to_owned() })
     }
 
     fn store(&mut self, message: Message, now: Instant) -> Result<Published, Error> {
-        let caught = self
-            .queues
-            .values_mut()
-            .find(|(queue, _)| matches(&queue.options.filter, &message.subject));
-        let Some((queue, notify)) = caught else {
+        let caught =
+            self.queues.values_mut().find(|queue| matches(&queue.options.filter, &message.subject));
+        let Some(queue) = caught else {
             return Err(Error::NoQueue { subject: message.subject });
         };
         let size = message.size();
         let class = message.class().to_owned();
         let published = queue.push(message.clone(), now)?;
-        notify.notify_waiters();
         if published == Published::Stored {
             self.count(&class, size);
             self.show(&message);
@@ -123,7 +117,7 @@ impl State {
 impl MemoryBus {
     /// An empty bus.
     pub fn new(options: MemoryBusOptions) -> Self {
-        Self(Arc::new(Shared { options, state: Mutex::default() }))
+        Self(Arc::new(Shared { options, state: Mutex::default(), changed: Notify::new() }))
     }
 
     /// What has gone over the bus so far, by class of subject.
@@ -134,12 +128,32 @@ impl MemoryBus {
 
     /// How many messages a queue holds.
     pub fn depth(&self, queue: &str) -> usize {
-        self.state().queues.get(queue).map_or(0, |(queue, _)| queue.len())
+        self.state().queues.get(queue).map_or(0, Queue::len)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // No step leaves the state half changed, so a panic elsewhere does not spoil it.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next message of the first of `queues` that has one, or when to look again.
+    fn take(&self, queues: &[&str]) -> Result<Result<Delivery, Option<Instant>>, Error> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let mut wake = None;
+        for name in queues {
+            let (taken, dead) = state.queue(name)?.take(now);
+            for (message, reason) in dead {
+                state.bury(name, &message, &reason, now);
+            }
+            if let Some(taken) = taken {
+                let (queue, token) = ((*name).to_owned(), taken.token);
+                let settle = MemorySettle { bus: self.clone(), queue, token };
+                return Ok(Ok(Delivery::new(taken.message, token.attempt, settle)));
+            }
+            wake = [wake, state.queue(name)?.next_wake()].into_iter().flatten().min();
+        }
+        Ok(Err(wake))
     }
 
     fn check(&self, message: &Message) -> Result<(), Error> {
@@ -167,67 +181,47 @@ impl Default for MemoryBus {
 impl Bus for MemoryBus {
     async fn declare(&self, options: &QueueOptions) -> Result<(), Error> {
         let mut state = self.state();
-        let Some((queue, _)) = state.queues.get(&options.name) else {
-            state
-                .queues
-                .insert(options.name.clone(), (Queue::new(options.clone()), Arc::default()));
+        let Some(queue) = state.queues.get(&options.name) else {
+            state.queues.insert(options.name.clone(), Queue::new(options.clone()));
             return Ok(());
         };
         let old = &queue.options;
-        let fields = [
-            ("filter", old.filter == options.filter),
-            ("retention", old.retention == options.retention),
-            ("ack_wait", old.ack_wait == options.ack_wait),
-            ("max_deliver", old.max_deliver == options.max_deliver),
-            ("max_messages", old.max_messages == options.max_messages),
-            ("max_bytes", old.max_bytes == options.max_bytes),
-            ("max_age", old.max_age == options.max_age),
-            ("dedup_window", old.dedup_window == options.dedup_window),
-            ("overflow", old.overflow == options.overflow),
-        ];
-        match fields.into_iter().find(|(_, same)| !same) {
-            Some((field, _)) => Err(Error::QueueMismatch { name: options.name.clone(), field }),
-            None => Ok(()),
-        }
+        old.expect(options)
     }
 
     async fn publish(&self, message: Message) -> Result<Published, Error> {
         self.check(&message)?;
-        self.state().store(message, Instant::now())
+        let published = self.state().store(message, Instant::now())?;
+        self.0.changed.notify_waiters();
+        Ok(published)
     }
 
     async fn emit(&self, message: Message) -> Result<(), Error> {
         self.check(&message)?;
-        let mut state = self.state();
-        state.count(message.class(), message.size());
-        state.show(&message);
+        {
+            let mut state = self.state();
+            if let Err(error) = state.store(message.clone(), Instant::now()) {
+                tracing::debug!(%error, "an emitted message was not stored");
+                state.count(message.class(), message.size());
+                state.show(&message);
+            }
+        }
+        self.0.changed.notify_waiters();
         Ok(())
     }
 
-    async fn pull(&self, name: &str) -> Result<Delivery, Error> {
-        let notify = self.state().queue(name)?.1.clone();
+    async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error> {
         loop {
             // Registered before looking, so that no change between the two is missed.
-            let mut changed = std::pin::pin!(notify.notified());
+            let mut changed = std::pin::pin!(self.0.changed.notified());
             changed.as_mut().enable();
-            let wake = {
-                let now = Instant::now();
-                let mut state = self.state();
-                let (taken, dead) = state.queue(name)?.0.take(now);
-                for (message, reason) in dead {
-                    state.bury(name, &message, &reason, now);
-                }
-                if let Some(taken) = taken {
+            let wake = match self.take(queues)? {
+                Ok(delivery) => {
                     // The others' next moment to wake has changed.
-                    notify.notify_waiters();
-                    let settle = MemorySettle {
-                        bus: self.clone(),
-                        queue: name.to_owned(),
-                        token: taken.token,
-                    };
-                    return Ok(Delivery::new(taken.message, taken.token.attempt, settle));
+                    self.0.changed.notify_waiters();
+                    return Ok(delivery);
                 }
-                state.queue(name)?.0.next_wake()
+                Err(wake) => wake,
             };
             match wake {
                 Some(at) => tokio::select! {
@@ -239,19 +233,37 @@ impl Bus for MemoryBus {
         }
     }
 
-    async fn last(&self, subject: &str) -> Result<Option<Message>, Error> {
-        let (mut state, now) = (self.state(), Instant::now());
-        Ok(state.queues.values_mut().find_map(|(q, _)| q.last(subject, now)))
+    async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error> {
+        let parse = || {
+            let mut parts = handle.rsplitn(3, '/');
+            let (attempt, entry) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            Some((parts.next()?.to_owned(), Token { entry, attempt }))
+        };
+        let Some((queue, token)) = parse() else {
+            let expected = "queue/entry/attempt";
+            return Err(Error::Malformed { what: "delivery handle", expected });
+        };
+        let settle = MemorySettle { bus: self.clone(), queue, token };
+        Ok(Delivery::new(message, token.attempt, settle))
     }
 
-    async fn count(&self, filter: &str) -> Result<usize, Error> {
+    async fn last(&self, subject: &str) -> Result<Option<Message>, Error> {
         let (mut state, now) = (self.state(), Instant::now());
-        Ok(state.queues.values_mut().map(|(q, _)| q.count(filter, now)).sum())
+        Ok(state.queues.values_mut().find_map(|queue| queue.last(subject, now)))
+    }
+
+    async fn exists(&self, subject: &str) -> Result<bool, Error> {
+        Ok(self.last(subject).await?.is_some())
+    }
+
+    async fn subjects(&self, filter: &str) -> Result<Vec<String>, Error> {
+        let (mut state, now) = (self.state(), Instant::now());
+        Ok(state.queues.values_mut().flat_map(|queue| queue.subjects(filter, now)).collect())
     }
 
     async fn purge(&self, filter: &str) -> Result<(), Error> {
         let mut state = self.state();
-        state.queues.values_mut().for_each(|(q, _)| q.purge(filter));
+        state.queues.values_mut().for_each(|queue| queue.purge(filter));
         Ok(())
     }
 
@@ -306,39 +318,6 @@ impl Bus for MemoryBus {
         state.servers.push((filter.to_owned(), sender));
         Ok(Requests(receiver))
     }
-
-    async fn put(&self, bucket: Bucket, bytes: Bytes) -> Result<Digest, Error> {
-        let digest = Digest::of(&bytes);
-        let mut state = self.state();
-        if !state.objects.contains_key(&(bucket, digest)) {
-            if state.object_bytes + bytes.len() > self.0.options.max_object_bytes {
-                return Err(Error::Full { what: "the object store".into() });
-            }
-            state.object_bytes += bytes.len();
-            state.count(&format!("object.{}", bucket.as_str()), bytes.len());
-            state.objects.insert((bucket, digest), bytes);
-        }
-        Ok(digest)
-    }
-
-    async fn get(&self, bucket: Bucket, digest: Digest, limit: usize) -> Result<Bytes, Error> {
-        let state = self.state();
-        let Some(bytes) = state.objects.get(&(bucket, digest)) else {
-            return Err(Error::NoObject { bucket: bucket.as_str(), digest });
-        };
-        if bytes.len() > limit {
-            return Err(Error::TooLarge { what: "object", got: bytes.len(), limit });
-        }
-        Ok(bytes.clone())
-    }
-
-    async fn delete(&self, bucket: Bucket, digest: Digest) -> Result<(), Error> {
-        let mut state = self.state();
-        if let Some(bytes) = state.objects.remove(&(bucket, digest)) {
-            state.object_bytes -= bytes.len();
-        }
-        Ok(())
-    }
 }
 
 struct MemorySettle {
@@ -349,10 +328,8 @@ struct MemorySettle {
 
 impl MemorySettle {
     fn with<T>(&self, step: impl FnOnce(&mut Queue) -> T) -> Result<T, Error> {
-        let mut state = self.bus.state();
-        let (queue, notify) = state.queue(&self.queue)?;
-        let result = step(queue);
-        notify.notify_waiters();
+        let result = step(self.bus.state().queue(&self.queue)?);
+        self.bus.0.changed.notify_waiters();
         Ok(result)
     }
 
@@ -366,6 +343,10 @@ impl MemorySettle {
 
 #[async_trait]
 impl Settle for MemorySettle {
+    fn handle(&self) -> String {
+        format!("{}/{}/{}", self.queue, self.token.entry, self.token.attempt)
+    }
+
     async fn ack(&self) -> Result<(), Error> {
         self.with(|queue| queue.ack(self.token))
     }

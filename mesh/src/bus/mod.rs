@@ -1,18 +1,18 @@
-//! The bus: what every transport promises. [`memory`] is the embedded implementation;
-//! [`conformance`] is the suite that each implementation passes.
+//! The bus: what every transport promises. [`memory`] is the embedded implementation, [`nats`] the
+//! one between processes; [`conformance`] is the suite that each implementation passes.
 
 #[doc(hidden)]
 pub mod conformance;
 pub mod memory;
+pub mod nats;
 mod queue;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::{Digest, Error, Message};
+use crate::{Error, Message};
 
 /// A cheap handle on a bus.
 pub type BusHandle = Arc<dyn Bus>;
@@ -44,20 +44,55 @@ pub struct QueueOptions {
     pub filter: String,
     /// What becomes of acknowledged messages.
     pub retention: Retention,
+    /// Whether a subject takes one message only: while it is stored, every further publish to its
+    /// subject is a [`Published::Duplicate`], whatever it says.
+    pub unique: bool,
     /// A delivery not acknowledged for this long is delivered again.
     pub ack_wait: Duration,
     /// After this many deliveries the message goes to the dead-letter queue.
     pub max_deliver: u32,
     /// The most messages it holds.
     pub max_messages: usize,
+    /// The most messages it holds of one subject, where that is more than one.
+    pub max_per_subject: Option<usize>,
     /// The most bytes it holds.
     pub max_bytes: usize,
     /// Messages older than this are dropped.
-    pub max_age: Duration,
+    pub max_age: Option<Duration>,
     /// For how long a second publish under the same message id is recognised.
     pub dedup_window: Duration,
     /// What becomes of a publish beyond those bounds.
     pub overflow: Overflow,
+}
+
+impl QueueOptions {
+    /// Compares the options of an existing queue with those `wanted`.
+    pub(crate) fn expect(&self, wanted: &Self) -> Result<(), Error> {
+        macro_rules! differing {
+            ($($field:ident),*) => {
+                [$((stringify!($field), format!("{:?}", self.$field), format!("{:?}", wanted.$field))),*]
+            };
+        }
+        let fields = differing!(
+            filter,
+            retention,
+            unique,
+            ack_wait,
+            max_deliver,
+            max_messages,
+            max_per_subject,
+            max_bytes,
+            max_age,
+            dedup_window,
+            overflow
+        );
+        match fields.into_iter().find(|(_, found, wanted)| found != wanted) {
+            Some((field, found, expected)) => {
+                Err(Error::QueueMismatch { name: wanted.name.clone(), field, found, expected })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What became of a publish.
@@ -67,28 +102,6 @@ pub enum Published {
     Stored,
     /// A message of that id had been stored before; nothing changed.
     Duplicate,
-}
-
-/// Where content-addressed objects live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Bucket {
-    /// What clients have sent and nobody has checked.
-    Uploads,
-    /// Evaluation keys that key management has accepted.
-    Keys,
-    /// Models that key management has accepted.
-    Models,
-}
-
-impl Bucket {
-    /// The bucket's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Uploads => "uploads",
-            Self::Keys => "keys",
-            Self::Models => "models",
-        }
-    }
 }
 
 /// The queue that takes what could not be delivered; see [`Delivery::reject`].
@@ -121,27 +134,40 @@ pub trait Bus: Send + Sync + 'static {
     async fn declare(&self, queue: &QueueOptions) -> Result<(), Error>;
 
     /// Stores a message in the queue that catches its subject, and shows it to subscribers.
-    /// Returns once it is stored. A message id seen within the queue's window makes it a duplicate.
+    /// Returns once it is stored. A message id seen within the queue's window makes it a duplicate,
+    /// and so does a taken subject of a unique queue.
     async fn publish(&self, message: Message) -> Result<Published, Error>;
 
-    /// Shows a message to whoever subscribes now, at most once.
+    /// Shows a message to whoever subscribes now, and stores it if a queue catches its subject; but
+    /// does not wait to hear whether that worked.
     async fn emit(&self, message: Message) -> Result<(), Error>;
 
-    /// Waits for the queue's next message. Dropping the future loses nothing; dropping the delivery
-    /// without an answer means redelivery after the queue's `ack_wait`.
-    async fn pull(&self, queue: &str) -> Result<Delivery, Error>;
+    /// Waits for the next message of any of these queues; where several have one, of the first of
+    /// them. Dropping the future loses nothing; dropping the delivery without an answer means
+    /// redelivery after the queue's `ack_wait`.
+    async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error>;
+
+    /// Takes over a delivery that another process has pulled, from its [`Delivery::handle`].
+    async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error>;
 
     /// The newest message stored under exactly this subject.
     async fn last(&self, subject: &str) -> Result<Option<Message>, Error>;
 
-    /// How many subjects under `filter` have a stored message.
-    async fn count(&self, filter: &str) -> Result<usize, Error>;
+    /// Whether a message is stored under exactly this subject.
+    async fn exists(&self, subject: &str) -> Result<bool, Error>;
 
-    /// Deletes the stored messages under `filter`.
+    /// The subjects under `filter` that have a stored message, in no particular order. `filter` lies
+    /// within the filter of one queue.
+    async fn subjects(&self, filter: &str) -> Result<Vec<String>, Error>;
+
+    /// Deletes the stored messages under `filter`, which lies within the filter of one queue. Not for
+    /// queues that somebody pulls from: nats-server 2.9 skips messages of a consumer that is behind
+    /// when its stream is purged.
     async fn purge(&self, filter: &str) -> Result<(), Error>;
 
-    /// Messages published or emitted under `filter` from now on. A subscriber that falls behind by
-    /// more than the bus's bound loses messages; it never slows a publisher.
+    /// Messages published or emitted under `filter` from now on; duplicates may be among them. A
+    /// subscriber that falls behind by more than the bus's bound loses messages; it never slows a
+    /// publisher.
     async fn subscribe(&self, filter: &str) -> Result<Subscription, Error>;
 
     /// Asks whoever serves the subject, and waits for the answer.
@@ -149,23 +175,20 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Requests to answer. Several servers of one filter share them.
     async fn serve(&self, filter: &str) -> Result<Requests, Error>;
-
-    /// Stores bytes under their digest.
-    async fn put(&self, bucket: Bucket, bytes: Bytes) -> Result<Digest, Error>;
-
-    /// The bytes of that digest, if they are at most `limit`.
-    async fn get(&self, bucket: Bucket, digest: Digest, limit: usize) -> Result<Bytes, Error>;
-
-    /// Deletes an object; absent is fine.
-    async fn delete(&self, bucket: Bucket, digest: Digest) -> Result<(), Error>;
 }
 
-/// How a transport settles one delivery.
+/// How a transport settles one delivery; the methods are those of [`Delivery`].
 #[async_trait]
-pub(crate) trait Settle: Send + Sync {
+pub trait Settle: Send + Sync {
+    /// What lets another process settle it.
+    fn handle(&self) -> String;
+    /// Done.
     async fn ack(&self) -> Result<(), Error>;
+    /// Not done.
     async fn nak(&self, delay: Duration, reason: &str) -> Result<(), Error>;
+    /// Will never be done.
     async fn reject(&self, reason: &str) -> Result<(), Error>;
+    /// Still at it.
     async fn in_progress(&self) -> Result<(), Error>;
 }
 
@@ -179,8 +202,14 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(message: Message, attempt: u32, settle: impl Settle + 'static) -> Self {
+    /// A delivery by a transport.
+    pub fn new(message: Message, attempt: u32, settle: impl Settle + 'static) -> Self {
         Self { message, attempt, settle: Box::new(settle) }
+    }
+
+    /// What lets another process settle this delivery; see [`Bus::adopt`].
+    pub fn handle(&self) -> String {
+        self.settle.handle()
     }
 
     /// Done: it is not delivered again.
@@ -219,6 +248,11 @@ impl std::fmt::Debug for Delivery {
 pub struct Subscription(pub(crate) mpsc::Receiver<Message>);
 
 impl Subscription {
+    /// A subscription by a transport, which sends into the other end.
+    pub fn new(messages: mpsc::Receiver<Message>) -> Self {
+        Self(messages)
+    }
+
     /// The next message, or nothing once the bus is gone.
     pub async fn next(&mut self) -> Option<Message> {
         self.0.recv().await

@@ -35,7 +35,7 @@ pub(super) struct Queue {
     bytes: usize,
     ready: BTreeSet<u64>,
     hidden: BTreeSet<(Instant, u64)>,
-    by_subject: BTreeMap<String, u64>,
+    by_subject: BTreeMap<String, BTreeSet<u64>>,
     ids: HashSet<Arc<str>>,
     ids_by_age: VecDeque<(Instant, Arc<str>)>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Taken {
 /// Which delivery of which message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
-    entry: u64,
+    pub(super) entry: u64,
     pub(super) attempt: u32,
 }
 
@@ -70,20 +70,28 @@ impl Queue {
 
     pub(super) fn push(&mut self, message: Message, now: Instant) -> Result<Published, Error> {
         self.expire(now);
-        if message.id().is_some_and(|id| self.ids.contains(id)) {
+        let unique = self.options.unique;
+        // Where subjects are unique they are what is recognised, and ids play no part.
+        let seen = match message.id() {
+            _ if unique => self.by_subject.contains_key(&message.subject),
+            Some(id) => self.ids.contains(id),
+            None => false,
+        };
+        if seen {
             return Ok(Published::Duplicate);
         }
         self.make_room(&message)?;
-        if let Some(id) = message.id() {
+        if let Some(id) = message.id().filter(|_| !unique) {
             self.remember(id, now);
         }
         let entry = self.next;
         self.next += 1;
         if self.options.retention == Retention::LastPerSubject
-            && let Some(old) = self.by_subject.insert(message.subject.clone(), entry)
+            && let Some(old) = self.newest(&message.subject)
         {
             self.remove(old);
         }
+        self.by_subject.entry(message.subject.clone()).or_default().insert(entry);
         self.bytes += message.size();
         self.ready.insert(entry);
         self.entries
@@ -94,6 +102,12 @@ impl Queue {
     fn make_room(&mut self, message: &Message) -> Result<(), Error> {
         let options = &self.options;
         let (max_messages, max_bytes) = (options.max_messages, options.max_bytes);
+        let of_subject = self.by_subject.get(&message.subject).map_or(0, BTreeSet::len);
+        if options.max_per_subject.is_some_and(|limit| of_subject >= limit) {
+            return Err(Error::Full {
+                what: format!("{} in queue {}", message.subject, options.name),
+            });
+        }
         let discards = options.overflow == Overflow::DiscardOldest;
         while self.entries.len() >= max_messages || self.bytes + message.size() > max_bytes {
             let oldest = self.entries.keys().next().copied().filter(|_| discards);
@@ -131,11 +145,9 @@ impl Queue {
         entry.attempts += 1;
         entry.state = State::Hidden { until, delivered: true };
         self.hidden.insert((until, number));
-        let taken = Taken {
-            message: entry.message.clone(),
-            token: Token { entry: number, attempt: entry.attempts },
-        };
-        (Some(taken), dead)
+        let message = entry.message.clone();
+        let token = Token { entry: number, attempt: entry.attempts };
+        (Some(Taken { message, token }), dead)
     }
 
     /// When something becomes visible by itself.
@@ -177,25 +189,17 @@ impl Queue {
 
     pub(super) fn last(&mut self, subject: &str, now: Instant) -> Option<Message> {
         self.expire(now);
-        let number = self.by_subject.get(subject)?;
-        Some(self.entries.get(number)?.message.clone())
+        Some(self.entries.get(&self.newest(subject)?)?.message.clone())
     }
 
-    pub(super) fn count(&mut self, filter: &str, now: Instant) -> usize {
+    pub(super) fn subjects(&mut self, filter: &str, now: Instant) -> Vec<String> {
         self.expire(now);
-        self.under(filter).count()
+        self.under(filter).map(|(subject, _)| subject.clone()).collect()
     }
 
     pub(super) fn purge(&mut self, filter: &str) {
-        let numbers: Vec<u64> = match self.options.retention {
-            Retention::LastPerSubject => self.under(filter).collect(),
-            Retention::WorkQueue => self
-                .entries
-                .iter()
-                .filter(|(_, entry)| matches(filter, &entry.message.subject))
-                .map(|(number, _)| *number)
-                .collect(),
-        };
+        let numbers: Vec<u64> =
+            self.under(filter).flat_map(|(_, numbers)| numbers.iter().copied()).collect();
         for number in numbers {
             self.remove(number);
         }
@@ -205,14 +209,20 @@ impl Queue {
         self.entries.len()
     }
 
-    /// Entries of subjects under `filter`, found by the filter's literal prefix.
-    fn under<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = u64> + 'a {
+    fn newest(&self, subject: &str) -> Option<u64> {
+        self.by_subject.get(subject)?.last().copied()
+    }
+
+    /// Subjects under `filter`, found by the filter's literal prefix.
+    fn under<'a>(
+        &'a self,
+        filter: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a BTreeSet<u64>)> + 'a {
         let prefix = filter.split(['*', '>']).next().unwrap_or_default();
         self.by_subject
             .range(prefix.to_owned()..)
             .take_while(move |(subject, _)| subject.starts_with(prefix))
             .filter(move |(subject, _)| matches(filter, subject))
-            .map(|(_, number)| *number)
     }
 
     fn is_current(&self, token: Token) -> bool {
@@ -274,8 +284,11 @@ impl Queue {
         self.set_state(number, State::Done);
         if let Some(entry) = self.entries.remove(&number) {
             self.bytes -= entry.message.size();
-            if self.by_subject.get(&entry.message.subject) == Some(&number) {
-                self.by_subject.remove(&entry.message.subject);
+            if let Some(numbers) = self.by_subject.get_mut(&entry.message.subject) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.by_subject.remove(&entry.message.subject);
+                }
             }
         }
     }
@@ -288,8 +301,9 @@ impl Queue {
                 self.ids.remove(&id);
             }
         }
-        while let Some((number, entry)) = self.entries.first_key_value()
-            && entry.stored + self.options.max_age <= now
+        while let Some(max_age) = self.options.max_age
+            && let Some((number, entry)) = self.entries.first_key_value()
+            && entry.stored + max_age <= now
         {
             let number = *number;
             self.remove(number);

@@ -1,171 +1,12 @@
-//! Registration and look-up: requests that key management answers.
+//! What admission asks key management, and the answers that all requests have in common.
 
-use super::{FailureCode, Reader, Wire};
-use crate::{Digest, Error, Message, Signature, SigningKey, TenantId, Transcript, VerifyingKey};
+use std::time::Duration;
 
-/// Binds a tenant's name to a signing key: the first to come keeps the name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegisterTenant {
-    /// The name.
-    pub tenant: TenantId,
-    /// The key that will sign this tenant's statements.
-    pub key: VerifyingKey,
-    /// Made with that key: proof that the sender holds it.
-    pub signature: Signature,
-}
-
-impl RegisterTenant {
-    /// A signed registration.
-    pub fn new(tenant: TenantId, key: &SigningKey) -> Self {
-        let public = key.verifying_key();
-        let signature = key.sign(&Self::transcript(&tenant, &public));
-        Self { tenant, key: public, signature }
-    }
-
-    /// Checks that the sender holds the key.
-    pub fn verify(&self) -> Result<(), Error> {
-        let transcript = Self::transcript(&self.tenant, &self.key);
-        self.key.verify("registration", &transcript, &self.signature)
-    }
-
-    fn transcript(tenant: &TenantId, key: &VerifyingKey) -> Transcript {
-        Transcript::new("hermesh register tenant v1")
-            .field(tenant.as_str().as_bytes())
-            .field(key.as_bytes())
-    }
-}
-
-impl Wire for RegisterTenant {
-    const TYPE: &'static str = "hermesh.register-tenant";
-
-    fn subject(&self) -> String {
-        format!("hermesh.keys.tenant.{}", self.tenant)
-    }
-
-    fn id(&self) -> String {
-        format!("{}.register", self.tenant)
-    }
-
-    fn write(&self, message: &mut Message) {
-        message.headers.set("Hermesh-Tenant", &self.tenant);
-        message.headers.set("Hermesh-Verifying-Key", self.key);
-        message.headers.set("Hermesh-Signature", self.signature);
-    }
-
-    fn read(message: &Message) -> Result<Self, Error> {
-        let reader = Reader::new(message, Self::TYPE);
-        Ok(Self {
-            tenant: reader.parse("Hermesh-Tenant")?,
-            key: reader.parse("Hermesh-Verifying-Key")?,
-            signature: reader.parse("Hermesh-Signature")?,
-        })
-    }
-}
-
-/// A tenant's signed statement about one of its evaluation keys.
-macro_rules! key_statement {
-    ($(#[$doc:meta])* $name:ident, $type:literal, $verb:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct $name {
-            /// The key's owner.
-            pub tenant: TenantId,
-            /// The key.
-            pub key: Digest,
-            /// The owner's signature.
-            pub signature: Signature,
-        }
-
-        impl $name {
-            /// A signed statement.
-            pub fn new(tenant: TenantId, key: Digest, signing: &SigningKey) -> Self {
-                let signature = signing.sign(&Self::transcript(&tenant, key));
-                Self { tenant, key, signature }
-            }
-
-            /// Checks the owner's signature.
-            pub fn verify(&self, owner: &VerifyingKey) -> Result<(), Error> {
-                let transcript = Self::transcript(&self.tenant, self.key);
-                owner.verify(concat!($verb, " key"), &transcript, &self.signature)
-            }
-
-            fn transcript(tenant: &TenantId, key: Digest) -> Transcript {
-                Transcript::new(concat!("hermesh ", $verb, " key v1"))
-                    .field(tenant.as_str().as_bytes())
-                    .field(&key.0)
-            }
-        }
-
-        impl Wire for $name {
-            const TYPE: &'static str = $type;
-
-            fn subject(&self) -> String {
-                format!(concat!("hermesh.keys.", $verb, ".{}"), self.tenant)
-            }
-
-            fn id(&self) -> String {
-                format!(concat!("{}.", $verb), self.key)
-            }
-
-            fn write(&self, message: &mut Message) {
-                message.headers.set("Hermesh-Tenant", &self.tenant);
-                message.headers.set("Hermesh-Key", self.key);
-                message.headers.set("Hermesh-Signature", self.signature);
-            }
-
-            fn read(message: &Message) -> Result<Self, Error> {
-                let reader = Reader::new(message, Self::TYPE);
-                Ok(Self {
-                    tenant: reader.parse("Hermesh-Tenant")?,
-                    key: reader.parse("Hermesh-Key")?,
-                    signature: reader.parse("Hermesh-Signature")?,
-                })
-            }
-        }
-    };
-}
-
-key_statement!(
-    /// Offers an evaluation key, whose bytes the tenant has put into the uploads bucket.
-    UploadEvaluationKey,
-    "hermesh.upload-evaluation-key",
-    "upload"
-);
-
-key_statement!(
-    /// Withdraws an evaluation key at once and for good.
-    RevokeKey,
-    "hermesh.revoke-key",
-    "revoke"
-);
-
-/// Offers a model, whose bytes are in the uploads bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegisterModel {
-    /// The model.
-    pub model: Digest,
-}
-
-impl Wire for RegisterModel {
-    const TYPE: &'static str = "hermesh.register-model";
-
-    fn subject(&self) -> String {
-        "hermesh.keys.model".into()
-    }
-
-    fn id(&self) -> String {
-        format!("{}.register", self.model)
-    }
-
-    fn write(&self, message: &mut Message) {
-        message.headers.set("Hermesh-Model", self.model);
-    }
-
-    fn read(message: &Message) -> Result<Self, Error> {
-        let model = Reader::new(message, Self::TYPE).parse("Hermesh-Model")?;
-        Ok(Self { model })
-    }
-}
+use super::{
+    FailureCode, Reader, Wire,
+    failure::{read_retry_after, write_retry_after},
+};
+use crate::{Digest, Error, Message, TenantId, UnixMillis, VerifyingKey};
 
 /// Asks what admission needs to know about a job's tenant, key and model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +55,8 @@ pub struct KeyFacts {
     pub parameters: String,
     /// Whether it has been withdrawn.
     pub revoked: bool,
+    /// From when on no new job may use it, if it has been replaced.
+    pub retires: Option<UnixMillis>,
 }
 
 /// What is known of a model.
@@ -254,6 +97,9 @@ impl Wire for Facts {
             headers.set("Hermesh-Key-Owner", &key.owner);
             headers.set("Hermesh-Key-Parameters", &key.parameters);
             headers.set("Hermesh-Key-Revoked", key.revoked);
+            if let Some(retires) = key.retires {
+                headers.set("Hermesh-Key-Retires", retires.0);
+            }
         }
         if let Some(model) = &self.model {
             headers.set("Hermesh-Model-Parameters", &model.parameters);
@@ -267,6 +113,7 @@ impl Wire for Facts {
                 owner,
                 parameters: reader.text("Hermesh-Key-Parameters")?.to_owned(),
                 revoked: reader.flag("Hermesh-Key-Revoked")?,
+                retires: reader.number_optional("Hermesh-Key-Retires")?.map(UnixMillis),
             }),
             None => None,
         };
@@ -310,6 +157,8 @@ pub struct Refusal {
     pub message: String,
     /// Whether the same request may be granted later.
     pub retryable: bool,
+    /// After how long, if that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Wire for Refusal {
@@ -327,6 +176,7 @@ impl Wire for Refusal {
         message.headers.set("Hermesh-Code", self.code.as_str());
         message.headers.set("Hermesh-Reason", &self.message);
         message.headers.set("Hermesh-Retryable", self.retryable);
+        write_retry_after(&mut message.headers, self.retry_after);
     }
 
     fn read(message: &Message) -> Result<Self, Error> {
@@ -335,6 +185,7 @@ impl Wire for Refusal {
             code: reader.parse("Hermesh-Code")?,
             message: reader.text("Hermesh-Reason")?.to_owned(),
             retryable: reader.flag("Hermesh-Retryable")?,
+            retry_after: read_retry_after(&reader)?,
         })
     }
 }

@@ -1,12 +1,12 @@
 //! Why a job or a request comes to nothing.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use super::{
     Context, Reader, Wire,
-    outcome::{Status, answer_subject, outcome_id},
+    outcome::{answer_subject, outcome_id},
 };
-use crate::{Error, JobId, Message, Signature, TenantId};
+use crate::{Error, Headers, JobId, Message, Signature, TenantId};
 
 macro_rules! failure_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, retryable: $retryable:literal;)*) => {
@@ -57,6 +57,12 @@ failure_codes! {
     UnknownModel = "unknown-model", retryable: false;
     /// The key and the model are for different parameter sets.
     ParameterMismatch = "parameter-mismatch", retryable: false;
+    /// The evaluation key has been replaced, and its time is over.
+    KeyRetired = "key-retired", retryable: false;
+    /// The tenant has cancelled the job.
+    Cancelled = "cancelled", retryable: false;
+    /// The job has ended already.
+    Ended = "ended", retryable: false;
     /// The deadline has passed.
     Expired = "expired", retryable: false;
     /// The deadline is further away than the service accepts.
@@ -86,8 +92,8 @@ impl FromStr for FailureCode {
 /// The end of a job without an answer, or the refusal of one that was not admitted.
 ///
 /// The end of an admitted job is stored as its outcome. A refusal speaks of one submission and not of
-/// the job's name, which may belong to somebody else's: it carries the submission's signature, is
-/// shown where progress is, and is stored nowhere.
+/// the job's name, which may belong to another: it carries the submission's signature, and is stored
+/// under it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("job {job}: {}: {message}", .code.as_str())]
 pub struct Failure {
@@ -101,17 +107,30 @@ pub struct Failure {
     pub message: String,
     /// The signature of the submission that is refused, if this is a refusal.
     pub refused: Option<Signature>,
+    /// After how long another try may succeed, if that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// The failure of an admitted job.
     pub fn new(context: &Context, code: FailureCode, message: impl ToString) -> Self {
+        Self::ending(&context.tenant, context.job, code, message)
+    }
+
+    /// The failure of a job of which only the name is known.
+    pub fn ending(
+        tenant: &TenantId,
+        job: JobId,
+        code: FailureCode,
+        message: impl ToString,
+    ) -> Self {
         Self {
-            tenant: context.tenant.clone(),
-            job: context.job,
+            tenant: tenant.clone(),
+            job,
             code,
             message: message.to_string(),
             refused: None,
+            retry_after: None,
         }
     }
 
@@ -124,7 +143,13 @@ impl Failure {
             code,
             message: why.to_string(),
             refused: Some(reader.parse("Hermesh-Signature").ok()?),
+            retry_after: None,
         })
+    }
+
+    /// Where the refusal of one submission is shown and kept.
+    pub fn refusal_subject(tenant: &TenantId, job: JobId, signature: &Signature) -> String {
+        format!("hermesh.refused.{tenant}.{job}.{}", signature.short())
     }
 
     /// Whether a new job of the same content may succeed later.
@@ -137,9 +162,9 @@ impl Wire for Failure {
     const TYPE: &'static str = "hermesh.failure";
 
     fn subject(&self) -> String {
-        match self.refused {
+        match &self.refused {
             None => answer_subject(&self.tenant, self.job),
-            Some(_) => Status::subject_of(&self.tenant, self.job),
+            Some(signature) => Self::refusal_subject(&self.tenant, self.job, signature),
         }
     }
 
@@ -160,6 +185,7 @@ impl Wire for Failure {
         if let Some(signature) = self.refused {
             headers.set("Hermesh-Signature", signature);
         }
+        write_retry_after(headers, self.retry_after);
     }
 
     fn read(message: &Message) -> Result<Self, Error> {
@@ -170,6 +196,21 @@ impl Wire for Failure {
             code: reader.parse("Hermesh-Code")?,
             message: reader.text("Hermesh-Reason")?.to_owned(),
             refused: reader.parse_optional("Hermesh-Signature")?,
+            retry_after: read_retry_after(&reader)?,
         })
     }
+}
+
+/// Writes after how many seconds to try again, rounded up.
+pub(super) fn write_retry_after(headers: &mut Headers, after: Option<Duration>) {
+    if let Some(after) = after {
+        headers.set("Hermesh-Retry-After", after.as_millis().div_ceil(1000));
+    }
+}
+
+pub(super) fn read_retry_after(reader: &Reader<'_>) -> Result<Option<Duration>, Error> {
+    let there = reader.text("Hermesh-Retry-After").is_ok();
+    there
+        .then(|| Ok(Duration::from_secs(reader.number::<u32>("Hermesh-Retry-After")?.into())))
+        .transpose()
 }

@@ -48,6 +48,72 @@ impl FromStr for TraceParent {
     }
 }
 
+/// How much a job matters to its tenant, compared with the tenant's other jobs. It takes nothing from
+/// other tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// After the others.
+    Low,
+    /// As the others.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+/// Which of the queues of tasks a job's shards go to: workers empty an earlier one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Lane {
+    /// Tenants that have had less than their share of late.
+    Express,
+    /// Everybody else.
+    #[default]
+    Normal,
+    /// What can wait.
+    Bulk,
+}
+
+/// Names of an enum's values on the wire.
+macro_rules! names {
+    ($type:ident, $what:literal, $expected:literal, $($value:ident = $name:literal),*) => {
+        impl $type {
+            /// All values, first to last.
+            pub const ALL: &[Self] = &[$(Self::$value),*];
+
+            /// Its name on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $name),* }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                let mut all = Self::ALL.iter().copied();
+                let found = all.find(|value| value.as_str() == text);
+                found.ok_or(Error::Malformed { what: $what, expected: $expected })
+            }
+        }
+    };
+}
+
+names!(Priority, "priority", "low, normal or high", Low = "low", Normal = "normal", High = "high");
+names!(
+    Lane,
+    "lane",
+    "express, normal or bulk",
+    Express = "express",
+    Normal = "normal",
+    Bulk = "bulk"
+);
+
 /// What a job is about; every message of the job carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
@@ -63,12 +129,14 @@ pub struct Context {
     pub input: Digest,
     /// When the answer stops being of use.
     pub deadline: UnixMillis,
+    /// How much it matters among the tenant's jobs.
+    pub priority: Priority,
     /// The trace it belongs to.
     pub trace: Option<TraceParent>,
 }
 
 impl Context {
-    fn write(&self, message: &mut Message) {
+    pub(super) fn write(&self, message: &mut Message) {
         let headers = &mut message.headers;
         headers.set("Hermesh-Job", self.job);
         headers.set("Hermesh-Tenant", &self.tenant);
@@ -76,12 +144,13 @@ impl Context {
         headers.set("Hermesh-Key", self.key);
         headers.set("Hermesh-Input", self.input);
         headers.set("Hermesh-Deadline", self.deadline.0);
+        headers.set("Hermesh-Priority", self.priority);
         if let Some(trace) = &self.trace {
             headers.set("traceparent", trace);
         }
     }
 
-    fn read(reader: &Reader<'_>) -> Result<Self, Error> {
+    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, Error> {
         Ok(Self {
             job: reader.parse("Hermesh-Job")?,
             tenant: reader.parse("Hermesh-Tenant")?,
@@ -89,6 +158,7 @@ impl Context {
             key: reader.parse("Hermesh-Key")?,
             input: reader.parse("Hermesh-Input")?,
             deadline: UnixMillis(reader.number("Hermesh-Deadline")?),
+            priority: reader.parse("Hermesh-Priority")?,
             trace: reader.parse_optional("traceparent")?,
         })
     }
@@ -112,6 +182,7 @@ impl Context {
             .field(&self.key.0)
             .field(&self.input.0)
             .number(self.deadline.0)
+            .field(self.priority.as_str().as_bytes())
     }
 }
 
@@ -138,8 +209,12 @@ impl Job {
 
     /// Checks the tenant's signature and that the input is the one it covers.
     pub fn verify(&self, tenant: &VerifyingKey) -> Result<(), Error> {
+        self.verify_digest(tenant, Digest::of(&self.input))
+    }
+
+    /// The same, for whoever has the input's digest already: hashing megabytes takes a while.
+    pub fn verify_digest(&self, tenant: &VerifyingKey, got: Digest) -> Result<(), Error> {
         tenant.verify("the job", &self.context.transcript(), &self.signature)?;
-        let got = Digest::of(&self.input);
         if got != self.context.input {
             return Err(Error::DigestMismatch { expected: self.context.input, got });
         }
@@ -180,6 +255,8 @@ impl Wire for Job {
 /// Which shard of which stage, and how far the job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
+    /// Which queue the job's tasks go to.
+    pub lane: Lane,
     /// The stage, counted from 0.
     pub stage: u32,
     /// The shard, counted from 0.
@@ -199,6 +276,7 @@ pub struct Position {
 impl Position {
     fn write(&self, message: &mut Message) {
         let headers = &mut message.headers;
+        headers.set("Hermesh-Lane", self.lane);
         headers.set("Hermesh-Stage", self.stage);
         headers.set("Hermesh-Shard", self.shard);
         headers.set("Hermesh-Of", self.of);
@@ -215,6 +293,7 @@ impl Position {
 
     fn read(reader: &Reader<'_>) -> Result<Self, Error> {
         let position = Self {
+            lane: reader.parse("Hermesh-Lane")?,
             stage: reader.number("Hermesh-Stage")?,
             shard: reader.number("Hermesh-Shard")?,
             of: reader.number("Hermesh-Of")?,
@@ -254,11 +333,19 @@ pub struct Task {
 
 debug_without_body!(Task { context, position } body);
 
+impl Task {
+    /// The subjects of all tasks of a job, in one lane.
+    pub fn job_filter(lane: Lane, tenant: &TenantId, job: JobId) -> String {
+        format!("hermesh.task.{lane}.{tenant}.{job}.>")
+    }
+}
+
 impl Wire for Task {
     const TYPE: &'static str = "hermesh.task";
 
     fn subject(&self) -> String {
-        format!("hermesh.task.{}", self.id())
+        let name = shard_name(&self.context, &self.position);
+        format!("hermesh.task.{}.{name}", self.position.lane)
     }
 
     fn id(&self) -> String {
@@ -352,7 +439,94 @@ impl Wire for Partial {
     }
 }
 
+/// Word that a partial is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// What the job is about.
+    pub context: Context,
+    /// Which shard's result it is.
+    pub position: Position,
+}
+
+impl Wire for Arrived {
+    const TYPE: &'static str = "hermesh.arrived";
+
+    fn subject(&self) -> String {
+        format!("hermesh.arrived.{}", shard_name(&self.context, &self.position))
+    }
+
+    fn id(&self) -> String {
+        format!("{}.arrived", shard_name(&self.context, &self.position))
+    }
+
+    fn write(&self, message: &mut Message) {
+        self.context.write(message);
+        self.position.write(message);
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        Ok(Self { context: Context::read(&reader)?, position: Position::read(&reader)? })
+    }
+}
+
 fn shard_name(context: &Context, position: &Position) -> String {
     let Context { tenant, job, .. } = context;
     format!("{tenant}.{job}.{}.{}", position.stage, position.shard)
+}
+
+/// A tenant's order to stop a job; preprocessing answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelJob {
+    /// Whose job it is.
+    pub tenant: TenantId,
+    /// The job.
+    pub job: JobId,
+    /// The tenant's signature.
+    pub signature: Signature,
+}
+
+impl CancelJob {
+    /// A signed order.
+    pub fn new(tenant: TenantId, job: JobId, key: &SigningKey) -> Self {
+        let signature = key.sign(&Self::transcript(&tenant, job));
+        Self { tenant, job, signature }
+    }
+
+    /// Checks the tenant's signature.
+    pub fn verify(&self, tenant: &VerifyingKey) -> Result<(), Error> {
+        let transcript = Self::transcript(&self.tenant, self.job);
+        tenant.verify("the cancellation", &transcript, &self.signature)
+    }
+
+    fn transcript(tenant: &TenantId, job: JobId) -> Transcript {
+        Transcript::new("hermesh cancel job v1").field(tenant.as_str().as_bytes()).field(&job.0)
+    }
+}
+
+impl Wire for CancelJob {
+    const TYPE: &'static str = "hermesh.cancel-job";
+
+    fn subject(&self) -> String {
+        format!("hermesh.cancel.{}", self.tenant)
+    }
+
+    fn id(&self) -> String {
+        format!("{}.{}.cancel", self.tenant, self.job)
+    }
+
+    fn write(&self, message: &mut Message) {
+        message.headers.set("Hermesh-Tenant", &self.tenant);
+        message.headers.set("Hermesh-Job", self.job);
+        message.headers.set("Hermesh-Signature", self.signature);
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        Ok(Self {
+            tenant: reader.parse("Hermesh-Tenant")?,
+            job: reader.parse("Hermesh-Job")?,
+            signature: reader.parse("Hermesh-Signature")?,
+        })
+    }
 }

@@ -21,16 +21,28 @@ macro_rules! debug_without_body {
 mod admission;
 mod failure;
 mod job;
+mod listing;
 mod outcome;
+mod registry;
+mod statement;
 mod step;
 
 pub use admission::{
-    Accepted, Facts, FactsQuery, KeyFacts, ModelFacts, Refusal, RegisterModel, RegisterTenant,
-    RevokeKey, UploadEvaluationKey, accepted, answer_to,
+    Accepted, Facts, FactsQuery, KeyFacts, ModelFacts, Refusal, accepted, answer_to,
 };
 pub use failure::{Failure, FailureCode};
-pub use job::{Context, Job, Partial, Position, Task, TraceParent};
-pub use outcome::{Admitted, Answer, KeyRevoked, Outcome, Receipt, Status};
+pub use job::{
+    Arrived, CancelJob, Context, Job, Lane, Partial, Position, Priority, Task, TraceParent,
+};
+pub use listing::{
+    AuditEntry, AuditKind, AuditLog, FRESH, KeyList, KeyStatus, ListKeys, ListModels, ModelList,
+    ModelStatus, ReadAudit,
+};
+pub use outcome::{Admitted, Answer, OpenEntry, OpenJob, Outcome, Receipt, ServiceKey, Status};
+pub use registry::{
+    KeyRecord, KeyRetires, KeyRevoked, KeyVersion, ModelOffer, ModelRecord, TenantRecord,
+};
+pub use statement::{RegisterModel, RegisterTenant, Replaces, RevokeKey, UploadEvaluationKey};
 pub use step::{Computed, OperatorTime, Refused, Shard, Step};
 
 use std::str::FromStr;
@@ -143,6 +155,16 @@ impl<'a> Reader<'a> {
             header: header.to_owned(),
             expected: "a decimal number in range",
         })
+    }
+
+    pub(crate) fn number_optional<T: FromStr>(
+        &self,
+        header: &'static str,
+    ) -> Result<Option<T>, Error> {
+        match self.headers.get(header) {
+            Some(_) => self.number(header).map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn flag(&self, header: &'static str) -> Result<bool, Error> {

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Context, Failure, Reader, Wire, expect_subject};
+use super::{Context, Failure, Lane, Reader, Wire, expect_subject};
 use crate::{
-    Digest, Error, JobId, Message, Signature, SigningKey, TenantId, Transcript, VerifyingKey,
+    Digest, Error, JobId, Message, Signature, SigningKey, TenantId, Transcript, UnixMillis,
+    VerifyingKey,
     ids::{hex, unhex},
 };
 
@@ -260,11 +261,6 @@ impl Admitted {
     pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.admitted.{tenant}.{job}")
     }
-
-    /// The facts about all of one tenant's jobs.
-    pub fn tenant_filter(tenant: &TenantId) -> String {
-        format!("hermesh.admitted.{tenant}.*")
-    }
 }
 
 impl Wire for Admitted {
@@ -295,40 +291,111 @@ impl Wire for Admitted {
     }
 }
 
-/// The fact that this tenant's evaluation key must not be used any more.
+/// The fact that an admitted job has not ended. Its subject says all that limits need, so that they
+/// need not read the messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRevoked {
-    /// Whose key it is.
-    pub tenant: TenantId,
-    /// The key.
-    pub key: Digest,
+pub struct OpenJob {
+    /// What the job is about.
+    pub context: Context,
+    /// Bytes of its input.
+    pub bytes: u64,
+    /// The queue its tasks go to, however often it is begun.
+    pub lane: Lane,
+    /// When it was admitted.
+    pub admitted: UnixMillis,
 }
 
-impl KeyRevoked {
-    /// Where the fact is kept.
-    pub fn subject_of(tenant: &TenantId, key: Digest) -> String {
-        format!("hermesh.revoked.{tenant}.{key}")
+/// What the subject of an [`OpenJob`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenEntry {
+    /// Whose job it is.
+    pub tenant: TenantId,
+    /// The job.
+    pub job: JobId,
+    /// Bytes of its input.
+    pub bytes: u64,
+    /// Its deadline.
+    pub deadline: UnixMillis,
+}
+
+impl OpenJob {
+    /// The open jobs of one tenant, or of all.
+    pub fn filter(tenant: Option<&TenantId>) -> String {
+        format!("hermesh.open.{}.>", tenant.map_or("*", TenantId::as_str))
+    }
+
+    /// One open job.
+    pub fn job_filter(tenant: &TenantId, job: JobId) -> String {
+        format!("hermesh.open.{tenant}.{job}.>")
+    }
+
+    /// What the subject of an open job says.
+    pub fn parse_subject(subject: &str) -> Option<OpenEntry> {
+        let mut tokens = subject.strip_prefix("hermesh.open.")?.split('.');
+        Some(OpenEntry {
+            tenant: tokens.next()?.parse().ok()?,
+            job: tokens.next()?.parse().ok()?,
+            bytes: tokens.next()?.parse().ok()?,
+            deadline: UnixMillis(tokens.next()?.parse().ok()?),
+        })
     }
 }
 
-impl Wire for KeyRevoked {
-    const TYPE: &'static str = "hermesh.key-revoked";
+impl Wire for OpenJob {
+    const TYPE: &'static str = "hermesh.open-job";
 
     fn subject(&self) -> String {
-        Self::subject_of(&self.tenant, self.key)
+        let Context { tenant, job, deadline, .. } = &self.context;
+        format!("hermesh.open.{tenant}.{job}.{}.{}", self.bytes, deadline.0)
     }
 
     fn id(&self) -> String {
-        format!("{}.{}.revoked", self.tenant, self.key)
+        format!("{}.{}.open", self.context.tenant, self.context.job)
     }
 
     fn write(&self, message: &mut Message) {
-        message.headers.set("Hermesh-Tenant", &self.tenant);
-        message.headers.set("Hermesh-Key", self.key);
+        self.context.write(message);
+        message.headers.set("Hermesh-Bytes", self.bytes);
+        message.headers.set("Hermesh-Lane", self.lane);
+        message.headers.set("Hermesh-Admitted", self.admitted.0);
     }
 
     fn read(message: &Message) -> Result<Self, Error> {
         let reader = Reader::new(message, Self::TYPE);
-        Ok(Self { tenant: reader.parse("Hermesh-Tenant")?, key: reader.parse("Hermesh-Key")? })
+        Ok(Self {
+            context: Context::read(&reader)?,
+            bytes: reader.number("Hermesh-Bytes")?,
+            lane: reader.parse("Hermesh-Lane")?,
+            admitted: UnixMillis(reader.number("Hermesh-Admitted")?),
+        })
+    }
+}
+
+/// The fact that a service signs receipts with this key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceKey(pub VerifyingKey);
+
+impl ServiceKey {
+    /// All such facts.
+    pub const FILTER: &'static str = "hermesh.service.*";
+}
+
+impl Wire for ServiceKey {
+    const TYPE: &'static str = "hermesh.service-key";
+
+    fn subject(&self) -> String {
+        format!("hermesh.service.{}", self.0)
+    }
+
+    fn id(&self) -> String {
+        format!("{}.service", self.0)
+    }
+
+    fn write(&self, message: &mut Message) {
+        message.headers.set("Hermesh-Verifying-Key", self.0);
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        Ok(Self(Reader::new(message, Self::TYPE).parse("Hermesh-Verifying-Key")?))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Context, Partial, Position, Task, Wire as _};
+use super::{Arrived, Context, Lane, Partial, Position, Task, Wire as _};
 use crate::{Error, Message};
 
 /// One unit of work for evaluation.
@@ -49,12 +49,14 @@ impl Step {
     pub fn messages(
         self,
         context: &Context,
+        lane: Lane,
         next_stage: u32,
         done_before: u64,
         total: u64,
         source: &str,
     ) -> Result<Vec<Message>, Error> {
         let position = |stage, shard, of, lookups, stage_lookups| Position {
+            lane,
             stage,
             shard,
             of,
@@ -72,7 +74,9 @@ impl Step {
                     times: Vec::new(),
                     body: body.into(),
                 };
-                return Ok(vec![outputs.encode(source)]);
+                let Partial { context, position, .. } = outputs.clone();
+                let arrived = Arrived { context, position };
+                return Ok(vec![outputs.encode(source), arrived.encode(source)]);
             }
             Self::Lookups { stage, shards } => (stage, shards),
         };

@@ -1,22 +1,31 @@
 //! The actor: partials in, the next stage's tasks or the answer out.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hermesh_mesh::{
-    Digest, Error as MeshError, SigningKey, VerifyingKey,
-    actor::{Environment, LogicHandle, Running, blocking, with_heartbeat},
-    bus::{Bucket, DEAD_LETTERS, DEAD_QUEUE, DEAD_REASON, Delivery},
+    Digest, Error as MeshError, JobId, Message, SigningKey, TenantId, UnixMillis, VerifyingKey,
+    actor::{Environment, LogicHandle, Running, blocking},
+    bus::{DEAD_LETTERS, DEAD_QUEUE, DEAD_REASON},
     cache::Cache,
+    handling::Handling,
+    objects::Bucket,
     topology,
     wire::{
-        Answer, Context, Failure, FailureCode, KeyRevoked, Outcome, Partial, Position, Step, Wire,
+        Answer, Arrived, Context, Failure, FailureCode, KeyRevoked, OpenJob, Outcome, Partial,
+        Position, ServiceKey, Step, Wire,
     },
 };
+use tokio::try_join;
 
 use crate::{
     Effect, Error, Input, Join, Logic, Options,
     logic::{SOURCE, expect_partial},
+    sweep::Sweep,
 };
+
+/// Partials read back at the same time.
+const READING: usize = 16;
 
 /// A running aggregation.
 pub struct Handle {
@@ -30,9 +39,9 @@ impl Handle {
         self.identity
     }
 
-    /// Finishes what is in hand and ends.
-    pub async fn stop(self) {
-        self.running.stop().await;
+    /// Takes nothing new, finishes what is in hand within `patience`, and hands back the rest.
+    pub async fn stop(self, patience: Duration) {
+        self.running.drain(patience).await;
     }
 
     /// Ends at once, as a crash would.
@@ -50,33 +59,41 @@ pub async fn start<J: Join>(
 ) -> Result<Handle, MeshError> {
     topology::declare(&*environment.bus).await?;
     let verifying = identity.verifying_key();
+    // Whoever reads a receipt can find out whose signature it is.
+    environment.publish(ServiceKey(verifying).encode(SOURCE)).await?;
     let clock = environment.clock.clone();
+    let metrics = &environment.metrics;
     let service = Rc::new(Service {
         logic: LogicHandle::start(Logic::new(identity), clock, options.mailbox),
-        keys: Cache::new(options.key_cache_bytes),
-        models: Cache::new(options.model_cache_bytes),
+        keys: Cache::new(options.key_cache_bytes).counted("keys", metrics),
+        models: Cache::new(options.model_cache_bytes).counted("models", metrics),
         join,
         environment: environment.clone(),
         options,
     });
     let mut running = Running::default();
-    let bus = &environment.bus;
+    let handling = Handling {
+        environment: environment.clone(),
+        heartbeat: service.options.heartbeat,
+        stopping: running.stopping(),
+    };
     for _ in 0..service.options.in_flight.max(1) {
         let service = service.clone();
-        running.pull(bus.clone(), topology::PARTIALS, async move |delivery| {
-            let work = service.partial(&delivery);
-            let result = with_heartbeat(&delivery, service.options.heartbeat, work).await;
-            service.environment.settle(delivery, result).await;
+        running.handle(&handling, &[topology::ARRIVALS], async move |message| {
+            service.arrived(message).await
         });
     }
-    let burying = service.clone();
-    running.pull(bus.clone(), DEAD_LETTERS, async move |delivery| {
-        let result = burying.dead_letter(&delivery).await;
-        burying.environment.settle(delivery, result).await;
+    let (burying, ending) = (service.clone(), service.clone());
+    running.handle(&handling, &[DEAD_LETTERS], async move |message| {
+        burying.dead_letter(message).await
     });
-    running.pull(bus.clone(), topology::ANSWERS, async move |delivery| {
-        let result = service.ended(&delivery).await;
-        service.environment.settle(delivery, result).await;
+    running
+        .handle(&handling, &[topology::ANSWERS], async move |message| ending.ended(message).await);
+    let mut sweep = Sweep::default();
+    running.every(service.options.sweep, async move || {
+        if let Err(error) = sweep.turn(&environment).await {
+            tracing::warn!(%error, "the sweep was cut short");
+        }
     });
     Ok(Handle { running, identity: verifying })
 }
@@ -91,32 +108,24 @@ struct Service<J: Join> {
 }
 
 impl<J: Join> Service<J> {
-    async fn partial(&self, delivery: &Delivery) -> Result<(), MeshError> {
-        self.environment.metrics.received(&delivery.message);
-        let Partial { context, position, .. } = Partial::receive(&delivery.message)?;
-        match self.run(context.clone(), position).await {
-            Ok(()) => Ok(()),
-            Err(Error::Mesh(error)) => Err(error),
-            Err(error) => {
-                let code = error.code();
-                let code = code.unwrap_or(FailureCode::Internal);
-                let failure = Failure::new(&context, code, &error);
-                self.environment.fail(&failure).await
-            }
-        }
+    async fn arrived(&self, message: &Message) -> Result<(), MeshError> {
+        let Arrived { context, position } = Arrived::receive(message)?;
+        let result = self.run(context.clone(), position).await;
+        self.environment.conclude(&context, result).await
     }
 
     async fn run(&self, context: Context, position: Position) -> Result<(), Error> {
         let bus = &self.environment.bus;
         let outcome = Answer::subject_of(&context.tenant, context.job);
         let stage = Partial::stage_filter(&context, position.stage);
-        let input = Input::Stored {
-            stored: bus.count(&stage).await?,
-            ended: bus.count(&outcome).await? > 0,
-            revoked: self.revoked(&context).await?,
-            context,
-            position,
-        };
+        let (stored, ended, revoked) =
+            try_join!(bus.subjects(&stage), bus.exists(&outcome), self.revoked(&context))?;
+        // Both may be on their way at the same time.
+        if !ended && !stored.contains(&Partial::subject_of(&context, &position)) {
+            return Err(MeshError::NotYet("the partial that has been announced").into());
+        }
+        let stored = stored.len();
+        let input = Input::Stored { stored, ended, revoked, context, position };
         for effect in self.logic.call(input).await? {
             match effect {
                 Effect::Progress(status) => self.environment.emit(status.encode(SOURCE)).await,
@@ -125,7 +134,7 @@ impl<J: Join> Service<J> {
                     let filter = Partial::job_filter(&context.tenant, context.job);
                     bus.purge(&filter).await?;
                 }
-                Effect::Publish(message) => self.environment.publish(message).await?,
+                Effect::Publish(message) => drop(self.environment.publish(message).await?),
             }
         }
         Ok(())
@@ -152,8 +161,9 @@ impl<J: Join> Service<J> {
                 match joined.value {
                     Step::Outputs(outputs) => outputs.into(),
                     step => {
+                        let deadline = context.deadline;
                         let input = Input::Joined { context, position, step };
-                        return self.publish(input).await;
+                        return self.publish(input, deadline).await;
                     }
                 }
             }
@@ -166,17 +176,18 @@ impl<J: Join> Service<J> {
         let packed = blocking(move || join.pack(&model, &key, &outputs)).await?;
         let packed = packed.map_err(|refused| Error::Rejected(refused.0))?;
         self.environment.metrics.operators(&packed.times);
+        let deadline = context.deadline;
         let input = Input::Packed { context, answer: packed.value, nonce: rand::random() };
-        self.publish(input).await
+        self.publish(input, deadline).await
     }
 
-    async fn publish(&self, input: Input) -> Result<(), Error> {
-        for effect in self.logic.call(input).await? {
-            if let Effect::Publish(message) = effect {
-                self.environment.publish(message).await?;
-            }
-        }
-        Ok(())
+    async fn publish(&self, input: Input, deadline: UnixMillis) -> Result<(), Error> {
+        let message = |effect| match effect {
+            Effect::Publish(message) => Some(message),
+            _ => None,
+        };
+        let messages = self.logic.call(input).await?.into_iter().filter_map(message).collect();
+        Ok(self.environment.publish_all(messages, deadline).await?)
     }
 
     /// All partials of the stage, or nothing if the job has been cleaned away in the meantime.
@@ -185,21 +196,20 @@ impl<J: Join> Service<J> {
         context: &Context,
         position: &Position,
     ) -> Result<Option<Vec<Partial>>, Error> {
-        let mut partials = Vec::new();
-        for shard in 0..position.of {
-            let place = Position { shard, ..*position };
-            let subject = Partial::subject_of(context, &place);
-            let Some(message) = self.environment.bus.last(&subject).await? else {
-                return Ok(None);
-            };
-            partials.push(expect_partial(&message, context, position, shard)?);
-        }
-        Ok(Some(partials))
+        let bus = &self.environment.bus;
+        let place = |shard| Partial::subject_of(context, &Position { shard, ..*position });
+        let read = async |shard| Ok((shard, bus.last(&place(shard)).await?));
+        let expect = async |(shard, message): (u32, Option<Message>)| {
+            message.map(|message| expect_partial(&message, context, position, shard)).transpose()
+        };
+        let partials = stream::iter(0..position.of).map(read).buffered(READING).and_then(expect);
+        let partials: Vec<Option<Partial>> = partials.try_collect().await?;
+        Ok(partials.into_iter().collect())
     }
 
     async fn revoked(&self, context: &Context) -> Result<bool, MeshError> {
         let subject = KeyRevoked::subject_of(&context.tenant, context.key);
-        let revoked = self.environment.bus.count(&subject).await? > 0;
+        let revoked = self.environment.bus.exists(&subject).await?;
         if revoked {
             self.keys.remove(&context.key);
         }
@@ -208,15 +218,14 @@ impl<J: Join> Service<J> {
 
     /// Tells the tenant that a message of its job was given up. What services wrote to each other ends
     /// the job; a job that was not taken may be anybody's, and is only refused.
-    async fn dead_letter(&self, delivery: &Delivery) -> Result<(), MeshError> {
-        let message = &delivery.message;
+    async fn dead_letter(&self, message: &Message) -> Result<(), MeshError> {
         let header = |name| message.headers.get(name).unwrap_or("unknown").to_owned();
         let (queue, reason) = (header(DEAD_QUEUE), header(DEAD_REASON));
         let what = || format!("a message in queue {queue} was given up: {reason}");
-        if queue != topology::TASKS && queue != topology::PARTIALS {
+        if !topology::TASKS.contains(&&*queue) && queue != topology::ARRIVALS {
             let code = FailureCode::Undeliverable;
             match Failure::refusing(message, code, what()) {
-                Some(refusal) => self.environment.refuse(&refusal).await,
+                Some(refusal) => self.environment.refuse(&refusal).await?,
                 None => tracing::warn!(queue, reason, "a dead letter says nothing of its sender"),
             }
             return Ok(());
@@ -225,23 +234,36 @@ impl<J: Join> Service<J> {
             tracing::error!(queue, reason, "a dead letter belongs to no job");
             return Ok(());
         };
-        let input = Input::Dead { context, queue, reason };
-        match self.publish(input).await {
-            Err(Error::Mesh(error)) => Err(error),
-            _ => Ok(()),
-        }
+        let failure = Failure::new(&context, FailureCode::Undeliverable, what());
+        self.environment.fail(&failure).await.map(drop)
     }
 
-    /// A job has ended, here or elsewhere: its partials are of no more use.
-    async fn ended(&self, delivery: &Delivery) -> Result<(), MeshError> {
-        let outcome = Outcome::receive(&delivery.message)?;
+    /// A job has ended, here or elsewhere: what is stored of it is of no more use.
+    async fn ended(&self, message: &Message) -> Result<(), MeshError> {
+        let outcome = Outcome::receive(message)?;
         let (tenant, job) = outcome.job();
-        self.environment.bus.purge(&Partial::job_filter(tenant, job)).await
+        let bus = &self.environment.bus;
+        bus.purge(&Partial::job_filter(tenant, job)).await?;
+        let answered = matches!(outcome, Outcome::Answer(_));
+        // Last: whoever has died before is sent here again by it.
+        self.close(tenant, job, answered).await
+    }
+
+    async fn close(&self, tenant: &TenantId, job: JobId, answered: bool) -> Result<(), MeshError> {
+        let bus = &self.environment.bus;
+        for subject in bus.subjects(&OpenJob::job_filter(tenant, job)).await? {
+            if let Some(Ok(open)) = bus.last(&subject).await?.as_ref().map(OpenJob::receive) {
+                let took = open.admitted.until(self.environment.clock.now());
+                self.environment.metrics.job_ended(answered, took);
+            }
+            bus.purge(&subject).await?;
+        }
+        Ok(())
     }
 
     async fn key(&self, digest: Digest) -> Result<Arc<J::Key>, Error> {
         let join = self.join.clone();
-        let object = (Bucket::Keys, digest);
+        let object = (&Bucket::Keys, digest);
         let limit = self.options.max_key_bytes;
         let decode = move |bytes: &[u8]| join.key(bytes);
         let bus = &*self.environment.bus;
@@ -254,7 +276,7 @@ impl<J: Join> Service<J> {
 
     async fn model(&self, digest: Digest) -> Result<Arc<J::Model>, MeshError> {
         let join = self.join.clone();
-        let object = (Bucket::Models, digest);
+        let object = (&Bucket::Models, digest);
         let limit = self.options.max_model_bytes;
         let decode = move |bytes: &[u8]| join.model(bytes);
         let bus = &*self.environment.bus;

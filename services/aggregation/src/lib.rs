@@ -5,6 +5,7 @@
 mod actor;
 mod engine;
 mod logic;
+mod sweep;
 
 pub use actor::{Handle, start};
 pub use engine::Engine;

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use hermesh_mesh::{
     Digest, Message, SigningKey, UnixMillis, actor,
-    wire::{Answer, Context, Failure, FailureCode, Partial, Position, Receipt, Status, Step, Wire},
+    handling::JobError,
+    wire::{Answer, Context, FailureCode, Partial, Position, Receipt, Status, Step, Wire},
 };
+use serde::{Deserialize, Serialize};
 
 /// The name under which aggregation publishes.
 pub(crate) const SOURCE: &str = "aggregation";
 
 /// Bounds of aggregation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Lookups in one shard; as in preprocessing.
     pub lookups_per_shard: usize,
@@ -28,7 +31,11 @@ pub struct Options {
     /// Partials that may wait for the actor.
     pub mailbox: usize,
     /// How often a partial in work is reported as such; well below the queue's `ack_wait`.
+    #[serde(rename = "heartbeat_seconds", with = "hermesh_mesh::seconds")]
     pub heartbeat: Duration,
+    /// How often to look for jobs whose deadline has passed.
+    #[serde(rename = "sweep_seconds", with = "hermesh_mesh::seconds")]
+    pub sweep: Duration,
 }
 
 impl Default for Options {
@@ -42,6 +49,7 @@ impl Default for Options {
             in_flight: 4,
             mailbox: 64,
             heartbeat: Duration::from_secs(5),
+            sweep: Duration::from_secs(10),
         }
     }
 }
@@ -80,15 +88,6 @@ pub enum Input {
         /// Fresh random bytes for the receipt.
         nonce: [u8; 16],
     },
-    /// A message of a job could not be delivered.
-    Dead {
-        /// The job.
-        context: Context,
-        /// The queue it died in.
-        queue: String,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// What is to be done.
@@ -122,14 +121,20 @@ pub enum Error {
     Mesh(#[from] hermesh_mesh::Error),
 }
 
-impl Error {
-    /// The code on the wire, if the job fails for good; none if it is to be tried again.
-    pub fn code(&self) -> Option<FailureCode> {
+impl JobError for Error {
+    fn code(&self) -> Option<FailureCode> {
         match self {
             Self::Expired(_) => Some(FailureCode::Expired),
             Self::KeyRevoked(_) => Some(FailureCode::KeyRevoked),
             Self::Rejected(_) => Some(FailureCode::Computation),
             Self::Mesh(_) => None,
+        }
+    }
+
+    fn into_mesh(self) -> Option<hermesh_mesh::Error> {
+        match self {
+            Self::Mesh(error) => Some(error),
+            _ => None,
         }
     }
 }
@@ -190,7 +195,8 @@ impl actor::Logic for Logic {
             Input::Joined { context, position, step } => {
                 let done = position.done_before + position.stage_lookups;
                 let next = position.stage.saturating_add(1);
-                let messages = step.messages(&context, next, done, position.total, SOURCE)?;
+                let messages =
+                    step.messages(&context, position.lane, next, done, position.total, SOURCE)?;
                 Ok(messages.into_iter().map(Effect::Publish).collect())
             }
             Input::Packed { context, answer, nonce } => {
@@ -200,11 +206,6 @@ impl actor::Logic for Logic {
                     body: answer.into(),
                 };
                 Ok(vec![Effect::Publish(answer.encode(SOURCE))])
-            }
-            Input::Dead { context, queue, reason } => {
-                let message = format!("a message in queue {queue} was given up: {reason}");
-                let failure = Failure::new(&context, FailureCode::Undeliverable, message);
-                Ok(vec![Effect::Publish(failure.encode(SOURCE))])
             }
         }
     }

@@ -1,26 +1,32 @@
 //! The actor: tasks in, partials out, the pool in between.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use hermesh_mesh::{
-    Digest, Error as MeshError,
-    actor::{Environment, LogicHandle, Running, blocking, with_heartbeat},
-    bus::{Bucket, Delivery},
+    Bytes, Digest, Error as MeshError, Message,
+    actor::{Environment, LogicHandle, Running, Stopping, blocking},
+    bus::Delivery,
     cache::Cache,
+    handling::Handling,
+    objects::Bucket,
     topology,
-    wire::{Answer, Computed, Context, Failure, KeyRevoked, Partial, Task, Wire},
+    wire::{Answer, Arrived, Computed, Context, KeyRevoked, Partial, Task, Wire},
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    try_join,
+};
 
-use crate::{Compute, Effect, Error, Input, Logic, Options};
+use crate::{Compute, Effect, Error, Input, Logic, Options, affinity::Affinity};
 
 /// A running evaluation.
 pub struct Handle(Running);
 
 impl Handle {
-    /// Finishes what is in hand and ends.
-    pub async fn stop(self) {
-        self.0.stop().await;
+    /// Takes nothing new, finishes what is being computed within `patience`, and hands back the rest.
+    pub async fn stop(self, patience: Duration) {
+        self.0.drain(patience).await;
     }
 
     /// Ends at once, as a crash would.
@@ -41,21 +47,34 @@ pub async fn start<C: Compute>(
         .thread_name(|thread| format!("evaluation-{thread}"))
         .build()
         .map_err(|_| MeshError::Stopped("the compute pool"))?;
+    let mut running = Running::default();
+    let metrics = &environment.metrics;
+    let handling = Handling {
+        environment: environment.clone(),
+        heartbeat: options.heartbeat,
+        stopping: running.stopping(),
+    };
+    let free = Rc::new(Semaphore::new(options.threads.max(1)));
     let service = Rc::new(Service {
         logic: LogicHandle::start(Logic, environment.clock.clone(), options.mailbox),
-        keys: Cache::new(options.key_cache_bytes),
-        models: Cache::new(options.model_cache_bytes),
+        keys: Cache::new(options.key_cache_bytes).counted("keys", metrics),
+        models: Cache::new(options.model_cache_bytes).counted("models", metrics),
+        affinity: Affinity::new(environment.clone(), running.stopping(), free.clone()),
+        free,
+        stopping: running.stopping(),
         pool: Arc::new(pool),
         compute,
         environment: environment.clone(),
         options,
     });
-    let mut running = Running::default();
     for _ in 0..service.options.in_flight.max(1) {
-        let service = service.clone();
-        let bus = environment.bus.clone();
-        running.pull(bus, topology::TASKS, async move |delivery| {
-            service.take(delivery).await;
+        let (waiting, working) = (service.clone(), service.clone());
+        let (bus, handling) = (environment.bus.clone(), handling.clone());
+        let next = async move || waiting.affinity.next(bus.pull(&topology::TASKS)).await;
+        running.take("tasks", next, async move |delivery| {
+            if let Some(delivery) = working.prefer_a_holder(delivery).await {
+                handling.take(delivery, &async |message| working.handle(message).await).await;
+            }
         });
     }
     Ok(Handle(running))
@@ -66,84 +85,123 @@ struct Service<C: Compute> {
     logic: LogicHandle<Logic>,
     keys: Cache<C::Key>,
     models: Cache<C::Model>,
+    affinity: Affinity,
+    /// As many as the pool has threads: what gets no permit has not been started.
+    free: Rc<Semaphore>,
+    stopping: Stopping,
     pool: Arc<ThreadPool>,
     compute: Arc<C>,
     environment: Environment,
 }
 
 impl<C: Compute> Service<C> {
-    async fn take(&self, delivery: Delivery) {
-        self.environment.metrics.received(&delivery.message);
-        let work = self.handle(&delivery);
-        let result = with_heartbeat(&delivery, self.options.heartbeat, work).await;
-        self.environment.settle(delivery, result).await;
-    }
-
-    async fn handle(&self, delivery: &Delivery) -> Result<(), MeshError> {
-        let task = Task::receive(&delivery.message)?;
-        let context = task.context.clone();
-        match self.run(task).await {
-            Ok(()) => Ok(()),
-            Err(Error::Mesh(error)) => Err(error),
-            Err(error) => {
-                let code = error.code();
-                let code = code.unwrap_or(hermesh_mesh::wire::FailureCode::Internal);
-                let failure = Failure::new(&context, code, &error);
-                self.environment.fail(&failure).await
+    /// The delivery, unless somebody else has taken it over.
+    async fn prefer_a_holder(&self, delivery: Delivery) -> Option<Delivery> {
+        match Context::of(&delivery.message) {
+            Ok(Context { key, .. }) if !self.keys.holds(&key) => {
+                self.affinity.offer(key, delivery).await
             }
+            // What cannot be read is refused like everything else.
+            _ => Some(delivery),
         }
     }
 
+    async fn handle(&self, message: &Message) -> Result<(), MeshError> {
+        let task = Task::receive(message)?;
+        let context = task.context.clone();
+        let result = self.run(task).await;
+        self.environment.conclude(&context, result).await
+    }
+
     async fn run(&self, task: Task) -> Result<(), Error> {
-        let bus = &self.environment.bus;
-        let context = &task.context;
-        // A task delivered again after its result was stored, or of a job that has failed elsewhere,
-        // is not worth a single bootstrap.
-        let partial = Partial::subject_of(context, &task.position);
-        let outcome = Answer::subject_of(&context.tenant, context.job);
-        let input = Input::Task {
-            done: bus.count(&partial).await? > 0,
-            ended: bus.count(&outcome).await? > 0,
-            revoked: self.revoked(context).await?,
-            task: Box::new(task),
-        };
-        for Effect::Compute(task) in self.logic.call(input).await? {
-            self.compute(*task).await?;
+        for effect in self.decide(Box::new(task)).await? {
+            let task = match effect {
+                Effect::Compute(task) => task,
+                Effect::Announce(task) => return self.announce(*task).await,
+            };
+            let model = self.model(task.context.model).await?;
+            let at_once = self.keys.holds(&task.context.key) && self.free.available_permits() > 0;
+            let key = self.key(task.context.key).await?;
+            let free = self.free().await?;
+            // Asked again, for loading a key, or waiting for the pool, takes a while.
+            let again = match at_once {
+                true => vec![Effect::Compute(task)],
+                false => self.decide(task).await?,
+            };
+            match again.into_iter().next() {
+                Some(Effect::Compute(task)) => self.compute(*task, model, key, free).await?,
+                Some(Effect::Announce(task)) => self.announce(*task).await?,
+                None => {}
+            }
         }
         Ok(())
     }
 
-    async fn compute(&self, task: Task) -> Result<(), Error> {
-        let model = self.model(task.context.model).await?;
-        let key = self.key(task.context.key).await?;
-        // Asked again, for loading a key takes a while.
-        if self.revoked(&task.context).await? {
-            return Err(Error::KeyRevoked(task.context.key));
+    /// A task delivered again after its result was stored, or of a job that has failed elsewhere, is
+    /// not worth a single bootstrap.
+    async fn decide(&self, task: Box<Task>) -> Result<Vec<Effect>, Error> {
+        let bus = &self.environment.bus;
+        let context = &task.context;
+        let partial = Partial::subject_of(context, &task.position);
+        let outcome = Answer::subject_of(&context.tenant, context.job);
+        // The partial first: when it is gone because the job has ended, the outcome is there.
+        let done = bus.exists(&partial).await?;
+        let (ended, revoked) = try_join!(bus.exists(&outcome), self.revoked(context))?;
+        self.logic.call(Input::Task { task, done, ended, revoked }).await
+    }
+
+    /// A place in the pool; when the service ends, what has none yet is handed back.
+    async fn free(&self) -> Result<SemaphorePermit<'_>, MeshError> {
+        tokio::select! {
+            biased;
+            Ok(free) = self.free.acquire() => Ok(free),
+            () = self.stopping.begun() => Err(MeshError::Stopped("evaluation")),
         }
+    }
+
+    async fn compute(
+        &self,
+        task: Task,
+        model: Arc<C::Model>,
+        key: Arc<C::Key>,
+        free: SemaphorePermit<'_>,
+    ) -> Result<(), Error> {
         let compute = self.compute.clone();
-        let shard = task.body;
+        let shard = task.body.clone();
         let pool = self.pool.clone();
         // A panic in there is an error for this task alone.
         let work = move || pool.install(|| compute.evaluate(&model, &key, &shard));
         let computed = blocking(work).await?;
+        drop(free);
         let Computed { value, times } = computed.map_err(|refused| Error::Rejected(refused.0))?;
         self.environment.metrics.operators(&times);
+        let Task { context, position, .. } = task;
         let partial = Partial {
-            context: task.context,
-            position: task.position,
+            context: context.clone(),
+            position,
             outputs: false,
             times,
             body: value.into(),
         };
         let partial = partial.encode(self.environment.metrics.service());
-        Ok(self.environment.publish(partial).await?)
+        self.environment.publish_until(partial, context.deadline).await?;
+        self.announce(Task { context, position, body: Bytes::new() }).await
+    }
+
+    async fn announce(&self, task: Task) -> Result<(), Error> {
+        let Task { context, position, .. } = task;
+        let deadline = context.deadline;
+        let arrived = Arrived { context, position }.encode(self.environment.metrics.service());
+        self.environment.publish_until(arrived, deadline).await?;
+        Ok(())
     }
 
     async fn revoked(&self, context: &Context) -> Result<bool, MeshError> {
         let subject = KeyRevoked::subject_of(&context.tenant, context.key);
-        let revoked = self.environment.bus.count(&subject).await? > 0;
+        let revoked = self.environment.bus.exists(&subject).await?;
         if revoked {
             self.keys.remove(&context.key);
+            self.affinity.hold(&self.keys.digests());
         }
         Ok(revoked)
     }
@@ -151,11 +209,15 @@ impl<C: Compute> Service<C> {
     async fn key(&self, digest: Digest) -> Result<Arc<C::Key>, Error> {
         let compute = self.compute.clone();
         let pool = self.pool.clone();
-        let object = (Bucket::Keys, digest);
+        let object = (&Bucket::Keys, digest);
         let limit = self.options.max_key_bytes;
         let decode = move |bytes: &[u8]| pool.install(|| compute.key(bytes));
         let bus = &*self.environment.bus;
+        let held = self.keys.holds(&digest);
         let key = self.keys.fetch(bus, object, limit, decode).await;
+        if !held {
+            self.affinity.hold(&self.keys.digests());
+        }
         key.map_err(|error| match error {
             MeshError::NoObject { .. } => Error::KeyRevoked(digest),
             other => other.into(),
@@ -164,7 +226,7 @@ impl<C: Compute> Service<C> {
 
     async fn model(&self, digest: Digest) -> Result<Arc<C::Model>, MeshError> {
         let compute = self.compute.clone();
-        let object = (Bucket::Models, digest);
+        let object = (&Bucket::Models, digest);
         let limit = self.options.max_model_bytes;
         let decode = move |bytes: &[u8]| compute.model(bytes);
         let bus = &*self.environment.bus;

@@ -2,6 +2,7 @@
 //! publishes the results. It keeps nothing that it could not fetch again.
 
 mod actor;
+mod affinity;
 mod engine;
 mod logic;
 

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use hermesh_mesh::{
     Digest, UnixMillis, actor,
+    handling::JobError,
     wire::{FailureCode, Task},
 };
+use serde::{Deserialize, Serialize};
 
 /// Bounds of evaluation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Threads of the compute pool.
     pub threads: usize,
@@ -25,6 +28,7 @@ pub struct Options {
     /// Tasks that may wait for the actor.
     pub mailbox: usize,
     /// How often a task in work is reported as such; well below the queue's `ack_wait`.
+    #[serde(rename = "heartbeat_seconds", with = "hermesh_mesh::seconds")]
     pub heartbeat: Duration,
 }
 
@@ -63,8 +67,10 @@ pub enum Input {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Compute the shard and publish its result.
+    /// Compute the shard, publish its result, and say so.
     Compute(Box<Task>),
+    /// Say that the shard's result is stored: whoever stored it may have died before saying so.
+    Announce(Box<Task>),
 }
 
 /// Why a shard comes to nothing.
@@ -85,14 +91,20 @@ pub enum Error {
     Mesh(#[from] hermesh_mesh::Error),
 }
 
-impl Error {
-    /// The code on the wire, if the job fails for good; none if the task is to be tried again.
-    pub fn code(&self) -> Option<FailureCode> {
+impl JobError for Error {
+    fn code(&self) -> Option<FailureCode> {
         match self {
             Self::Expired(_) => Some(FailureCode::Expired),
             Self::KeyRevoked(_) => Some(FailureCode::KeyRevoked),
             Self::Rejected(_) => Some(FailureCode::Computation),
             Self::Mesh(_) => None,
+        }
+    }
+
+    fn into_mesh(self) -> Option<hermesh_mesh::Error> {
+        match self {
+            Self::Mesh(error) => Some(error),
+            _ => None,
         }
     }
 }
@@ -108,8 +120,11 @@ impl actor::Logic for Logic {
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
         let Input::Task { task, done, ended, revoked } = input;
-        if done || ended {
+        if ended {
             return Ok(Vec::new());
+        }
+        if done {
+            return Ok(vec![Effect::Announce(task)]);
         }
         if revoked {
             return Err(Error::KeyRevoked(task.context.key));

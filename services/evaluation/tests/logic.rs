@@ -6,7 +6,8 @@ use hermesh_evaluation::{Effect, Error, Input, Logic};
 use hermesh_mesh::{
     Digest, JobId, UnixMillis,
     actor::Logic as _,
-    wire::{Context, FailureCode, Position, Task},
+    handling::JobError as _,
+    wire::{Context, FailureCode, Lane, Position, Priority, Task},
 };
 
 const DEADLINE: UnixMillis = UnixMillis(1_000);
@@ -20,9 +21,11 @@ fn task() -> Box<Task> {
             key: Digest([3; 32]),
             input: Digest([4; 32]),
             deadline: DEADLINE,
+            priority: Priority::default(),
             trace: None,
         },
         position: Position {
+            lane: Lane::Normal,
             stage: 0,
             shard: 0,
             of: 1,
@@ -43,7 +46,7 @@ fn tell(done: bool, ended: bool, now: u64) -> Result<Vec<Effect>, Error> {
 #[test]
 fn a_task_is_computed_once_and_while_it_is_of_use() {
     assert_eq!(tell(false, false, 999), Ok(vec![Effect::Compute(task())]));
-    assert_eq!(tell(true, false, 999), Ok(vec![]));
+    assert_eq!(tell(true, false, 999), Ok(vec![Effect::Announce(task())]));
     assert_eq!(tell(false, true, 999), Ok(vec![]));
     let late = Error::Expired(Duration::from_millis(5));
     assert_eq!(tell(false, false, 1_005), Err(late.clone()));

@@ -1,49 +1,41 @@
-//! The actor: requests in, replies out, objects moved between buckets.
+//! The actor: requests in, facts and replies out, objects moved between buckets.
 
 use std::{rc::Rc, sync::Arc};
 
 use hermesh_mesh::{
     Bytes, Digest, Error as MeshError, Message,
     actor::{Environment, LogicHandle, Running, blocking},
-    bus::{Bucket, Request},
+    bus::{Published, Request as BusRequest},
+    objects::{self, Bucket},
     topology,
-    wire::{
-        Accepted, FactsQuery, KeyRevoked, Refusal, RegisterModel, RegisterTenant, RevokeKey,
-        UploadEvaluationKey, Wire,
-    },
+    wire::{FactsQuery, Refusal, Wire},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::{
+    Effect, Error, Fact, Input, Inspect, Inspected, Logic, Options, Request, registry::Registry,
 };
 
-use crate::{AuditEntry, Effect, Error, Input, Inspect, Kind, Logic, Options, Reply};
-
 /// A running key management.
-pub struct Handle {
-    running: Running,
-    logic: LogicHandle<Logic>,
-}
+pub struct Handle(Running);
 
 impl Handle {
-    /// The audit log, newest entry last.
-    pub async fn audit(&self) -> Result<Vec<AuditEntry>, Error> {
-        let effects = self.logic.call(Input::Audit).await?;
-        Ok(effects
-            .into_iter()
-            .find_map(|effect| match effect {
-                Effect::Reply(Reply::Audit(entries)) => Some(entries),
-                _ => None,
-            })
-            .unwrap_or_default())
-    }
-
     /// Finishes what is in hand and ends.
     pub async fn stop(self) {
-        self.running.stop().await;
+        self.0.stop().await;
     }
 
     /// Ends at once, as a crash would.
     pub fn kill(self) {
-        self.running.kill();
+        self.0.kill();
     }
 }
+
+/// Requests of a tenant handled at the same time, and of admission, which asks for every job.
+const AT_ONCE: usize = 16;
+const FACTS_AT_ONCE: usize = 64;
+/// How often the registry is read for one request. Every time but a few, another request was faster.
+const ROUNDS: usize = 64;
 
 /// Starts key management. Must be called inside an actix system.
 pub async fn start(
@@ -52,143 +44,216 @@ pub async fn start(
     inspect: Arc<dyn Inspect>,
 ) -> Result<Handle, MeshError> {
     topology::declare(&*environment.bus).await?;
-    let logic =
-        LogicHandle::start(Logic::new(options.clone()), environment.clock.clone(), options.mailbox);
+    let logic = Logic::new(options.clone());
     let service = Rc::new(Service {
+        logic: LogicHandle::start(logic, environment.clock.clone(), options.mailbox),
+        inspections: Semaphore::new(options.inspections.max(1)),
         options,
-        logic: logic.clone(),
         inspect,
+        registry: Registry(environment.bus.clone()),
         environment: environment.clone(),
     });
     let mut running = Running::default();
+    let facts = environment.bus.serve("hermesh.keys.facts").await?;
+    let answering = service.clone();
+    running.answer_many(facts, FACTS_AT_ONCE, async move |request| {
+        let reply = answering.facts(&request.message).await;
+        answering.reply(request, reply).await;
+    });
     // A loop each, so that nothing waits for the inspection of an upload, a revocation least of all.
-    for filter in [
-        "hermesh.keys.facts",
-        "hermesh.keys.tenant.*",
-        "hermesh.keys.revoke.*",
-        "hermesh.keys.upload.*",
-        "hermesh.keys.model",
-    ] {
-        let requests = environment.bus.serve(filter).await?;
+    for verb in ["tenant", "revoke", "upload", "model", "list-keys", "list-models", "read-audit"] {
+        let requests = environment.bus.serve(&format!("hermesh.keys.{verb}.*")).await?;
         let service = service.clone();
-        running.answer(requests, async move |request| service.answer(request).await);
+        running.answer_many(requests, AT_ONCE, async move |request| {
+            let reply = service.answer(&request.message).await;
+            service.reply(request, reply).await;
+        });
     }
-    Ok(Handle { running, logic })
+    Ok(Handle(running))
 }
 
 struct Service {
     options: Options,
     logic: LogicHandle<Logic>,
     inspect: Arc<dyn Inspect>,
+    inspections: Semaphore,
+    registry: Registry,
     environment: Environment,
 }
 
+/// An upload in memory; there are only so many.
+struct Offered<'a> {
+    bytes: Bytes,
+    inspected: Inspected,
+    _permit: SemaphorePermit<'a>,
+}
+
 impl Service {
-    async fn answer(&self, request: Request) {
+    async fn reply(&self, request: BusRequest, reply: Result<Message, Error>) {
         self.environment.metrics.received(&request.message);
-        let source = self.environment.metrics.service();
-        let reply = match self.handle(&request.message).await {
-            Ok(Some(Reply::Facts(facts))) => facts.encode(source),
-            Ok(_) => Accepted.encode(source),
-            Err(error) => {
-                let code = error.code();
-                tracing::info!(%error, subject = request.message.subject, "request refused");
-                self.environment.metrics.failed(code);
-                let refusal =
-                    Refusal { code, message: error.to_string(), retryable: error.retryable() };
-                refusal.encode(source)
-            }
-        };
+        let reply = reply.unwrap_or_else(|error| {
+            tracing::info!(%error, subject = request.message.subject, "request refused");
+            self.environment.metrics.failed(error.code());
+            let refusal = Refusal {
+                code: error.code(),
+                message: error.to_string(),
+                retryable: error.retryable(),
+                retry_after: error.retry_after(),
+            };
+            refusal.encode(self.environment.metrics.service())
+        });
         self.environment.metrics.sent(&reply);
         if let Err(error) = request.reply(reply).await {
             tracing::debug!(%error, "the asker did not wait for the reply");
         }
     }
 
-    async fn handle(&self, message: &Message) -> Result<Option<Reply>, Error> {
-        let input = match message.headers.get("ce-type") {
-            Some(RegisterTenant::TYPE) => Input::RegisterTenant(Wire::receive(message)?),
-            Some(UploadEvaluationKey::TYPE) => Input::UploadKey(Wire::receive(message)?),
-            Some(RevokeKey::TYPE) => Input::RevokeKey(Wire::receive(message)?),
-            Some(RegisterModel::TYPE) => Input::RegisterModel(Wire::receive(message)?),
-            _ => Input::Query(FactsQuery::receive(message)?),
-        };
-        let mut reply = None;
-        let mut effects = self.logic.call(input).await?;
-        while !effects.is_empty() {
-            let mut next = Vec::new();
-            for effect in effects {
+    async fn facts(&self, message: &Message) -> Result<Message, Error> {
+        let query = FactsQuery::receive(message)?;
+        let facts = self.registry.facts(&self.options, query).await?;
+        Ok(facts.encode(self.environment.metrics.service()))
+    }
+
+    async fn answer(&self, message: &Message) -> Result<Message, Error> {
+        let request = Request::receive(message)?;
+        let tenant = self.registry.tenant(request.tenant()).await?;
+        let mut effects = self.logic.call(Input::Asked(request.clone(), tenant)).await?;
+        let mut offered = None;
+        for _ in 0..ROUNDS {
+            for effect in std::mem::take(&mut effects) {
                 match effect {
-                    Effect::Inspect(kind, object) => {
-                        let parameters = self.inspect(&kind, object).await?;
-                        self.keep(&kind, object).await?;
-                        let input = Input::Inspected(kind, object, parameters);
-                        next.extend(self.logic.call(input).await?);
+                    Effect::Consult => {
+                        let inspected =
+                            offered.as_ref().map(|offered: &Offered<'_>| offered.inspected.clone());
+                        let options = &self.options;
+                        let records = self.registry.consult(options, &request, inspected).await?;
+                        let input = Input::Known(request.clone(), Box::new(records));
+                        effects = self.logic.call(input).await?;
                     }
-                    Effect::Withdraw { tenant, key, unused } => {
-                        let fact = KeyRevoked { tenant, key };
-                        let source = self.environment.metrics.service();
-                        self.environment.publish(fact.encode(source)).await?;
-                        if unused {
-                            self.environment.bus.delete(Bucket::Keys, key).await?;
+                    Effect::Inspect => offered = Some(self.offered(&request).await?),
+                    Effect::Keep => {
+                        if let (Some(object), Some(offered)) = (Object::of(&request), &offered) {
+                            let bytes = offered.bytes.clone();
+                            let bus = &*self.environment.bus;
+                            objects::put(bus, &object.bucket, bytes, |_, _| {}).await?;
                         }
                     }
-                    Effect::Reply(answer) => reply = Some(answer),
+                    Effect::Discard => {
+                        if let Some(object) = Object::of(&request) {
+                            self.delete(&object.uploads, object.digest).await?;
+                        }
+                    }
+                    Effect::Release(key) => self.release(&request, key).await?,
+                    Effect::Reply(reply) => {
+                        return Ok(reply.encode(self.environment.metrics.service()));
+                    }
+                    Effect::Refuse(error) => return Err(error),
+                    effect => self.carry_out(effect).await?,
                 }
             }
-            effects = next;
         }
-        Ok(reply)
+        Err(MeshError::Full { what: "the tenant's place in the registry".into() }.into())
     }
 
-    fn limit(&self, kind: &Kind) -> usize {
-        match kind {
-            Kind::Key(_) => self.options.max_key_bytes,
-            Kind::Model => self.options.max_model_bytes,
-        }
-    }
-
-    async fn inspect(&self, kind: &Kind, object: Digest) -> Result<String, Error> {
-        let bytes = self.offered(kind, object).await?;
-        let inspect = self.inspect.clone();
-        let is_model = *kind == Kind::Model;
-        // An upload that fails stays: it may be a good one, offered by somebody else as what it is not.
-        blocking(move || {
-            let got = Digest::of(&bytes);
-            if got != object {
-                let expected = object;
-                return Err(MeshError::DigestMismatch { expected, got }.into());
+    async fn carry_out(&self, effect: Effect) -> Result<(), MeshError> {
+        match effect {
+            Effect::Record(fact) => {
+                let message = fact.encode(self.environment.metrics.service());
+                let published = self.environment.publish(message).await?;
+                if let (Published::Stored, Fact::Audit(entry)) = (published, &fact) {
+                    tracing::info!(target: "audit", "{entry}");
+                }
+                Ok(())
             }
-            let parameters = if is_model { inspect.model(&bytes) } else { inspect.key(&bytes) };
-            parameters.map_err(|refused| Error::Rejected(refused.0))
-        })
-        .await?
+            Effect::Delete(key) => self.delete(&Bucket::Keys, key).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn release(&self, request: &Request, key: Digest) -> Result<(), Error> {
+        if objects::exists(&*self.environment.bus, &Bucket::Keys, key).await? {
+            let holders = self.registry.holders(key).await?;
+            let input = Input::Held(request.tenant().clone(), key, holders);
+            for effect in self.logic.call(input).await? {
+                self.carry_out(effect).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, bucket: &Bucket, object: Digest) -> Result<(), MeshError> {
+        objects::delete(&*self.environment.bus, bucket, object).await
+    }
+
+    /// Reads and inspects what is offered.
+    async fn offered(&self, request: &Request) -> Result<Offered<'_>, Error> {
+        let object = Object::of(request).ok_or(MeshError::Malformed {
+            what: "request",
+            expected: "one that offers an object",
+        })?;
+        let stopped = |_| MeshError::Stopped("key management");
+        let permit = self.inspections.acquire().await.map_err(stopped)?;
+        let bytes = self.bytes(&object).await?;
+        let inspect = self.inspect.clone();
+        let (inspected, is_model) = (bytes.clone(), object.bucket == Bucket::Models);
+        // An upload that fails stays: it may be a good one, offered as what it is not.
+        let parameters =
+            blocking(
+                move || {
+                    if is_model { inspect.model(&inspected) } else { inspect.key(&inspected) }
+                },
+            );
+        let parameters = parameters.await?.map_err(|refused| Error::Rejected(refused.0))?;
+        let token = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>');
+        if parameters.is_empty() || parameters.len() > 64 || !parameters.bytes().all(token) {
+            return Err(Error::Rejected("the name of its parameter set is malformed".into()));
+        }
+        let inspected = Inspected { parameters, bytes: bytes.len() as u64 };
+        Ok(Offered { bytes, inspected, _permit: permit })
     }
 
     /// The bytes of an offer: uploaded, or kept already because somebody else has offered the same.
-    async fn offered(&self, kind: &Kind, object: Digest) -> Result<Bytes, MeshError> {
-        let bus = &self.environment.bus;
-        let limit = self.limit(kind);
-        match bus.get(Bucket::Uploads, object, limit).await {
-            Err(absent @ MeshError::NoObject { .. }) => {
-                bus.get(bucket(kind), object, limit).await.map_err(|_| absent)
+    async fn bytes(&self, object: &Object) -> Result<Bytes, Error> {
+        let bus = &*self.environment.bus;
+        let Object { uploads, bucket, digest } = object;
+        let limit = match bucket {
+            Bucket::Models => self.options.max_model_bytes,
+            _ => self.options.max_key_bytes,
+        };
+        match objects::get(bus, uploads, *digest, limit).await {
+            Err(MeshError::NoObject { .. }) => {
+                match objects::get(bus, bucket, *digest, limit).await {
+                    Err(MeshError::NoObject { .. }) => Err(Error::Incomplete(*digest)),
+                    kept => Ok(kept?),
+                }
             }
-            other => other,
+            Err(MeshError::DigestMismatch { .. }) => {
+                self.delete(uploads, *digest).await?;
+                Err(Error::Damaged(*digest))
+            }
+            uploaded => Ok(uploaded?),
         }
-    }
-
-    async fn keep(&self, kind: &Kind, object: Digest) -> Result<(), Error> {
-        let bus = &self.environment.bus;
-        let bytes = self.offered(kind, object).await?;
-        bus.put(bucket(kind), bytes).await?;
-        bus.delete(Bucket::Uploads, object).await?;
-        Ok(())
     }
 }
 
-fn bucket(kind: &Kind) -> Bucket {
-    match kind {
-        Kind::Key(_) => Bucket::Keys,
-        Kind::Model => Bucket::Models,
+/// What a request is about, and where its bytes come from and go to.
+struct Object {
+    uploads: Bucket,
+    bucket: Bucket,
+    digest: Digest,
+}
+
+impl Object {
+    fn of(request: &Request) -> Option<Self> {
+        let uploads = Bucket::Uploads(request.tenant().clone());
+        match request {
+            Request::UploadKey(upload) => {
+                Some(Self { uploads, bucket: Bucket::Keys, digest: upload.key })
+            }
+            Request::RegisterModel(offer) => {
+                Some(Self { uploads, bucket: Bucket::Models, digest: offer.model })
+            }
+            _ => None,
+        }
     }
 }

@@ -1,344 +1,323 @@
-//! The registry: a plain state machine.
-
-use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
-};
+//! The decisions: a plain function from a request and what the registry says to what is to be done.
+//!
+//! A request is taken one fact at a time: whatever is missing is recorded, the registry is read again,
+//! and only when all facts stand is the request granted. So a request that is repeated, to this replica
+//! or another, goes on where the first was interrupted, and of two that race the first fact counts.
 
 use hermesh_mesh::{
-    Digest, TenantId, UnixMillis, VerifyingKey, actor,
+    Digest, Message, TenantId, UnixMillis, actor,
     wire::{
-        Facts, FactsQuery, FailureCode, KeyFacts, ModelFacts, RegisterModel, RegisterTenant,
-        RevokeKey, UploadEvaluationKey,
+        AuditEntry, AuditKind, AuditLog, FRESH, KeyList, KeyRecord, KeyRetires, KeyRevoked,
+        KeyVersion, ModelList, ModelOffer, ModelRecord, RegisterModel, RegisterTenant, RevokeKey,
+        TenantRecord, Wire,
     },
 };
 
-/// Bounds of key management.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The most tenants.
-    pub max_tenants: usize,
-    /// The most evaluation keys of one tenant, revoked ones included.
-    pub max_keys_per_tenant: usize,
-    /// The most models.
-    pub max_models: usize,
-    /// The largest evaluation key, in bytes.
-    pub max_key_bytes: usize,
-    /// The largest model, in bytes.
-    pub max_model_bytes: usize,
-    /// The most entries of the audit log held in memory.
-    pub max_audit_entries: usize,
-    /// Requests that may wait for the actor.
-    pub mailbox: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            max_tenants: 10_000,
-            max_keys_per_tenant: 16,
-            max_models: 1_000,
-            max_key_bytes: 256 << 20,
-            max_model_bytes: 256 << 20,
-            max_audit_entries: 10_000,
-            mailbox: 64,
-        }
-    }
-}
-
-/// Which kind of object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// An evaluation key of this tenant.
-    Key(TenantId),
-    /// A model.
-    Model,
-}
+use crate::{Error, Key, Options, Registration, Reply, Request, keys};
 
 /// What key management is told or asked.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// A tenant wants a name.
-    RegisterTenant(RegisterTenant),
-    /// A tenant offers a key.
-    UploadKey(UploadEvaluationKey),
-    /// A tenant withdraws a key.
-    RevokeKey(RevokeKey),
-    /// Somebody offers a model.
-    RegisterModel(RegisterModel),
-    /// An offered object turned out well formed, for this parameter set.
-    Inspected(Kind, Digest, String),
-    /// A service asks about a job.
-    Query(FactsQuery),
-    /// The audit log, newest entry last.
-    Audit,
+    /// A request has come, from a tenant of which the registry says this.
+    Asked(Request, Option<TenantRecord>),
+    /// What the registry says about an authentic request.
+    Known(Request, Box<Records>),
+    /// Who holds a key that one of its holders needs no more.
+    Held(TenantId, Digest, Vec<Key>),
 }
 
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Look at the uploaded bytes; if they are well formed, keep them for the workers and come back
-    /// with [`Input::Inspected`].
-    Inspect(Kind, Digest),
-    /// Tell everybody, and delete the key's bytes if nobody else uses them.
-    Withdraw {
-        /// Whose key it is.
-        tenant: TenantId,
-        /// The key.
-        key: Digest,
-        /// Whether nobody uses the same bytes.
-        unused: bool,
-    },
-    /// Answer the request.
-    Reply(Reply),
+/// What the registry says about a request, as far as it matters to it.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    /// The tenant.
+    pub tenant: Option<TenantRecord>,
+    /// How many tenants there are, if this one is new.
+    pub tenants: usize,
+    /// The tenant's keys.
+    pub keys: Vec<Key>,
+    /// The withdrawal of the key in question.
+    pub revoked: Option<KeyRevoked>,
+    /// The highest version number taken for the inspected key's parameter set.
+    pub last_version: u32,
+    /// Version numbers taken whose keys have no record yet.
+    pub claims: Vec<KeyVersion>,
+    /// The tenant's models.
+    pub models: Vec<ModelRecord>,
+    /// The model in question.
+    pub model: Option<ModelRecord>,
+    /// The tenant's offers of models.
+    pub offers: Vec<ModelOffer>,
+    /// Whether the bytes in question are kept.
+    pub kept: bool,
+    /// What the inspection of the uploaded bytes has found.
+    pub inspected: Option<Inspected>,
+    /// The tenant's newest audit entries, by time.
+    pub audit: Vec<AuditEntry>,
 }
 
-/// The answer to a request.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reply {
-    /// Granted.
-    Accepted,
-    /// What is known.
-    Facts(Box<Facts>),
-    /// The audit log.
-    Audit(Vec<AuditEntry>),
-}
-
-/// One line of the audit log. No payload and no key material is in it.
+/// What uploaded bytes turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// When.
-    pub at: UnixMillis,
-    /// Who, as far as a tenant is concerned.
-    pub tenant: Option<TenantId>,
-    /// What was done.
-    pub action: &'static str,
-    /// To what.
-    pub object: Option<Digest>,
+pub struct Inspected {
+    /// The name of the parameter set they are for.
+    pub parameters: String,
+    /// How many there are.
+    pub bytes: u64,
 }
 
-impl fmt::Display for AuditEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.at.0, self.action)?;
-        if let Some(tenant) = &self.tenant {
-            write!(f, " tenant={tenant}")?;
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Look at the uploaded bytes.
+    Inspect,
+    /// Keep the inspected bytes for the workers.
+    Keep,
+    /// Publish a fact; if one stands in its place already, that one counts.
+    Record(Fact),
+    /// Read the registry about the request, and come back with [`Input::Known`].
+    Consult,
+    /// Delete the upload.
+    Discard,
+    /// Read who holds this key, and come back with [`Input::Held`].
+    Release(Digest),
+    /// Delete the bytes of this key.
+    Delete(Digest),
+    /// Grant the request.
+    Reply(Reply),
+    /// Refuse the request.
+    Refuse(Error),
+}
+
+macro_rules! facts {
+    ($($(#[$doc:meta])* $name:ident($type:ident),)*) => {
+        /// What the registry may say.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Fact {
+            $($(#[$doc])* $name($type),)*
         }
-        if let Some(object) = &self.object {
-            write!(f, " object={object}")?;
-        }
-        Ok(())
-    }
-}
 
-/// Why a request is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The name is bound to another key.
-    #[error("tenant {0} is registered with another signing key; choose another name")]
-    TenantTaken(TenantId),
-    /// No such tenant.
-    #[error("tenant {0} is not registered; register it first")]
-    UnknownTenant(TenantId),
-    /// No such key.
-    #[error("evaluation key {0} has not been uploaded by this tenant")]
-    UnknownKey(Digest),
-    /// The key was withdrawn, which is final.
-    #[error("evaluation key {0} has been revoked; make a new one")]
-    KeyRevoked(Digest),
-    /// A bound is reached.
-    #[error("there is no room for more than {limit} {what}")]
-    NoRoom {
-        /// Of what.
-        what: &'static str,
-        /// The bound.
-        limit: usize,
-    },
-    /// The bytes are not what they should be.
-    #[error("{0}")]
-    Rejected(String),
-    /// A message or the bus.
-    #[error(transparent)]
-    Mesh(#[from] hermesh_mesh::Error),
-}
-
-impl Error {
-    /// The code on the wire.
-    pub fn code(&self) -> FailureCode {
-        use hermesh_mesh::Error as Mesh;
-        match self {
-            Self::TenantTaken(_) => FailureCode::TenantRefused,
-            Self::UnknownTenant(_) => FailureCode::UnknownTenant,
-            Self::UnknownKey(_) => FailureCode::UnknownKey,
-            Self::KeyRevoked(_) => FailureCode::KeyRevoked,
-            Self::NoRoom { .. } => FailureCode::Overloaded,
-            Self::Rejected(_) => FailureCode::Malformed,
-            Self::Mesh(Mesh::BadSignature { .. }) => FailureCode::BadSignature,
-            Self::Mesh(Mesh::DigestMismatch { .. } | Mesh::NoObject { .. }) => {
-                FailureCode::DigestMismatch
+        impl Fact {
+            /// The whole message.
+            pub fn encode(&self, source: &str) -> Message {
+                match self { $(Self::$name(fact) => fact.encode(source),)* }
             }
-            Self::Mesh(Mesh::TooLarge { .. }) => FailureCode::TooLarge,
-            Self::Mesh(Mesh::Full { .. }) => FailureCode::Overloaded,
-            Self::Mesh(error) if error.retryable() => FailureCode::Internal,
-            Self::Mesh(_) => FailureCode::Malformed,
         }
-    }
-
-    /// Whether the same request may be granted later.
-    pub fn retryable(&self) -> bool {
-        self.code().retryable()
-    }
+    };
 }
 
-/// Tenants, keys and models.
+facts! {
+    /// A tenant's name is bound to a signing key.
+    Tenant(TenantRecord),
+    /// A version number is taken.
+    Version(KeyVersion),
+    /// A key is accepted.
+    Key(KeyRecord),
+    /// A key is replaced.
+    Retires(KeyRetires),
+    /// A key is withdrawn.
+    Revoked(KeyRevoked),
+    /// A tenant offers a model.
+    Offer(ModelOffer),
+    /// A model is accepted.
+    Model(ModelRecord),
+    /// Something was done.
+    Audit(AuditEntry),
+}
+
+/// A line of the audit log.
+pub(crate) fn audit(
+    tenant: &TenantId,
+    at: UnixMillis,
+    kind: AuditKind,
+    object: Option<Digest>,
+) -> Effect {
+    Effect::Record(Fact::Audit(AuditEntry { tenant: tenant.clone(), at, kind, object }))
+}
+
+pub(crate) fn accepted() -> Effect {
+    Effect::Reply(Reply::Accepted)
+}
+
+/// Who may do what.
 #[derive(Debug)]
 pub struct Logic {
-    options: Options,
-    tenants: HashMap<TenantId, Tenant>,
-    // By owner: an evaluation key is public, so somebody else may have uploaded the same bytes.
-    keys: HashMap<(TenantId, Digest), KeyFacts>,
-    models: HashMap<Digest, ModelFacts>,
-    audit: VecDeque<AuditEntry>,
-}
-
-#[derive(Debug)]
-struct Tenant {
-    key: VerifyingKey,
-    evaluation_keys: usize,
+    pub(crate) options: Options,
 }
 
 impl Logic {
-    /// An empty registry.
+    /// The rules under these bounds.
     pub fn new(options: Options) -> Self {
-        Self {
-            options,
-            tenants: HashMap::new(),
-            keys: HashMap::new(),
-            models: HashMap::new(),
-            audit: VecDeque::new(),
-        }
+        Self { options }
     }
 
-    fn register_tenant(&mut self, request: RegisterTenant, now: UnixMillis) -> Result<(), Error> {
-        request.verify()?;
-        if let Some(tenant) = self.tenants.get(&request.tenant) {
-            return if tenant.key == request.key {
-                Ok(())
-            } else {
-                Err(Error::TenantTaken(request.tenant))
-            };
-        }
-        bound("tenants", self.tenants.len(), self.options.max_tenants)?;
-        let tenant = Tenant { key: request.key, evaluation_keys: 0 };
-        self.tenants.insert(request.tenant.clone(), tenant);
-        self.log(now, Some(&request.tenant), "tenant registered", None);
-        Ok(())
-    }
-
-    fn tenant(&self, name: &TenantId) -> Result<&Tenant, Error> {
-        self.tenants.get(name).ok_or_else(|| Error::UnknownTenant(name.clone()))
-    }
-
-    fn offer_key(&self, request: &UploadEvaluationKey) -> Result<Effect, Error> {
-        let tenant = self.tenant(&request.tenant)?;
-        request.verify(&tenant.key)?;
-        match self.keys.get(&(request.tenant.clone(), request.key)) {
-            Some(key) if key.revoked => Err(Error::KeyRevoked(request.key)),
-            Some(_) => Ok(Effect::Reply(Reply::Accepted)),
-            None => {
-                let limit = self.options.max_keys_per_tenant;
-                bound("evaluation keys of one tenant", tenant.evaluation_keys, limit)?;
-                Ok(Effect::Inspect(Kind::Key(request.tenant.clone()), request.key))
-            }
-        }
-    }
-
-    fn revoke_key(&mut self, request: &RevokeKey, now: UnixMillis) -> Result<Vec<Effect>, Error> {
-        request.verify(&self.tenant(&request.tenant)?.key)?;
-        let key = self
-            .keys
-            .get_mut(&(request.tenant.clone(), request.key))
-            .ok_or(Error::UnknownKey(request.key))?;
-        if !std::mem::replace(&mut key.revoked, true) {
-            self.log(now, Some(&request.tenant), "key revoked", Some(request.key));
-        }
-        // Repeated for a key that is revoked already, should the first announcement have been lost.
-        let unused = !self.keys.iter().any(|((_, key), f)| *key == request.key && !f.revoked);
-        let withdraw =
-            Effect::Withdraw { tenant: request.tenant.clone(), key: request.key, unused };
-        Ok(vec![withdraw, Effect::Reply(Reply::Accepted)])
-    }
-
-    fn offer_model(&self, request: &RegisterModel) -> Result<Effect, Error> {
-        if self.models.contains_key(&request.model) {
-            return Ok(Effect::Reply(Reply::Accepted));
-        }
-        bound("models", self.models.len(), self.options.max_models)?;
-        Ok(Effect::Inspect(Kind::Model, request.model))
-    }
-
-    fn inspected(
-        &mut self,
-        kind: Kind,
-        object: Digest,
-        parameters: String,
+    /// Is it the tenant who speaks, and now?
+    fn asked(
+        &self,
+        request: &Request,
+        record: Option<&TenantRecord>,
         now: UnixMillis,
     ) -> Result<Vec<Effect>, Error> {
-        // Looked at again: other requests have been handled while this object was inspected.
-        match &kind {
-            Kind::Key(owner) => match self.keys.get(&(owner.clone(), object)) {
-                Some(key) if key.revoked => return Err(Error::KeyRevoked(object)),
-                Some(_) => {}
-                None => {
-                    let limit = self.options.max_keys_per_tenant;
-                    let tenant = self
-                        .tenants
-                        .get_mut(owner)
-                        .ok_or_else(|| Error::UnknownTenant(owner.clone()))?;
-                    bound("evaluation keys of one tenant", tenant.evaluation_keys, limit)?;
-                    tenant.evaluation_keys += 1;
-                    let facts = KeyFacts { owner: owner.clone(), parameters, revoked: false };
-                    self.keys.insert((owner.clone(), object), facts);
-                    self.log(now, Some(owner), "key accepted", Some(object));
-                }
-            },
-            Kind::Model => {
-                bound("models", self.models.len(), self.options.max_models)?;
-                let new = self.models.insert(object, ModelFacts { parameters });
-                if new.is_none() {
-                    self.log(now, None, "model accepted", Some(object));
-                }
+        let tenant = request.tenant();
+        let known = self.options.registration.signing_key(tenant, record);
+        let key = match (request, known) {
+            (Request::RegisterTenant(request), _) => request.key,
+            (_, Some(key)) => key,
+            (_, None) => return Err(Error::UnknownTenant(tenant.clone())),
+        };
+        if let Err(error) = request.verify(&key) {
+            let mut effects = Vec::new();
+            if known.is_some() {
+                effects.push(audit(tenant, minute(now), AuditKind::SignatureRefused, None));
+            }
+            effects.push(Effect::Refuse(error.into()));
+            return Ok(effects);
+        }
+        match request {
+            Request::ListKeys(question) => fresh(question.at, now)?,
+            Request::ListModels(question) => fresh(question.at, now)?,
+            Request::ReadAudit(question) => fresh(question.at, now)?,
+            _ => {}
+        }
+        Ok(vec![Effect::Consult])
+    }
+
+    fn known(
+        &self,
+        request: &Request,
+        records: Records,
+        now: UnixMillis,
+    ) -> Result<Vec<Effect>, Error> {
+        match request {
+            Request::RegisterTenant(request) => self.register_tenant(request, &records, now),
+            Request::UploadKey(request) => keys::upload(&self.options, request, &records, now),
+            Request::RevokeKey(request) => revoke(request, &records, now),
+            Request::RegisterModel(request) => self.register_model(request, &records, now),
+            Request::ListKeys(_) => {
+                let mut list: Vec<_> = records.keys.iter().map(Key::status).collect();
+                list.sort_by(|a, b| {
+                    (&a.parameters, a.version, a.key).cmp(&(&b.parameters, b.version, b.key))
+                });
+                Ok(vec![Effect::Reply(Reply::Keys(KeyList(list)))])
+            }
+            Request::ListModels(_) => {
+                let mut list: Vec<_> = records.models.iter().map(keys::model_status).collect();
+                list.sort_by_key(|model| (model.created, model.model));
+                Ok(vec![Effect::Reply(Reply::Models(ModelList(list)))])
+            }
+            Request::ReadAudit(_) => Ok(vec![Effect::Reply(Reply::Audit(AuditLog(records.audit)))]),
+        }
+    }
+
+    fn register_tenant(
+        &self,
+        request: &RegisterTenant,
+        records: &Records,
+        now: UnixMillis,
+    ) -> Result<Vec<Effect>, Error> {
+        let tenant = &request.tenant;
+        let holder = match (&self.options.registration, &records.tenant) {
+            (Registration::Listed(list), _) => {
+                let listed = list.get(tenant).filter(|key| **key == request.key);
+                Some(*listed.ok_or_else(|| Error::NotListed(tenant.clone()))?)
+            }
+            (Registration::Open, standing) => standing.as_ref().map(|record| record.key),
+        };
+        if holder.is_some_and(|key| key != request.key) {
+            return Err(Error::TenantTaken(tenant.clone()));
+        }
+        match &records.tenant {
+            Some(standing) => {
+                let kind = AuditKind::TenantRegistered;
+                Ok(vec![audit(tenant, standing.created, kind, None), accepted()])
+            }
+            None => {
+                let limit = self.options.max_tenants;
+                bound("tenants", records.tenants, limit, "ask the mesh's operator for more")?;
+                let record =
+                    TenantRecord { tenant: tenant.clone(), key: request.key, created: now };
+                Ok(vec![Effect::Record(Fact::Tenant(record)), Effect::Consult])
             }
         }
-        Ok(vec![Effect::Reply(Reply::Accepted)])
     }
 
-    fn facts(&self, query: &FactsQuery) -> Facts {
-        Facts {
-            tenant: self.tenants.get(&query.tenant).map(|tenant| tenant.key),
-            key: self.keys.get(&(query.tenant.clone(), query.key)).cloned(),
-            model: self.models.get(&query.model).cloned(),
+    fn register_model(
+        &self,
+        request: &RegisterModel,
+        records: &Records,
+        now: UnixMillis,
+    ) -> Result<Vec<Effect>, Error> {
+        let RegisterModel { tenant, model, .. } = request;
+        let offer = records.offers.iter().find(|offer| offer.model == *model);
+        if offer.is_none() {
+            let limit = self.options.max_models_per_tenant;
+            let advice = "ask the mesh's operator for more";
+            bound("models of one tenant", records.offers.len(), limit, advice)?;
         }
-    }
-
-    fn log(
-        &mut self,
-        at: UnixMillis,
-        tenant: Option<&TenantId>,
-        action: &'static str,
-        object: Option<Digest>,
-    ) {
-        let entry = AuditEntry { at, tenant: tenant.cloned(), action, object };
-        tracing::info!(target: "audit", "{entry}");
-        if self.audit.len() >= self.options.max_audit_entries {
-            self.audit.pop_front();
+        let mut effects = Vec::new();
+        if records.model.is_none() || !records.kept {
+            let Some(inspected) = &records.inspected else {
+                return Ok(vec![Effect::Inspect, Effect::Consult]);
+            };
+            let record = ModelRecord {
+                model: *model,
+                owner: tenant.clone(),
+                parameters: inspected.parameters.clone(),
+                bytes: inspected.bytes,
+                created: now,
+            };
+            effects.extend([Effect::Keep, Effect::Record(Fact::Model(record))]);
         }
-        self.audit.push_back(entry);
+        match offer {
+            None => {
+                let (tenant, model) = (tenant.clone(), *model);
+                let offer = Fact::Offer(ModelOffer { tenant, model, created: now });
+                effects.push(Effect::Record(offer));
+            }
+            Some(offer) if effects.is_empty() => {
+                let kind = AuditKind::ModelAccepted;
+                let entry = audit(tenant, offer.created, kind, Some(*model));
+                return Ok(vec![entry, Effect::Discard, accepted()]);
+            }
+            Some(_) => {}
+        }
+        effects.push(Effect::Consult);
+        Ok(effects)
     }
 }
 
-fn bound(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {
-    if count < limit { Ok(()) } else { Err(Error::NoRoom { what, limit }) }
+fn revoke(request: &RevokeKey, records: &Records, now: UnixMillis) -> Result<Vec<Effect>, Error> {
+    let RevokeKey { tenant, key, .. } = request;
+    match &records.revoked {
+        Some(standing) => Ok(vec![
+            audit(tenant, standing.created, AuditKind::KeyRevoked, Some(*key)),
+            Effect::Release(*key),
+            accepted(),
+        ]),
+        None if records.keys.iter().any(|known| known.record.key == *key) => {
+            let fact = KeyRevoked { tenant: tenant.clone(), key: *key, created: now };
+            Ok(vec![Effect::Record(Fact::Revoked(fact)), Effect::Consult])
+        }
+        None => Err(Error::UnknownKey(*key)),
+    }
+}
+
+fn fresh(at: UnixMillis, now: UnixMillis) -> Result<(), Error> {
+    if at.until(now).max(now.until(at)) <= FRESH { Ok(()) } else { Err(Error::Stale { at, now }) }
+}
+
+fn minute(now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0 - now.0 % 60_000)
+}
+
+pub(crate) fn bound(
+    what: &'static str,
+    count: usize,
+    limit: usize,
+    advice: &'static str,
+) -> Result<(), Error> {
+    if count < limit {
+        return Ok(());
+    }
+    Err(Error::NoRoom { what, limit, advice, retry_after: None })
 }
 
 impl actor::Logic for Logic {
@@ -347,20 +326,10 @@ impl actor::Logic for Logic {
     type Error = Error;
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
-        let effect = match input {
-            Input::RegisterTenant(request) => {
-                self.register_tenant(request, now)?;
-                Effect::Reply(Reply::Accepted)
-            }
-            Input::UploadKey(request) => self.offer_key(&request)?,
-            Input::RevokeKey(request) => return self.revoke_key(&request, now),
-            Input::RegisterModel(request) => self.offer_model(&request)?,
-            Input::Inspected(kind, object, parameters) => {
-                return self.inspected(kind, object, parameters, now);
-            }
-            Input::Query(query) => Effect::Reply(Reply::Facts(Box::new(self.facts(&query)))),
-            Input::Audit => Effect::Reply(Reply::Audit(self.audit.iter().cloned().collect())),
-        };
-        Ok(vec![effect])
+        match input {
+            Input::Asked(request, tenant) => self.asked(&request, tenant.as_ref(), now),
+            Input::Known(request, records) => self.known(&request, *records, now),
+            Input::Held(tenant, key, holders) => Ok(keys::release(&tenant, key, &holders, now)),
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Preprocessing: the gate. It authenticates jobs, checks them against what is known of tenant, key
-//! and model, applies the first Linear and cuts the first stage into shards.
+//! and model, sees that no tenant takes more than its share, applies the first Linear and cuts the
+//! first stage into shards. It also cancels jobs.
 
 mod actor;
+mod cancel;
 mod engine;
 mod logic;
+mod shares;
 
 pub use actor::{Handle, start};
 pub use engine::Engine;
-pub use logic::{Effect, Error, Input, Logic, Name, Options};
+pub use logic::{Effect, Error, Input, Logic, Name, Open, Options};
 
 use hermesh_mesh::wire::{Computed, Refused, Step};
 

@@ -1,21 +1,32 @@
-//! Admission: a plain state machine.
+//! Admission: a plain state machine. Whose turn it is, is in `shares.rs`.
 
 use std::time::Duration;
 
 use hermesh_mesh::{
-    Digest, JobId, Signature, TenantId, UnixMillis, actor, topology,
-    wire::{Facts, FailureCode, Job},
+    Digest, JobId, Signature, TenantId, UnixMillis, actor,
+    handling::JobError,
+    topology,
+    wire::{Context, Facts, FailureCode, Job, KeyFacts, Lane, Priority},
 };
+use serde::{Deserialize, Serialize};
+
+use crate::shares::Shares;
 
 /// Bounds of preprocessing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The largest encrypted input, in bytes.
     pub max_input_bytes: usize,
     /// The furthest deadline accepted; at most [`topology::MAX_DEADLINE`].
+    #[serde(rename = "max_deadline_seconds", with = "hermesh_mesh::seconds")]
     pub max_deadline: Duration,
-    /// The most jobs of one tenant that are remembered, so that none of them runs twice.
-    pub max_jobs_per_tenant: usize,
+    /// The most jobs of one tenant that are admitted and have not ended. The last eighth of that, and
+    /// of `max_open_bytes`, is for jobs of high priority, so that a tenant's batch does not lock out
+    /// what it needs at once.
+    pub max_open_jobs: usize,
+    /// The most bytes that their inputs may have together.
+    pub max_open_bytes: u64,
     /// Lookups in one shard: enough to use the evaluation key well while it is at hand, few enough
     /// to keep every core busy.
     pub lookups_per_shard: usize,
@@ -28,6 +39,7 @@ pub struct Options {
     /// Jobs that may wait for the actor.
     pub mailbox: usize,
     /// How often a job in work is reported as such; well below the queue's `ack_wait`.
+    #[serde(rename = "heartbeat_seconds", with = "hermesh_mesh::seconds")]
     pub heartbeat: Duration,
 }
 
@@ -36,7 +48,8 @@ impl Default for Options {
         Self {
             max_input_bytes: 16 << 20,
             max_deadline: topology::MAX_DEADLINE,
-            max_jobs_per_tenant: 100_000,
+            max_open_jobs: 64,
+            max_open_bytes: 256 << 20,
             lookups_per_shard: 16,
             max_model_bytes: 256 << 20,
             model_cache_bytes: 512 << 20,
@@ -47,13 +60,15 @@ impl Default for Options {
     }
 }
 
-/// What preprocessing is asked.
+/// What preprocessing is asked, or told.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// May this job run?
     Admit {
         /// The job.
         job: Box<Job>,
+        /// The digest of its input.
+        digest: Digest,
         /// What key management knows.
         facts: Box<Facts>,
         /// What is known of the job's name.
@@ -68,6 +83,13 @@ pub enum Input {
         /// That signature.
         holder: Signature,
     },
+    /// A job has been begun.
+    Begun {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Lookups of the whole job.
+        lookups: u64,
+    },
 }
 
 /// What is known of a job's name, which is durable and the same for all replicas.
@@ -77,8 +99,19 @@ pub struct Name {
     pub holder: Option<Signature>,
     /// Whether that job has ended, with an answer or a failure.
     pub ended: bool,
-    /// How many names the tenant has in use.
-    pub in_use: usize,
+    /// The tenant's jobs that have not.
+    pub open: Open,
+}
+
+/// Jobs of one tenant that have been admitted and have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Open {
+    /// How many.
+    pub jobs: usize,
+    /// Bytes of their inputs.
+    pub bytes: u64,
+    /// The first of their deadlines.
+    pub soonest: Option<UnixMillis>,
 }
 
 /// What is to be done.
@@ -87,8 +120,8 @@ pub enum Effect {
     /// Make the job's name stand for it, if it stands for none yet, and come back with
     /// [`Input::Claimed`].
     Claim(Box<Job>, Box<Facts>),
-    /// Begin the job.
-    Begin(Box<Job>),
+    /// Begin the job, in this lane unless it has one already.
+    Begin(Box<Job>, Lane),
 }
 
 /// Why a job is refused.
@@ -142,9 +175,22 @@ pub enum Error {
     /// A used identifier.
     #[error("job {0} has been submitted before")]
     Replay(JobId),
-    /// No memory left for another job.
-    #[error("{0} jobs of this tenant are remembered, no more are accepted now; try again later")]
-    Overloaded(usize),
+    /// A key that has been replaced.
+    #[error("evaluation key {0} has been replaced, and its time is over; use the new one")]
+    KeyRetired(Digest),
+    /// The tenant has as much in work as it may.
+    #[error(
+        "{jobs} jobs of this tenant, {bytes} bytes, have not ended, and no more are admitted now; \
+         try again in {retry_after:.0?}"
+    )]
+    Overloaded {
+        /// Its open jobs.
+        jobs: usize,
+        /// Bytes of their inputs.
+        bytes: u64,
+        /// When there may be room, by the tenant's pace of late and its deadlines.
+        retry_after: Duration,
+    },
     /// The input is not what the model takes.
     #[error("{0}")]
     Rejected(String),
@@ -165,13 +211,23 @@ impl Error {
                 | Self::Expired(_)
                 | Self::DeadlineTooFar { .. }
                 | Self::Replay(_)
-                | Self::Overloaded(_)
+                | Self::KeyRetired(_)
+                | Self::Overloaded { .. }
                 | Self::Mesh(Mesh::BadSignature { .. } | Mesh::DigestMismatch { .. })
         )
     }
 
-    /// The code on the wire, if the job is refused for good; none if it is to be tried again.
-    pub fn code(&self) -> Option<FailureCode> {
+    /// After how long the same may be granted.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+impl JobError for Error {
+    fn code(&self) -> Option<FailureCode> {
         use hermesh_mesh::Error as Mesh;
         Some(match self {
             Self::TooLarge { .. } => FailureCode::TooLarge,
@@ -181,10 +237,11 @@ impl Error {
             Self::UnknownKey(_) => FailureCode::UnknownKey,
             Self::WrongKeyOwner(_) => FailureCode::WrongKeyOwner,
             Self::KeyRevoked(_) => FailureCode::KeyRevoked,
+            Self::KeyRetired(_) => FailureCode::KeyRetired,
             Self::UnknownModel(_) => FailureCode::UnknownModel,
             Self::ParameterMismatch { .. } => FailureCode::ParameterMismatch,
             Self::Replay(_) => FailureCode::Replay,
-            Self::Overloaded(_) => FailureCode::Overloaded,
+            Self::Overloaded { .. } => FailureCode::Overloaded,
             Self::Rejected(_) => FailureCode::Malformed,
             Self::Mesh(Mesh::BadSignature { .. }) => FailureCode::BadSignature,
             Self::Mesh(Mesh::DigestMismatch { .. }) => FailureCode::DigestMismatch,
@@ -192,23 +249,40 @@ impl Error {
             Self::Mesh(_) => return None,
         })
     }
+
+    fn into_mesh(self) -> Option<hermesh_mesh::Error> {
+        match self {
+            Self::Mesh(error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
-/// The gate. It remembers nothing itself: which jobs have passed is on the bus.
+/// The gate. What it remembers of jobs is on the bus; what it remembers of tenants only orders work.
 #[derive(Debug)]
 pub struct Logic {
     options: Options,
+    shares: Shares,
 }
+
+/// The least time to advise.
+const A_WHILE: Duration = Duration::from_secs(1);
 
 impl Logic {
     /// A gate with these bounds.
     pub fn new(options: Options) -> Self {
-        Self { options }
+        Self { options, shares: Shares::default() }
     }
 
     /// Is it the tenant who speaks, in time, and not about another job? Until that is known, nothing
     /// may be done in the job's name.
-    fn admit(&self, job: &Job, facts: &Facts, name: Name, now: UnixMillis) -> Result<(), Error> {
+    fn admit(
+        &self,
+        (job, digest): (&Job, Digest),
+        facts: &Facts,
+        name: &Name,
+        now: UnixMillis,
+    ) -> Result<(), Error> {
         let context = &job.context;
         let tenant = facts.tenant.as_ref();
         let tenant = tenant.ok_or_else(|| Error::UnknownTenant(context.tenant.clone()))?;
@@ -216,21 +290,57 @@ impl Logic {
         if got > limit {
             return Err(Error::TooLarge { got, limit });
         }
-        job.verify(tenant)?;
-        if context.deadline <= now {
-            return Err(Error::Expired(context.deadline.until(now)));
-        }
+        job.verify_digest(tenant, digest)?;
+        in_time(context, now)?;
         let (got, limit) = (now.until(context.deadline), self.options.max_deadline);
         if got > limit {
             return Err(Error::DeadlineTooFar { got, limit });
         }
         match name.holder {
             Some(holder) => only_for(job, holder),
-            None if name.in_use >= self.options.max_jobs_per_tenant => {
-                Err(Error::Overloaded(self.options.max_jobs_per_tenant))
+            // Cancelled before it came this far.
+            None if name.ended => Ok(()),
+            None => {
+                not_retired(context, facts.key.as_ref(), now)?;
+                self.has_room(job, &name.open, now)
             }
-            None => Ok(()),
         }
+    }
+
+    /// May the tenant have another job in work?
+    fn has_room(&self, job: &Job, open: &Open, now: UnixMillis) -> Result<(), Error> {
+        let Options { max_open_jobs: jobs, max_open_bytes: bytes, .. } = self.options;
+        let (jobs, bytes) = match job.context.priority {
+            Priority::High => (jobs, bytes),
+            // Rounded so that there is always room for one.
+            _ => (jobs - jobs / 8, bytes - bytes / 8),
+        };
+        let input = job.input.len() as u64;
+        // An input larger than the limit by itself is admitted alone.
+        let fits = open.jobs == 0 || open.bytes + input <= bytes;
+        if open.jobs < jobs && fits {
+            return Ok(());
+        }
+        // At its deadline, if not before, a job ends.
+        let latest = open.soonest.map_or(A_WHILE, |deadline| now.until(deadline));
+        let pace = self.shares.pace(&job.context.tenant, now);
+        let retry_after = pace.unwrap_or(latest).min(latest).max(A_WHILE);
+        Err(Error::Overloaded { jobs: open.jobs, bytes: open.bytes, retry_after })
+    }
+}
+
+/// Is the answer still of use?
+pub(crate) fn in_time(context: &Context, now: UnixMillis) -> Result<(), Error> {
+    if context.deadline <= now {
+        return Err(Error::Expired(context.deadline.until(now)));
+    }
+    Ok(())
+}
+
+fn not_retired(context: &Context, key: Option<&KeyFacts>, now: UnixMillis) -> Result<(), Error> {
+    match key.and_then(|key| key.retires) {
+        Some(retires) if retires <= now => Err(Error::KeyRetired(context.key)),
+        _ => Ok(()),
     }
 }
 
@@ -266,8 +376,8 @@ impl actor::Logic for Logic {
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
         match input {
-            Input::Admit { job, facts, name } => {
-                self.admit(&job, &facts, name, now)?;
+            Input::Admit { job, digest, facts, name } => {
+                self.admit((&job, digest), &facts, &name, now)?;
                 // The same submission once more; its outcome is there to be read.
                 if name.ended {
                     return Ok(Vec::new());
@@ -277,7 +387,13 @@ impl actor::Logic for Logic {
             Input::Claimed { job, facts, holder } => {
                 only_for(&job, holder)?;
                 permit(&job, &facts)?;
-                Ok(vec![Effect::Begin(job)])
+                let Context { tenant, priority, .. } = &job.context;
+                let lane = self.shares.lane(tenant, *priority, now);
+                Ok(vec![Effect::Begin(job, lane)])
+            }
+            Input::Begun { tenant, lookups } => {
+                self.shares.charge(&tenant, lookups, now);
+                Ok(Vec::new())
             }
         }
     }

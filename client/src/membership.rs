@@ -1,0 +1,202 @@
+//! What a client remembers of its mesh: where it is, and whose receipts to trust (`mesh.json`).
+
+use hermesh_mesh::{TenantId, UnixMillis, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::connection::MeshAddress;
+use crate::files::{self, Audience, Existing};
+use crate::keys::KeyDirectory;
+use crate::{Error, Result};
+
+/// Bound on the file, in bytes.
+const MAX_FILE: u64 = 1 << 16;
+const VERSION: u32 = 1;
+
+/// A tenant's membership in a mesh. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The mesh's address.
+    pub mesh: MeshAddress,
+    /// The tenant's name.
+    pub tenant: TenantId,
+    /// The key under which the tenant's statements verify.
+    pub signing_key: VerifyingKey,
+    /// The keys whose receipts are trusted.
+    pub service_keys: Vec<VerifyingKey>,
+    /// When the tenant was registered.
+    pub registered: UnixMillis,
+}
+
+/// The file's form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    version: u32,
+    mesh: String,
+    tenant: String,
+    signing_key: String,
+    service_keys: Vec<String>,
+    /// Milliseconds since 1970.
+    registered: UnixMillis,
+}
+
+impl Membership {
+    /// What is remembered in this directory, if anything.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not one of ours.
+    pub fn read(keys: &KeyDirectory) -> Result<Option<Self>> {
+        let path = keys.membership();
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let bytes = files::read(&path, MAX_FILE)?;
+        Self::decode(&bytes).map(Some).map_err(Error::in_file(&path))
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, keys: &KeyDirectory) -> Result<()> {
+        // Not secret, but whoever could alter it could forge receipts.
+        files::write(&keys.membership(), &self.encode()?, Audience::Owner, Existing::Replace)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let form = Form {
+            version: VERSION,
+            mesh: self.mesh.to_string(),
+            tenant: self.tenant.to_string(),
+            signing_key: self.signing_key.to_string(),
+            service_keys: self.service_keys.iter().map(ToString::to_string).collect(),
+            registered: self.registered,
+        };
+        let mut bytes = serde_json::to_vec_pretty(&form).map_err(not_ours)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let form: Form = serde_json::from_slice(bytes).map_err(not_ours)?;
+        if form.version != VERSION {
+            return Err(not_ours(format!("version {}, this build reads {VERSION}", form.version)));
+        }
+        let keys = form.service_keys.iter().map(|key| key.parse());
+        let keys: std::result::Result<_, hermesh_mesh::Error> = keys.collect();
+        Ok(Self {
+            mesh: form.mesh.parse().map_err(not_ours)?,
+            tenant: form.tenant.parse().map_err(not_ours)?,
+            signing_key: form.signing_key.parse().map_err(not_ours)?,
+            service_keys: keys.map_err(not_ours)?,
+            registered: form.registered,
+        })
+    }
+}
+
+fn not_ours(found: impl ToString) -> Error {
+    Error::NotMembership { found: found.to_string() }
+}
+
+/// Which service keys to trust from now on: those that were `pinned`, else those of the first time,
+/// unless the user accepts that they have changed.
+///
+/// # Errors
+/// [`Error::NoServiceKey`], [`Error::ServiceKeysChanged`], [`Error::PinnedKeyAbsent`].
+pub fn trusted(
+    stored: &[VerifyingKey],
+    stated: &[VerifyingKey],
+    pinned: &[VerifyingKey],
+    accept_change: bool,
+) -> Result<Vec<VerifyingKey>> {
+    if stated.is_empty() {
+        return Err(Error::NoServiceKey);
+    }
+    if !pinned.is_empty() {
+        return match pinned.iter().any(|key| stated.contains(key)) {
+            true => Ok(pinned.to_vec()),
+            false => Err(Error::PinnedKeyAbsent { stated: list(stated) }),
+        };
+    }
+    let known = stated.iter().all(|key| stored.contains(key));
+    match known {
+        true => Ok(stored.to_vec()),
+        false if stored.is_empty() || accept_change => Ok(stated.to_vec()),
+        false => Err(Error::ServiceKeysChanged { stored: list(stored), stated: list(stated) }),
+    }
+}
+
+fn list(keys: &[VerifyingKey]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use hermesh_mesh::SigningKey;
+
+    use super::*;
+
+    fn key() -> VerifyingKey {
+        SigningKey::generate().verifying_key()
+    }
+
+    fn membership() -> Membership {
+        Membership {
+            mesh: "nats://127.0.0.1:4222".parse().unwrap(),
+            tenant: "acme".parse().unwrap(),
+            signing_key: key(),
+            service_keys: vec![key(), key()],
+            registered: UnixMillis(1_700_000_000_000),
+        }
+    }
+
+    #[test]
+    fn a_membership_is_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyDirectory::new(directory.path());
+        assert_eq!(Membership::read(&keys).unwrap(), None);
+        let membership = membership();
+        membership.write(&keys).unwrap();
+        assert_eq!(Membership::read(&keys).unwrap(), Some(membership));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = keys.membership().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let good = String::from_utf8(membership().encode().unwrap()).unwrap();
+        for bad in [
+            good.replace("\"version\": 1", "\"version\": 2"),
+            good.replace("acme", "Acme"),
+            good.replace("\"mesh\"", "\"mess\""),
+            good[..good.len() / 2].to_owned(),
+            String::new(),
+        ] {
+            let refused = Membership::decode(bad.as_bytes());
+            assert!(matches!(refused, Err(Error::NotMembership { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_keys_are_trusted_and_no_others() {
+        let (a, b) = (key(), key());
+        assert_eq!(trusted(&[], &[a], &[], false).unwrap(), [a]);
+        assert_eq!(trusted(&[a, b], &[a], &[], false).unwrap(), [a, b]);
+        let changed = trusted(&[a], &[a, b], &[], false);
+        assert!(matches!(changed, Err(Error::ServiceKeysChanged { .. })));
+        assert_eq!(trusted(&[a], &[b], &[], true).unwrap(), [b]);
+        assert!(matches!(trusted(&[a], &[], &[], true), Err(Error::NoServiceKey)));
+    }
+
+    #[test]
+    fn pinned_keys_go_before_all_others() {
+        let (a, b) = (key(), key());
+        assert_eq!(trusted(&[a], &[a, b], &[b], false).unwrap(), [b]);
+        let absent = trusted(&[], &[a], &[b], true);
+        assert!(matches!(absent, Err(Error::PinnedKeyAbsent { .. })));
+    }
+}

@@ -1,0 +1,272 @@
+//! The outbox: every job that is signed is kept as it was signed, from before it is sent until it has
+//! come to an end.
+//!
+//! ```text
+//! signed ─▶ pending ─▶ submitted ─▶ answered ─▶ decrypted
+//!                          └────────────┴─────▶ failed, undecryptable
+//! ```
+//!
+//! One file for each job, `outbox/{job}.job`. What is `pending` may have been sent or not; sending it
+//! again is sending the same message, which the mesh takes for the same job. What is `undecryptable` is
+//! never sent again, and neither is its ciphertext in another job: whoever altered an answer would learn
+//! from the repetition that it did not decrypt, and so about the secret key.
+
+mod format;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hermesh_mesh::wire::{Job, Wire};
+use hermesh_mesh::{Digest, JobId, UnixMillis, topology};
+
+pub use format::headers;
+
+use crate::files::{self, Audience, Existing};
+use crate::{Error, Result};
+
+/// Jobs that have not ended, at most.
+pub const MAX_OPEN: usize = 1_000;
+/// Jobs that have ended well or failed, of which the newest are kept.
+pub const MAX_ENDED: usize = 256;
+/// How long after its deadline a job that never ended is forgotten; the mesh forgets it earlier.
+const FORGOTTEN: Duration = topology::MAX_DEADLINE.saturating_mul(2);
+
+/// How far a job is, seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Handed to the user, who publishes it with a program of their own.
+    Signed,
+    /// About to be sent; perhaps it was.
+    Pending,
+    /// The mesh has stored it.
+    Submitted,
+    /// The answer is there, its receipt verified.
+    Answered,
+    /// The answer has been decrypted.
+    Decrypted,
+    /// The mesh refused it, or gave it up.
+    Failed,
+    /// There is an answer that does not decrypt. This is for ever.
+    Undecryptable,
+}
+
+impl State {
+    const ALL: [Self; 7] = [
+        Self::Signed,
+        Self::Pending,
+        Self::Submitted,
+        Self::Answered,
+        Self::Decrypted,
+        Self::Failed,
+        Self::Undecryptable,
+    ];
+
+    /// Its name, in files and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Pending => "pending",
+            Self::Submitted => "submitted",
+            Self::Answered => "answered",
+            Self::Decrypted => "decrypted",
+            Self::Failed => "failed",
+            Self::Undecryptable => "undecryptable",
+        }
+    }
+
+    /// Whether nothing is to come; the ciphertext is not kept any longer.
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Decrypted | Self::Failed | Self::Undecryptable)
+    }
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// How far it is.
+    pub state: State,
+    /// Since when.
+    pub since: UnixMillis,
+    /// The job; without its ciphertext if it has ended, or if only the heads were read.
+    pub job: Job,
+}
+
+impl Entry {
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.job.context.job
+    }
+}
+
+/// The outbox of a directory of keys.
+#[derive(Clone, Debug)]
+pub struct Outbox(PathBuf);
+
+impl Outbox {
+    /// The outbox in this directory, which need not exist yet.
+    pub fn new(directory: &Path) -> Self {
+        Self(directory.to_owned())
+    }
+
+    /// Keeps a signed job, before anything else is done with it.
+    ///
+    /// # Errors
+    /// [`Error::Undecryptable`] if the same ciphertext had an answer that did not decrypt,
+    /// [`Error::OutboxFull`], or that it cannot be written.
+    pub fn add(&self, job: &Job, state: State, now: UnixMillis) -> Result<()> {
+        fs::create_dir_all(&self.0)
+            .map_err(Error::io("create the directory"))
+            .map_err(Error::in_file(&self.0))?;
+        let _lock = self.lock()?;
+        let open = self.tidy(now)?;
+        self.check_input(job.context.input)?;
+        if open >= MAX_OPEN {
+            return Err(Error::OutboxFull { limit: MAX_OPEN });
+        }
+        let entry = Entry { state, since: now, job: job.clone() };
+        let bytes = format::encode(&entry);
+        files::write(&self.path(entry.id()), &bytes, Audience::Owner, Existing::Keep)
+    }
+
+    /// Refuses a ciphertext whose answer did not decrypt.
+    ///
+    /// # Errors
+    /// [`Error::Undecryptable`], or that the outbox cannot be read.
+    pub fn check_input(&self, input: Digest) -> Result<()> {
+        let never = |entry: &&Entry| {
+            entry.state == State::Undecryptable && entry.job.context.input == input
+        };
+        match self.list()?.iter().find(never) {
+            Some(entry) => Err(Error::Undecryptable { job: entry.id() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A job that may be sent, with its ciphertext.
+    ///
+    /// # Errors
+    /// [`Error::Undecryptable`], [`Error::NotPending`], [`Error::NoSuchJob`].
+    pub fn to_send(&self, id: JobId) -> Result<Job> {
+        let entry = self.read(id, format::Part::All)?;
+        match entry.state {
+            State::Pending => {
+                self.check_input(entry.job.context.input)?;
+                Ok(entry.job)
+            }
+            State::Undecryptable => Err(Error::Undecryptable { job: id }),
+            other => Err(Error::NotPending { job: id, found: other.as_str() }),
+        }
+    }
+
+    /// A job, without its ciphertext.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchJob`], or that it cannot be read.
+    pub fn get(&self, id: JobId) -> Result<Entry> {
+        self.read(id, format::Part::Head)
+    }
+
+    /// All jobs, without their ciphertexts, the oldest change first.
+    ///
+    /// # Errors
+    /// One of the files cannot be read.
+    pub fn list(&self) -> Result<Vec<Entry>> {
+        if self.0.symlink_metadata().is_err() {
+            return Ok(Vec::new());
+        }
+        let read = || -> std::io::Result<Vec<JobId>> {
+            let names = fs::read_dir(&self.0)?.map(|entry| entry.map(|entry| entry.file_name()));
+            let names: std::io::Result<Vec<_>> = names.collect();
+            let id = |name: &std::ffi::OsString| name.to_str()?.strip_suffix(".job")?.parse().ok();
+            Ok(names?.iter().filter_map(id).collect())
+        };
+        let ids =
+            read().map_err(Error::io("read the directory")).map_err(Error::in_file(&self.0))?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.get(id) {
+                Ok(entry) => entries.push(entry),
+                // Tidied away by another process in the meantime.
+                Err(Error::NoSuchJob { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        entries.sort_by_key(|entry| (entry.since, entry.id()));
+        Ok(entries)
+    }
+
+    /// Notes how far a job is. Where nothing is to come, the ciphertext goes.
+    ///
+    /// # Errors
+    /// [`Error::Undecryptable`] if it was that, which is for ever; or that it cannot be written.
+    pub fn set(&self, id: JobId, state: State, now: UnixMillis) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut entry = self.read(id, format::Part::All)?;
+        match entry.state {
+            found if found == state => return Ok(()),
+            State::Undecryptable => return Err(Error::Undecryptable { job: id }),
+            _ => {}
+        }
+        entry.state = state;
+        entry.since = now;
+        if state.ended() {
+            entry.job.input = Default::default();
+        }
+        let bytes = format::encode(&entry);
+        files::write(&self.path(id), &bytes, Audience::Owner, Existing::Replace)
+    }
+
+    /// Removes what is of no use any more, and counts what is open.
+    fn tidy(&self, now: UnixMillis) -> Result<usize> {
+        let entries = self.list()?;
+        let kept = |entry: &&Entry| matches!(entry.state, State::Decrypted | State::Failed);
+        let over = entries.iter().filter(kept).count().saturating_sub(MAX_ENDED - 1);
+        let forgotten = |entry: &&Entry| {
+            !entry.state.ended() && entry.job.context.deadline.until(now) > FORGOTTEN
+        };
+        let ended = entries.iter().filter(kept).take(over);
+        for entry in ended.chain(entries.iter().filter(forgotten)) {
+            let path = self.path(entry.id());
+            fs::remove_file(&path)
+                .map_err(Error::io("remove the file"))
+                .map_err(Error::in_file(&path))?;
+        }
+        Ok(entries.iter().filter(|entry| !entry.state.ended() && !forgotten(entry)).count())
+    }
+
+    /// Keeps other processes from changing the outbox at the same time.
+    fn lock(&self) -> Result<File> {
+        let path = self.0.join(".lock");
+        let open = || {
+            let file = File::options().create(true).append(true).open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        open().map_err(Error::io("lock the outbox")).map_err(Error::in_file(&path))
+    }
+
+    fn read(&self, id: JobId, part: format::Part) -> Result<Entry> {
+        let path = self.path(id);
+        if path.symlink_metadata().is_err() {
+            return Err(Error::NoSuchJob { job: id });
+        }
+        format::read(&path, part)
+            .and_then(|entry| match entry.id() == id {
+                true => Ok(entry),
+                false => Err(Error::NotAnOutboxEntry { found: format!("job {}", entry.id()) }),
+            })
+            .map_err(Error::in_file(&path))
+    }
+
+    fn path(&self, id: JobId) -> PathBuf {
+        self.0.join(format!("{id}.job"))
+    }
+}
+
+/// The message of a job as it is published. Encoding is deterministic: the same job is the same message.
+pub fn message(job: &Job) -> hermesh_mesh::Message {
+    job.encode("client")
+}

@@ -1,0 +1,173 @@
+use hermesh_mesh::SigningKey;
+use hermesh_mesh::wire::{Context, Priority, TraceParent};
+use tempfile::TempDir;
+
+use super::*;
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+fn job(input: &[u8]) -> Job {
+    let context = Context {
+        job: JobId::random(),
+        tenant: "acme".parse().unwrap(),
+        model: Digest::of(b"model"),
+        key: Digest::of(b"key"),
+        input: Digest::of(input),
+        deadline: NOW.plus(Duration::from_secs(600)),
+        priority: Priority::Low,
+        trace: Some(TraceParent::random()),
+    };
+    Job::new(context, input.to_vec().into(), &SigningKey::generate())
+}
+
+fn outbox() -> (TempDir, Outbox) {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = Outbox::new(&directory.path().join("outbox"));
+    (directory, outbox)
+}
+
+/// Past the checks, which read everything each time.
+fn store(outbox: &Outbox, state: State, since: UnixMillis) {
+    let entry = Entry { state, since, job: job(b"x") };
+    fs::write(outbox.path(entry.id()), format::encode(&entry)).unwrap();
+}
+
+#[test]
+fn what_is_sent_again_is_the_same_message() {
+    let (_directory, outbox) = outbox();
+    // A ciphertext may well contain what ends a head.
+    let job = job(b"a\n\nb\xff");
+    outbox.add(&job, State::Pending, NOW).unwrap();
+    // As another process finds it.
+    let again = Outbox::new(&outbox.0).to_send(job.context.job).unwrap();
+    assert_eq!(message(&again), message(&job));
+    assert_eq!(again, job);
+    assert_eq!(outbox.list().unwrap()[0].state, State::Pending);
+}
+
+#[test]
+fn only_what_is_pending_is_sent() {
+    let (_directory, outbox) = outbox();
+    for state in State::ALL {
+        let job = job(state.as_str().as_bytes());
+        let id = job.context.job;
+        outbox.add(&job, State::Pending, NOW).unwrap();
+        outbox.set(id, state, NOW).unwrap();
+        assert_eq!(outbox.to_send(id).is_ok(), state == State::Pending, "{state:?}");
+    }
+    assert!(matches!(outbox.to_send(JobId::random()), Err(Error::NoSuchJob { .. })));
+}
+
+#[test]
+fn what_did_not_decrypt_is_never_sent_again() {
+    let (_directory, outbox) = outbox();
+    let first = job(b"ciphertext");
+    let id = first.context.job;
+    outbox.add(&first, State::Pending, NOW).unwrap();
+    let twin = job(b"ciphertext");
+    outbox.add(&twin, State::Pending, NOW).unwrap();
+    outbox.set(id, State::Undecryptable, NOW).unwrap();
+    let never = |result: Result<()>| {
+        assert!(matches!(result, Err(Error::Undecryptable { job }) if job == id));
+    };
+    never(outbox.to_send(id).map(drop));
+    // Not under another name either, nor if it was signed before.
+    never(outbox.add(&job(b"ciphertext"), State::Pending, NOW));
+    never(outbox.to_send(twin.context.job).map(drop));
+    for state in State::ALL.into_iter().filter(|state| *state != State::Undecryptable) {
+        never(outbox.set(id, state, NOW));
+    }
+    // Time does not change that, nor do many other jobs.
+    let later = NOW.plus(FORGOTTEN * 100);
+    for _ in 0..=MAX_ENDED {
+        store(&outbox, State::Decrypted, later);
+    }
+    outbox.add(&job(b"other"), State::Pending, later).unwrap();
+    never(outbox.add(&job(b"ciphertext"), State::Pending, later));
+}
+
+#[test]
+fn what_has_ended_loses_its_ciphertext() {
+    let (_directory, outbox) = outbox();
+    let job = job(&[7; 100_000]);
+    outbox.add(&job, State::Pending, NOW).unwrap();
+    let size = || outbox.path(job.context.job).metadata().unwrap().len();
+    assert!(size() > 100_000);
+    outbox.set(job.context.job, State::Submitted, NOW).unwrap();
+    assert!(size() > 100_000);
+    outbox.set(job.context.job, State::Decrypted, NOW).unwrap();
+    assert!(size() < 4_000);
+    let entry = outbox.get(job.context.job).unwrap();
+    // Enough to fetch and verify the answer once more.
+    assert_eq!((&entry.job.context, entry.job.signature), (&job.context, job.signature));
+}
+
+#[test]
+fn it_does_not_grow_without_bound() {
+    let (_directory, outbox) = outbox();
+    outbox.add(&job(b"first"), State::Pending, NOW).unwrap();
+    for at in 0..MAX_ENDED as u64 + 5 {
+        store(&outbox, State::Failed, UnixMillis(NOW.0 + at));
+    }
+    outbox.add(&job(b"another"), State::Pending, NOW).unwrap();
+    let ended = |entry: &Entry| entry.state.ended();
+    let kept: Vec<Entry> = outbox.list().unwrap().into_iter().filter(ended).collect();
+    // Room for one more, and the newest of the others.
+    assert_eq!(kept.len(), MAX_ENDED - 1);
+    assert_eq!(kept[0].since, UnixMillis(NOW.0 + 6));
+    // What the mesh has long forgotten goes as well.
+    let lost = job(b"lost");
+    outbox.add(&lost, State::Submitted, NOW).unwrap();
+    let later = lost.context.deadline.plus(FORGOTTEN + Duration::from_millis(1));
+    outbox.add(&job(b"new"), State::Pending, later).unwrap();
+    assert!(matches!(outbox.get(lost.context.job), Err(Error::NoSuchJob { .. })));
+}
+
+#[test]
+fn a_full_outbox_takes_no_more() {
+    let (_directory, outbox) = outbox();
+    let first = job(b"x");
+    outbox.add(&first, State::Pending, NOW).unwrap();
+    for _ in 1..MAX_OPEN {
+        store(&outbox, State::Signed, NOW);
+    }
+    let refused = outbox.add(&job(b"x"), State::Pending, NOW);
+    assert!(matches!(refused, Err(Error::OutboxFull { .. })));
+    outbox.set(first.context.job, State::Failed, NOW).unwrap();
+    outbox.add(&job(b"x"), State::Pending, NOW).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn others_cannot_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_directory, outbox) = outbox();
+    let job = job(b"x");
+    outbox.add(&job, State::Pending, NOW).unwrap();
+    let mode = || outbox.path(job.context.job).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600);
+    outbox.set(job.context.job, State::Answered, NOW).unwrap();
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
+fn anything_else_is_an_error() {
+    let entry = Entry { state: State::Pending, since: NOW, job: job(b"x") };
+    let good = format::encode(&entry);
+    assert_eq!(format::decode(&good, format::Part::All).unwrap(), entry);
+    let text = String::from_utf8(good.clone()).unwrap();
+    for bad in [
+        text.replace("Outbox: 1", "Outbox: 2"),
+        text.replace("pending", "sending"),
+        text.replace("Subject: hermesh.job.acme", "Subject: hermesh.job.evil"),
+        text.replace("Hermesh-Job: ", "Hermesh-Job: x"),
+        text.replace("Hermesh-Signature: ", "Hermesh-Signature "),
+        text.replace("\n\n", "\n"),
+        String::new(),
+    ] {
+        assert!(format::decode(bad.as_bytes(), format::Part::All).is_err(), "{bad}");
+    }
+    for length in 0..good.len() - 2 {
+        assert!(format::decode(&good[..length], format::Part::All).is_err(), "{length}");
+    }
+}

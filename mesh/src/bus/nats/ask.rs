@@ -1,0 +1,198 @@
+//! Requests to the server, asked again while it is away.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client, HeaderMap, Request,
+    client::{RequestError, RequestErrorKind},
+    jetstream,
+};
+use bytes::Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::Error;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Refusals are short; what is longer is an answer and need not be read twice.
+const MAX_REFUSAL: usize = 2048;
+
+/// JetStream's errors where a stream, an account or a server has reached a bound.
+pub(super) const FULL: [u64; 6] = [10077, 10023, 10002, 10028, 10047, 10122];
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The server said no.
+    Refused(jetstream::Error),
+    /// It said nothing, or nothing readable.
+    Failed(Error),
+}
+
+impl Unanswered {
+    pub(super) fn code(&self) -> Option<u64> {
+        match self {
+            Self::Refused(error) => Some(error.error_code().0),
+            Self::Failed(_) => None,
+        }
+    }
+
+    /// As an error to return, if nothing better is known.
+    pub(super) fn into_error(self, what: &str) -> Error {
+        match self {
+            Self::Refused(error) => Error::Broker {
+                what: what.into(),
+                code: error.error_code().0,
+                why: error.to_string(),
+            },
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: jetstream::Error,
+}
+
+/// A growing pause between tries.
+pub(super) struct Pause(Duration);
+
+impl Pause {
+    pub(super) fn new() -> Self {
+        Self(FIRST_PAUSE)
+    }
+
+    pub(super) async fn wait(&mut self) {
+        sleep(self.0).await;
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Asks the server, and asks again.
+#[derive(Clone)]
+pub(super) struct Asker {
+    pub(super) client: Client,
+    /// Counts the connections made; a change means that what the server kept for us is gone.
+    pub(super) made: watch::Receiver<u64>,
+    pub(super) request_timeout: Duration,
+    pub(super) patience: Duration,
+}
+
+impl Asker {
+    pub(super) fn connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Changes with the next connection.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        let mut made = self.made.clone();
+        made.mark_unchanged();
+        made
+    }
+
+    /// Asks until there is an answer, or patience ends. To be used for what may be asked twice.
+    pub(super) async fn ask(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+    ) -> Result<Bytes, Unanswered> {
+        let deadline = Instant::now() + self.patience;
+        let mut pause = Pause::new();
+        loop {
+            match self.ask_once(subject, headers.clone(), body.clone()).await {
+                Some(answer) => return answer,
+                None if Instant::now() >= deadline => {
+                    return Err(Unanswered::Failed(Error::Timeout(self.patience)));
+                }
+                None => pause.wait().await,
+            }
+        }
+    }
+
+    /// The answer, or nothing if the server is away or not ready.
+    async fn ask_once(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+    ) -> Option<Result<Bytes, Unanswered>> {
+        let mut connections = self.connections();
+        // What is sent while there is no connection would pile up in the client.
+        if !self.connected() {
+            let _ = timeout(LONGEST_PAUSE, connections.changed()).await;
+            if !self.connected() {
+                return None;
+            }
+        }
+        let mut request = Request::new().timeout(Some(self.request_timeout)).payload(body);
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject.to_owned(), request) => answer,
+            // The answer is lost with the connection.
+            _ = connections.changed() => return None,
+        };
+        match answer {
+            Ok(answer) => match refusal(&answer.payload) {
+                None => Some(Ok(answer.payload)),
+                Some(error) if not_ready(&error) => None,
+                Some(error) => Some(Err(Unanswered::Refused(error))),
+            },
+            Err(error) => fatal(&error).map(|error| Err(Unanswered::Failed(error))),
+        }
+    }
+
+    /// Asks JetStream's interface.
+    pub(super) async fn api<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, Unanswered> {
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        let answer = self.ask(&format!("$JS.API.{subject}"), None, body).await?;
+        read(&answer).map_err(Unanswered::Failed)
+    }
+}
+
+/// Reads an answer of the server.
+pub(super) fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(answer).map_err(|error| {
+        tracing::warn!(%error, "an answer that is not JetStream's");
+        Error::Malformed { what: "the NATS server's answer", expected: "JSON of JetStream" }
+    })
+}
+
+fn refusal(answer: &[u8]) -> Option<jetstream::Error> {
+    if answer.len() > MAX_REFUSAL {
+        return None;
+    }
+    serde_json::from_slice::<Refusal>(answer).ok().map(|refusal| refusal.error)
+}
+
+/// Whether a server that starts, or has no leader, says that it cannot say. What is full has the same
+/// class of errors.
+fn not_ready(error: &jetstream::Error) -> bool {
+    error.code() == 503 && !FULL.contains(&error.error_code().0)
+}
+
+/// The error of a request that no later try would repair.
+fn fatal(error: &RequestError) -> Option<Error> {
+    match error.kind() {
+        RequestErrorKind::TimedOut | RequestErrorKind::NoResponders | RequestErrorKind::Other => {
+            None
+        }
+        RequestErrorKind::InvalidSubject => {
+            Some(Error::Malformed { what: "subject", expected: "printable tokens" })
+        }
+        RequestErrorKind::MaxPayloadExceeded => {
+            Some(Error::TooLarge { what: "message", got: 0, limit: 0 })
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Messages of the mesh as NATS carries them.
+
+use async_nats::HeaderMap;
+
+use crate::{
+    Error, Headers, Message,
+    message::{MAX_ID, MESSAGE_ID},
+};
+
+/// Headers with this prefix steer the server, so none of a message's own may have it.
+const RESERVED: &str = "nats-";
+
+fn reserved(name: &str) -> bool {
+    name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
+}
+
+/// The headers as NATS carries them.
+pub(super) fn to_nats(headers: &Headers) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| !reserved(name)) {
+        map.insert(name, value);
+    }
+    map
+}
+
+/// The message as it came, or, with the error, what can be kept of it.
+pub(super) fn from_nats(
+    subject: &str,
+    headers: Option<&HeaderMap>,
+    body: bytes::Bytes,
+) -> Result<Message, (Message, Error)> {
+    let mut message = Message::new(subject, body);
+    let mut refused = None;
+    let headers = headers.into_iter().flat_map(HeaderMap::iter);
+    for (name, values) in headers.filter(|(name, _)| !reserved(name.as_ref())) {
+        let name: &str = name.as_ref();
+        let inserted = match &values[..] {
+            [value] if name == MESSAGE_ID && value.as_str().len() > MAX_ID => {
+                let got = value.as_str().len();
+                Err(Error::TooLarge { what: "message id", got, limit: MAX_ID })
+            }
+            [value] => message.headers.insert(name, value.as_str()),
+            _ => Err(Error::BadHeader {
+                header: name.chars().take(Headers::MAX_NAME).collect(),
+                expected: "one value",
+            }),
+        };
+        if let Err(error) = inserted {
+            refused = Some(error);
+        }
+    }
+    match refused {
+        None => Ok(message),
+        Some(error) => Err((message, error)),
+    }
+}
+
+/// Whether `subject` names one subject, not several.
+pub(super) fn check_subject(subject: &str) -> Result<(), Error> {
+    let token = |token: &str| {
+        !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && !b"*>".contains(&b))
+    };
+    if subject.split('.').all(token) {
+        return Ok(());
+    }
+    Err(Error::Malformed {
+        what: "subject",
+        expected: "printable tokens separated by dots, none of them empty or a wildcard",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_the_server_neither_leaves_nor_enters() {
+        let mut headers = Headers::default();
+        headers.set("nats-rollup", "all");
+        headers.set("Nats-Msg-Id", "x");
+        headers.set("ce-id", "y");
+        let map = to_nats(&headers);
+        assert_eq!(map.len(), 1);
+        let mut map = to_nats(&headers);
+        map.insert("Nats-Msg-Size", "7");
+        let message = from_nats("a", Some(&map), "".into()).expect("is readable");
+        assert_eq!(message, Message::new("a", "").with_id("y"));
+    }
+
+    #[test]
+    fn unreadable_headers_leave_what_is_readable() {
+        let mut map = HeaderMap::new();
+        map.insert("good", "1");
+        map.insert("long", "x".repeat(Headers::MAX_VALUE + 1).as_str());
+        map.append("twice", "1");
+        map.append("twice", "2");
+        map.insert("ce-id", "x".repeat(MAX_ID + 1).as_str());
+        let (kept, _) = from_nats("a", Some(&map), "body".into()).expect_err("is refused");
+        assert_eq!(kept.headers.iter().collect::<Vec<_>>(), [("good", "1")]);
+        assert_eq!(kept.body, "body");
+        let mut many = HeaderMap::new();
+        for i in 0..=Headers::MAX_COUNT {
+            many.insert(format!("h{i}").as_str(), "x");
+        }
+        assert!(from_nats("a", Some(&many), "".into()).is_err());
+    }
+
+    #[test]
+    fn a_subject_is_one_subject() {
+        assert!(check_subject("a.b-c.d_e").is_ok());
+        for bad in ["", "a..b", "a.", "a.*", "a.>", "a b", "a\r\nPUB x"] {
+            assert!(check_subject(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The bus between processes, on NATS JetStream: a queue is a stream and, once somebody pulls from it,
+//! a durable consumer. Works with nats-server 2.9 and later.
+
+mod ask;
+mod convert;
+mod heal;
+mod pull;
+mod settle;
+mod streams;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_nats::{
+    ConnectOptions, Event, HeaderMap, Request,
+    client::RequestErrorKind,
+    jetstream::message::StreamMessage,
+    jetstream::{publish::PublishAck, stream::RawMessage},
+};
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::timeout;
+
+use self::{
+    ask::{Asker, FULL, Unanswered, read},
+    convert::{check_subject, from_nats, to_nats},
+    settle::{AckSubject, NatsSettle},
+};
+use super::{Bus, Delivery, Published, QueueOptions, Requests, Subscription};
+use crate::{
+    Error, JobId, Message,
+    message::{MAX_ID, matches},
+};
+
+/// How many messages a subscriber or server may fall behind.
+const BUFFER: usize = 1024;
+/// Commands that wait for the connection.
+const COMMANDS: usize = 512;
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(1);
+/// Room for the headers that this bus adds to a message.
+const HEADER_ROOM: usize = 512;
+/// The most subjects that one call lists.
+const MAX_SUBJECTS: usize = 1 << 20;
+
+// JetStream's error codes.
+const WRONG_LAST_SEQUENCE: u64 = 10071;
+const MESSAGE_TOO_LARGE: u64 = 10054;
+const NO_MESSAGE: u64 = 10037;
+
+/// How to reach a NATS server.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// Where it listens: `nats://host:port`, or several of them, separated by commas.
+    pub url: String,
+    /// This process's name, shown in the server's list of connections.
+    pub name: String,
+    /// On how many servers a queue that is created is stored.
+    pub replicas: usize,
+    /// The queues known without being declared, so that a client which may not create queues finds the
+    /// stream that holds a subject.
+    pub queues: Vec<QueueOptions>,
+    /// How long one request to the server may take.
+    pub request_timeout: Duration,
+    /// For how long a publish, or another request, is repeated while the server is away.
+    pub publish_patience: Duration,
+}
+
+impl Default for NatsOptions {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".into(),
+            name: "hermesh".into(),
+            replicas: 1,
+            queues: crate::topology::queues(),
+            request_timeout: Duration::from_secs(5),
+            publish_patience: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A bus on NATS JetStream. Cloning gives another handle on the same connection.
+///
+/// While the server is away, publishes are repeated for [`NatsOptions::publish_patience`], and pulls
+/// wait. So a publish whose first try was stored, and whose acknowledgement was lost, is reported as
+/// [`Published::Duplicate`].
+#[derive(Clone)]
+pub struct NatsBus(Arc<Shared>);
+
+struct Shared {
+    asker: Asker,
+    replicas: usize,
+    known: RwLock<BTreeMap<String, Known>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    options: Arc<QueueOptions>,
+    /// Declared through this handle, so that it may be created again.
+    declared: bool,
+    /// Its consumer is there, as far as we know.
+    ready: bool,
+    /// When it was last looked after.
+    looked: Option<tokio::time::Instant>,
+}
+
+impl NatsBus {
+    /// Connects. From then on the connection is made again whenever it breaks.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if no server can be reached now.
+    pub async fn connect(options: NatsOptions) -> Result<Self, Error> {
+        let (counter, mut made) = tokio::sync::watch::channel(0_u64);
+        let counter = Arc::new(counter);
+        let servers: Vec<&str> = options.url.split(',').map(str::trim).collect();
+        let connecting = ConnectOptions::new()
+            .name(&options.name)
+            .ping_interval(PING_INTERVAL)
+            .request_timeout(Some(options.request_timeout))
+            .subscription_capacity(BUFFER)
+            .client_capacity(COMMANDS)
+            .max_reconnects(None)
+            .reconnect_delay_callback(|tries| {
+                let exponent = u32::try_from(tries).unwrap_or(u32::MAX).min(7);
+                LONGEST_RECONNECT_DELAY.min(Duration::from_millis(10) * 2_u32.pow(exponent))
+            })
+            .event_callback(move |event| {
+                let counter = counter.clone();
+                async move {
+                    match event {
+                        Event::Connected => counter.send_modify(|count| *count += 1),
+                        Event::Disconnected => tracing::warn!("the NATS server is away"),
+                        event => tracing::debug!(%event, "NATS"),
+                    }
+                }
+            })
+            .connect(&servers[..]);
+        let client = connecting.await.map_err(|error| Error::Connect {
+            url: without_credentials(&servers),
+            why: error.to_string(),
+        })?;
+        // Told late, this first connection would be taken for a second one.
+        let _ = timeout(options.request_timeout, made.changed()).await;
+        let asker = Asker {
+            client,
+            made,
+            request_timeout: options.request_timeout,
+            patience: options.publish_patience,
+        };
+        let known = options.queues.into_iter().map(|queue| {
+            let known = Known {
+                options: Arc::new(queue.clone()),
+                declared: false,
+                ready: false,
+                looked: None,
+            };
+            (queue.name, known)
+        });
+        let known = RwLock::new(known.collect());
+        Ok(Self(Arc::new(Shared { asker, replicas: options.replicas, known })))
+    }
+
+    /// Whether there is a connection at this moment.
+    pub fn connected(&self) -> bool {
+        self.0.asker.connected()
+    }
+
+    /// Sends what was emitted, and closes the connection. The bus cannot be used afterwards.
+    pub async fn close(&self) {
+        let asker = &self.0.asker;
+        let _ = timeout(asker.request_timeout, asker.client.flush()).await;
+        let _ = timeout(asker.request_timeout, asker.client.drain()).await;
+    }
+
+    fn known(&self, name: &str) -> Result<Known, Error> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).cloned().ok_or_else(|| Error::NoQueue { subject: name.to_owned() })
+    }
+
+    fn remember(&self, name: &str, change: impl FnOnce(&mut Known)) {
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(name) {
+            change(known);
+        }
+    }
+
+    /// The queue that catches a subject, or all of a filter.
+    fn queue_of(&self, subject: &str) -> Result<Arc<QueueOptions>, Error> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let caught = known.values().find(|known| matches(&known.options.filter, subject));
+        caught
+            .map(|known| known.options.clone())
+            .ok_or_else(|| Error::NoQueue { subject: subject.to_owned() })
+    }
+
+    fn check(&self, message: &Message) -> Result<(), Error> {
+        check_subject(&message.subject)?;
+        let (got, limit) = (message.size() + HEADER_ROOM, self.0.asker.client.max_payload());
+        if got > limit {
+            return Err(Error::TooLarge { what: "message", got, limit });
+        }
+        match message.id().map(str::len) {
+            Some(got) if got > MAX_ID => {
+                Err(Error::TooLarge { what: "message id", got, limit: MAX_ID })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores a message under an id that stands for this publish, however often it is tried.
+    async fn store(&self, message: &Message, id: &str) -> Result<Published, Error> {
+        self.check(message)?;
+        let queue = self.queue_of(&message.subject)?;
+        let headers = Some(storing(&queue, message, id));
+        let stored = self.0.asker.ask(&message.subject, headers, message.body.clone()).await;
+        let error = match stored {
+            Ok(answer) => {
+                let duplicate = read::<PublishAck>(&answer)?.duplicate;
+                return Ok(if duplicate { Published::Duplicate } else { Published::Stored });
+            }
+            Err(error) => error,
+        };
+        match (error.code(), error) {
+            // Also if it was this publish that was stored, and the answer to its first try was lost.
+            (Some(WRONG_LAST_SEQUENCE), _) => Ok(Published::Duplicate),
+            (Some(code), Unanswered::Refused(error)) if FULL.contains(&code) => {
+                let why = error.to_string();
+                let what = match why.contains("per subject") {
+                    true => format!("{} in queue {}", message.subject, queue.name),
+                    false => format!("queue {} ({why})", queue.name),
+                };
+                Err(Error::Full { what })
+            }
+            (Some(MESSAGE_TOO_LARGE), _) => {
+                let limit = queue.max_bytes;
+                Err(Error::TooLarge { what: "message", got: message.size(), limit })
+            }
+            (_, error) => Err(error.into_error(&message.subject)),
+        }
+    }
+
+    /// Asks the stream that holds a subject.
+    async fn ask_stream<T: serde::de::DeserializeOwned>(
+        &self,
+        verb: &str,
+        queue: &QueueOptions,
+        body: &serde_json::Value,
+    ) -> Result<Option<T>, Error> {
+        let stream = streams::stream_name(&queue.name);
+        match self.0.asker.api(&format!("STREAM.{verb}.{stream}"), body).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.code() == Some(NO_MESSAGE) => Ok(None),
+            Err(error) if error.code() == Some(streams::STREAM_NOT_FOUND) => {
+                Err(Error::NoQueue { subject: queue.filter.clone() })
+            }
+            Err(error) => Err(error.into_error(&stream)),
+        }
+    }
+}
+
+/// The headers of a message on its way into a queue.
+fn storing(queue: &QueueOptions, message: &Message, id: &str) -> HeaderMap {
+    let mut headers = to_nats(&message.headers);
+    if queue.unique {
+        headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    } else {
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
+    }
+    headers
+}
+
+/// The addresses without user names, passwords and tokens.
+fn without_credentials(servers: &[&str]) -> String {
+    let clean = |server: &&str| match (server.find("://"), server.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}{}", &server[..scheme + 3], &server[at + 1..])
+        }
+        (None, Some(at)) => server[at + 1..].to_owned(),
+        _ => (*server).to_owned(),
+    };
+    servers.iter().map(clean).collect::<Vec<_>>().join(", ")
+}
+
+/// One page of the subjects that a stream holds.
+#[derive(Deserialize)]
+struct SubjectsPage {
+    #[serde(default)]
+    total: usize,
+    state: SubjectsState,
+}
+
+#[derive(Deserialize)]
+struct SubjectsState {
+    #[serde(default)]
+    subjects: Option<HashMap<String, u64>>,
+}
+
+#[async_trait]
+impl Bus for NatsBus {
+    async fn declare(&self, queue: &QueueOptions) -> Result<(), Error> {
+        streams::declare(&self.0.asker, queue, self.0.replicas).await?;
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        let (ready, looked) =
+            known.get(&queue.name).map_or((false, None), |known| (known.ready, known.looked));
+        let declared = Known { options: Arc::new(queue.clone()), declared: true, ready, looked };
+        known.insert(queue.name.clone(), declared);
+        Ok(())
+    }
+
+    async fn publish(&self, message: Message) -> Result<Published, Error> {
+        match message.id() {
+            Some(id) => self.store(&message, id).await,
+            // Without a name of its own, it still must not be stored twice when it is tried twice.
+            None => self.store(&message, &format!("once.{}", JobId::random())).await,
+        }
+    }
+
+    async fn emit(&self, message: Message) -> Result<(), Error> {
+        self.check(&message)?;
+        let headers = match (self.queue_of(&message.subject), message.id()) {
+            (Ok(queue), Some(id)) => storing(&queue, &message, id),
+            (Ok(queue), None) if queue.unique => storing(&queue, &message, ""),
+            _ => to_nats(&message.headers),
+        };
+        let asker = &self.0.asker;
+        let sending = asker.client.publish_with_headers(message.subject, headers, message.body);
+        match timeout(asker.request_timeout, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped("the connection to NATS")),
+            Err(_) => Err(Error::Timeout(asker.request_timeout)),
+        }
+    }
+
+    async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error> {
+        pull::pull(self, queues).await
+    }
+
+    async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error> {
+        let ack = AckSubject::parse(handle)
+            .ok_or(Error::Malformed { what: "delivery handle", expected: "$JS.ACK.…" })?;
+        let queue = self.known(&ack.queue)?.options;
+        let attempt = ack.attempt;
+        let settle = NatsSettle { bus: self.clone(), queue, ack, message: message.clone() };
+        Ok(Delivery::new(message, attempt, settle))
+    }
+
+    async fn last(&self, subject: &str) -> Result<Option<Message>, Error> {
+        check_subject(subject)?;
+        let queue = self.queue_of(subject)?;
+        // From the stream's leader: a replica that lags would make believe that something is gone.
+        let body = json!({ "last_by_subj": subject });
+        let Some(stored) = self.ask_stream::<Stored>("MSG.GET", &queue, &body).await? else {
+            return Ok(None);
+        };
+        let stored = StreamMessage::try_from(stored.message).map_err(|_| Error::Malformed {
+            what: "stored message",
+            expected: "headers and body in base64",
+        })?;
+        from_nats(&stored.subject, Some(&stored.headers), stored.payload)
+            .map(Some)
+            .map_err(|(_, error)| error)
+    }
+
+    async fn exists(&self, subject: &str) -> Result<bool, Error> {
+        // A listing of the one subject costs the server more, the more subjects there are.
+        check_subject(subject)?;
+        let queue = self.queue_of(subject)?;
+        let body = json!({ "last_by_subj": subject });
+        let found: Option<serde::de::IgnoredAny> =
+            self.ask_stream("MSG.GET", &queue, &body).await?;
+        Ok(found.is_some())
+    }
+
+    async fn subjects(&self, filter: &str) -> Result<Vec<String>, Error> {
+        let queue = self.queue_of(filter)?;
+        let mut subjects = Vec::new();
+        loop {
+            let body = json!({ "subjects_filter": filter, "offset": subjects.len() });
+            let page: Option<SubjectsPage> = self.ask_stream("INFO", &queue, &body).await?;
+            let Some(page) = page else {
+                return Ok(subjects);
+            };
+            let found = page.state.subjects.unwrap_or_default();
+            let last = found.is_empty() || subjects.len() + found.len() >= page.total;
+            subjects.extend(found.into_keys());
+            if subjects.len() > MAX_SUBJECTS {
+                let got = page.total;
+                return Err(Error::TooLarge { what: "list of subjects", got, limit: MAX_SUBJECTS });
+            }
+            if last {
+                return Ok(subjects);
+            }
+        }
+    }
+
+    async fn purge(&self, filter: &str) -> Result<(), Error> {
+        let queue = self.queue_of(filter)?;
+        let body = json!({ "filter": filter });
+        self.ask_stream::<serde::de::IgnoredAny>("PURGE", &queue, &body).await.map(drop)
+    }
+
+    async fn subscribe(&self, filter: &str) -> Result<Subscription, Error> {
+        watch::subscribe(&self.0.asker.client, filter).await
+    }
+
+    async fn request(&self, message: Message, wait: Duration) -> Result<Message, Error> {
+        self.check(&message)?;
+        let request = Request::new()
+            .timeout(Some(wait))
+            .headers(to_nats(&message.headers))
+            .payload(message.body);
+        let answer = self.0.asker.client.send_request(message.subject.clone(), request).await;
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => Error::Timeout(wait),
+            RequestErrorKind::NoResponders => {
+                Error::NoResponders { subject: message.subject.clone() }
+            }
+            _ => Error::Stopped("the connection to NATS"),
+        })?;
+        from_nats(&message.subject, answer.headers.as_ref(), answer.payload)
+            .map_err(|(_, error)| error)
+    }
+
+    async fn serve(&self, filter: &str) -> Result<Requests, Error> {
+        watch::serve(&self.0.asker.client, filter).await
+    }
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    message: RawMessage,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_credentials() {
+        let servers = ["nats://me:secret@host:4222", "token@host:1", "host:2"];
+        assert_eq!(without_credentials(&servers), "nats://host:4222, host:1, host:2");
+    }
+}

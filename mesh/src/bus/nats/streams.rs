@@ -1,0 +1,251 @@
+//! Queues as streams and consumers of JetStream.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, Config as ConsumerConfig, DeliverPolicy, Info as ConsumerInfo},
+    stream::{
+        Config as StreamConfig, DiscardPolicy, Info as StreamInfo, RetentionPolicy, StorageType,
+    },
+};
+use serde_json::json;
+
+use super::ask::{Asker, Unanswered};
+use crate::{
+    Error,
+    bus::{Overflow, QueueOptions, Retention},
+};
+
+const PREFIX: &str = "hermesh-";
+/// Deliveries in progress at the same time, over all consumers of a queue.
+const MAX_ACK_PENDING: i64 = 100_000;
+/// Pulls waiting at the same time.
+const MAX_WAITING: i64 = 8192;
+
+// JetStream's error codes.
+pub(super) const STREAM_NOT_FOUND: u64 = 10059;
+const STREAM_EXISTS: u64 = 10058;
+const SUBJECTS_OVERLAP: u64 = 10065;
+const CONSUMER_NOT_FOUND: u64 = 10014;
+
+/// The stream of a queue.
+pub(super) fn stream_name(queue: &str) -> String {
+    format!("{PREFIX}{queue}")
+}
+
+/// The queue of a stream.
+pub(super) fn queue_name(stream: &str) -> Option<&str> {
+    stream.strip_prefix(PREFIX)
+}
+
+/// What JetStream can keep of the options: the window of ids lies within the age of messages.
+fn effective(queue: &QueueOptions) -> QueueOptions {
+    let window = queue.max_age.map_or(queue.dedup_window, |age| age.min(queue.dedup_window));
+    let per_subject = queue.max_per_subject.filter(|_| queue.retention == Retention::WorkQueue);
+    QueueOptions { dedup_window: window, max_per_subject: per_subject, ..queue.clone() }
+}
+
+/// The options that are the clients' affair, in words that the stream carries as its description, so
+/// that processes which disagree find out.
+fn description(queue: &QueueOptions) -> String {
+    format!(
+        "hermesh queue; unique={} max_deliver={} ack_wait_ms={}",
+        queue.unique,
+        queue.max_deliver,
+        queue.ack_wait.as_millis()
+    )
+}
+
+fn signed(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn stream_config(queue: &QueueOptions, replicas: usize) -> StreamConfig {
+    let last = queue.retention == Retention::LastPerSubject;
+    let refuse = queue.overflow == Overflow::Refuse;
+    StreamConfig {
+        name: stream_name(&queue.name),
+        description: Some(description(queue)),
+        subjects: vec![queue.filter.clone()],
+        // A work queue deletes what is acknowledged; what is to be read back stays within limits.
+        retention: if last { RetentionPolicy::Limits } else { RetentionPolicy::WorkQueue },
+        max_messages: signed(queue.max_messages),
+        max_bytes: signed(queue.max_bytes),
+        max_messages_per_subject: if last { 1 } else { queue.max_per_subject.map_or(-1, signed) },
+        discard: if refuse { DiscardPolicy::New } else { DiscardPolicy::Old },
+        // Where only the last message of a subject counts, the old one goes, whatever else is full.
+        discard_new_per_subject: refuse && queue.max_per_subject.is_some(),
+        max_age: queue.max_age.unwrap_or_default(),
+        duplicate_window: queue.dedup_window,
+        storage: StorageType::File,
+        num_replicas: replicas,
+        max_consumers: -1,
+        max_message_size: -1,
+        ..StreamConfig::default()
+    }
+}
+
+/// The options of an existing stream, where they can be read from it.
+fn options_of(found: &StreamConfig, wanted: &QueueOptions) -> Result<QueueOptions, Error> {
+    let word = |name: &str| {
+        let words = found.description.as_deref().unwrap_or_default().split([' ', ';']);
+        words.filter_map(|word| word.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v)
+    };
+    let read = || {
+        Some((
+            word("unique")?.parse().ok()?,
+            word("max_deliver")?.parse().ok()?,
+            Duration::from_millis(word("ack_wait_ms")?.parse().ok()?),
+        ))
+    };
+    let Some((unique, max_deliver, ack_wait)) = read() else {
+        let text = found.description.clone().unwrap_or_default();
+        return Err(mismatch(wanted, "description", text, description(wanted)));
+    };
+    let unsigned = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
+    let per_subject = found.max_messages_per_subject;
+    let retention = match found.retention {
+        RetentionPolicy::WorkQueue => Retention::WorkQueue,
+        RetentionPolicy::Limits if per_subject == 1 => Retention::LastPerSubject,
+        other => {
+            let found = format!("{other:?}, {per_subject} per subject");
+            return Err(mismatch(wanted, "retention", found, format!("{:?}", wanted.retention)));
+        }
+    };
+    let limited = retention == Retention::WorkQueue && per_subject > 0;
+    Ok(QueueOptions {
+        name: wanted.name.clone(),
+        filter: found.subjects.join(", "),
+        retention,
+        unique,
+        ack_wait,
+        max_deliver,
+        max_messages: unsigned(found.max_messages),
+        max_per_subject: limited.then(|| unsigned(per_subject)),
+        max_bytes: unsigned(found.max_bytes),
+        max_age: Some(found.max_age).filter(|age| !age.is_zero()),
+        dedup_window: found.duplicate_window,
+        overflow: match found.discard {
+            DiscardPolicy::New => Overflow::Refuse,
+            DiscardPolicy::Old => Overflow::DiscardOldest,
+        },
+    })
+}
+
+fn mismatch(queue: &QueueOptions, field: &'static str, found: String, expected: String) -> Error {
+    Error::QueueMismatch { name: queue.name.clone(), field, found, expected }
+}
+
+macro_rules! check_fields {
+    ($queue:expr, $found:expr, $wanted:expr, $($field:ident),*) => {
+        $(if $found.$field != $wanted.$field {
+            let (found, wanted) = (format!("{:?}", $found.$field), format!("{:?}", $wanted.$field));
+            return Err(mismatch($queue, stringify!($field), found, wanted));
+        })*
+    };
+}
+
+fn check_stream(queue: &QueueOptions, found: &StreamConfig, replicas: usize) -> Result<(), Error> {
+    options_of(found, queue)?.expect(queue)?;
+    let wanted = stream_config(queue, replicas);
+    check_fields!(
+        queue,
+        found,
+        wanted,
+        discard_new_per_subject,
+        storage,
+        num_replicas,
+        no_ack,
+        sealed,
+        deny_delete,
+        deny_purge,
+        max_message_size,
+        mirror,
+        sources,
+        republish
+    );
+    Ok(())
+}
+
+fn consumer_config(queue: &QueueOptions) -> ConsumerConfig {
+    ConsumerConfig {
+        durable_name: Some(queue.name.clone()),
+        name: Some(queue.name.clone()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: queue.ack_wait,
+        // Counted on our side, which knows what to do with a message that is given up.
+        max_deliver: -1,
+        max_ack_pending: MAX_ACK_PENDING,
+        max_waiting: MAX_WAITING,
+        ..ConsumerConfig::default()
+    }
+}
+
+fn check_consumer(queue: &QueueOptions, found: &ConsumerConfig) -> Result<(), Error> {
+    let wanted = consumer_config(queue);
+    check_fields!(
+        queue,
+        found,
+        wanted,
+        durable_name,
+        deliver_subject,
+        deliver_policy,
+        ack_policy,
+        ack_wait,
+        max_deliver,
+        filter_subject,
+        max_ack_pending,
+        max_waiting,
+        backoff
+    );
+    Ok(())
+}
+
+/// Creates the stream, or checks the one that is there.
+pub(super) async fn declare(
+    asker: &Asker,
+    queue: &QueueOptions,
+    replicas: usize,
+) -> Result<(), Error> {
+    let queue = &effective(queue);
+    let config = stream_config(queue, replicas);
+    // Where it exists with these options, creating changes nothing.
+    let created = asker.api(&format!("STREAM.CREATE.{}", config.name), &json!(config)).await;
+    let info: StreamInfo = match created {
+        Err(error) if error.code() == Some(STREAM_EXISTS) => {
+            let info = asker.api(&format!("STREAM.INFO.{}", config.name), &json!(null)).await;
+            info.map_err(|error| error.into_error(&config.name))?
+        }
+        Err(error) if error.code() == Some(SUBJECTS_OVERLAP) => {
+            let found = "subjects that another stream has".into();
+            return Err(mismatch(queue, "filter", found, queue.filter.clone()));
+        }
+        other => other.map_err(|error| error.into_error(&config.name))?,
+    };
+    check_stream(queue, &info.config, replicas)
+}
+
+/// Creates the consumer, or checks the one that is there.
+///
+/// # Errors
+/// [`Error::NoQueue`] if there is no stream.
+pub(super) async fn declare_consumer(asker: &Asker, queue: &QueueOptions) -> Result<(), Error> {
+    let queue = &effective(queue);
+    let (stream, config) = (stream_name(&queue.name), consumer_config(queue));
+    let info = asker.api(&format!("CONSUMER.INFO.{stream}.{}", queue.name), &json!(null)).await;
+    let info: Result<ConsumerInfo, Unanswered> = match info {
+        Err(error) if error.code() == Some(CONSUMER_NOT_FOUND) => {
+            let create = format!("CONSUMER.DURABLE.CREATE.{stream}.{}", queue.name);
+            asker.api(&create, &json!({ "stream_name": stream, "config": config })).await
+        }
+        other => other,
+    };
+    match info {
+        Ok(info) => check_consumer(queue, &info.config),
+        Err(error) if error.code() == Some(STREAM_NOT_FOUND) => {
+            Err(Error::NoQueue { subject: queue.filter.clone() })
+        }
+        Err(error) => Err(error.into_error(&format!("consumer {}", queue.name))),
+    }
+}

@@ -1,0 +1,235 @@
+//! A nats-server of our own, as a child process: for `hermesh up`, and for tests.
+
+use std::{
+    fs, io,
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use crate::Error;
+
+const INSTALL: &str = "install it (Debian, Ubuntu: apt-get install nats-server)";
+/// Free ports are looked for below those that systems give to outgoing connections: a client that
+/// tries to connect again while the server is down could otherwise take the server's port.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+const PORT_TRIES: usize = 100;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How to start a nats-server.
+#[derive(Debug, Clone)]
+pub struct NatsServerOptions {
+    /// Where it keeps its configuration, its log and its streams.
+    pub directory: PathBuf,
+    /// The port on the loopback address; 0 for a free one.
+    pub port: u16,
+    /// The largest message, in bytes.
+    pub max_payload: usize,
+    /// The program, if it is not `nats-server` in the search path or in `/usr/sbin`.
+    pub program: Option<PathBuf>,
+    /// How long it may take to be ready: it reads its streams first.
+    pub patience: Duration,
+}
+
+impl NatsServerOptions {
+    /// A server that keeps everything in `directory`, on a free port.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            port: 0,
+            max_payload: 8 << 20,
+            program: None,
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A running nats-server with JetStream, on the loopback address only. It is killed when this is
+/// dropped.
+#[derive(Debug)]
+pub struct NatsServer {
+    program: PathBuf,
+    configuration: PathBuf,
+    log: PathBuf,
+    port: u16,
+    patience: Duration,
+    child: Child,
+}
+
+impl NatsServer {
+    /// Starts a server, and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with the reason.
+    pub async fn start(options: NatsServerOptions) -> Result<Self, Error> {
+        let program = find(options.program.as_deref())?;
+        let port = match options.port {
+            0 => free_port()?,
+            port => port,
+        };
+        // Otherwise the greeting of another server would be taken for that of ours.
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .map_err(failed(format!("port {port} of 127.0.0.1 cannot be used")))?;
+        let directory = &options.directory;
+        let (configuration, log) = (directory.join("nats.conf"), directory.join("nats.log"));
+        let text = configure(&options, port, &log);
+        fs::create_dir_all(directory)
+            .and_then(|()| fs::write(&configuration, text))
+            .map_err(failed(format!("cannot write {}", configuration.display())))?;
+        let child = spawn(&program, &configuration)?;
+        let patience = options.patience;
+        let mut server = Self { program, configuration, log, port, patience, child };
+        server.ready().await?;
+        Ok(server)
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills the server at once (SIGKILL), as a crash would.
+    pub fn kill(&mut self) {
+        // Fails only if it is dead already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts the server again, with the same port and store, killing it first if it still runs.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with the reason.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.kill();
+        self.child = spawn(&self.program, &self.configuration)?;
+        self.ready().await
+    }
+
+    /// Lets the server finish in order; kills it if it does not within `patience`.
+    pub async fn stop(mut self, patience: Duration) {
+        let signal = format!("quit={}", self.pid());
+        let mut command = Command::new(&self.program);
+        command.args(["--signal", &signal]).stdout(Stdio::null()).stderr(Stdio::null());
+        if command.status().is_ok_and(|status| status.success()) {
+            let deadline = Instant::now() + patience;
+            while Instant::now() < deadline && self.exited().is_none() {
+                sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+
+    /// How the server has ended, if it has ended by itself.
+    pub fn exited(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    async fn ready(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + self.patience;
+        while !greets(self.port) {
+            if let Some(status) = self.exited() {
+                let (last, log) = (self.last_complaint(), self.log.display());
+                return Err(Error::Start { why: format!("{status}: {last} (see {log})") });
+            }
+            if Instant::now() >= deadline {
+                let (patience, log) = (self.patience, self.log.display());
+                let why = format!("it accepts no connections after {patience:?} (see {log})");
+                return Err(Error::Start { why });
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    fn last_complaint(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let complaint = log.lines().rev().find(|line| line.contains("[FTL]"));
+        complaint.or(log.lines().last()).unwrap_or("it left no log").to_owned()
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn failed(what: String) -> impl FnOnce(io::Error) -> Error {
+    move |error| Error::Start { why: format!("{what}: {error}") }
+}
+
+fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
+    if let Some(program) = given {
+        let why = || format!("there is no {}; {INSTALL}", program.display());
+        return program
+            .is_file()
+            .then(|| program.into())
+            .ok_or_else(|| Error::Start { why: why() });
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where Debian puts it, which is not in everybody's search path.
+    let mut directories = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    directories
+        .find_map(|directory| Some(directory.join("nats-server")).filter(|path| path.is_file()))
+        .ok_or_else(|| Error::Start { why: format!("it is not installed; {INSTALL}") })
+}
+
+fn free_port() -> Result<u16, Error> {
+    for _ in 0..PORT_TRIES {
+        let port = rand::random_range(PORTS);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Error::Start { why: "found no free port; give one".into() })
+}
+
+fn configure(options: &NatsServerOptions, port: u16, log: &Path) -> String {
+    let (store, max_payload) = (options.directory.join("store"), options.max_payload);
+    // Streams have bounds of their own, whose sum may well be more than the disk holds.
+    format!(
+        "# Written by hermesh whenever it starts the server.\n\
+         listen: \"127.0.0.1:{port}\"\n\
+         max_payload: {max_payload}\n\
+         log_file: {log:?}\n\
+         logfile_size_limit: 16777216\n\
+         jetstream {{\n  store_dir: {store:?}\n  max_file_store: 1099511627776\n}}\n"
+    )
+}
+
+fn spawn(program: &Path, configuration: &Path) -> Result<Child, Error> {
+    let mut command = Command::new(program);
+    // A Ctrl-C at the terminal is for whoever started the server, who ends it when its time has come.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command
+        .arg("-c")
+        .arg(configuration)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed(format!("cannot run {}", program.display())))
+}
+
+/// Whether somebody on that port greets as NATS servers do.
+fn greets(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let wait = Duration::from_millis(500);
+    let greeting = || -> io::Result<String> {
+        let stream = TcpStream::connect_timeout(&address, wait)?;
+        stream.set_read_timeout(Some(wait))?;
+        let mut line = String::new();
+        io::Read::take(BufReader::new(stream), 1 << 16).read_line(&mut line)?;
+        Ok(line)
+    };
+    greeting().is_ok_and(|line| line.starts_with("INFO "))
+}

@@ -1,0 +1,25 @@
+//! Durations in configuration files: a number of seconds, in a field whose name says so.
+//!
+//! For `#[serde(rename = "heartbeat_seconds", with = "hermesh_mesh::seconds")]`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+/// Writes a number of seconds.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// Reads a number of seconds; fractions are fine, negative numbers are not.
+///
+/// # Errors
+/// The deserializer's, and for what is not a duration.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| D::Error::custom(format!("expected a number of seconds, got {seconds}")))
+}

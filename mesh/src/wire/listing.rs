@@ -1,0 +1,370 @@
+//! What a tenant may ask about its own affairs: its keys, its models, and what was done to them.
+//! Questions are signed and dated, so that one that was overheard is soon worth nothing; the answers'
+//! bodies are JSON, for people and programs.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Reader, Wire};
+use crate::{
+    Digest, Error, Message, Signature, SigningKey, TenantId, Transcript, UnixMillis, VerifyingKey,
+};
+
+/// How far the date of a question may be from the time it arrives.
+pub const FRESH: Duration = Duration::from_secs(300);
+
+macro_rules! question {
+    ($(#[$doc:meta])* $name:ident, $verb:literal $(, $(#[$field_doc:meta])* $field:ident: $header:literal)?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            /// Who asks.
+            pub tenant: TenantId,
+            /// When; good for [`FRESH`] before and after.
+            pub at: UnixMillis,
+            $($(#[$field_doc])* pub $field: u32,)?
+            /// The tenant's signature.
+            pub signature: Signature,
+        }
+
+        impl $name {
+            /// A signed question.
+            pub fn new(tenant: TenantId, at: UnixMillis, $($field: u32,)? signing: &SigningKey) -> Self {
+                let signature = signing.sign(&Self::transcript(&tenant, at $(, $field)?));
+                Self { tenant, at, $($field,)? signature }
+            }
+
+            /// Checks the tenant's signature.
+            pub fn verify(&self, tenant: &VerifyingKey) -> Result<(), Error> {
+                let transcript = Self::transcript(&self.tenant, self.at $(, self.$field)?);
+                tenant.verify(concat!("the ", $verb, " request"), &transcript, &self.signature)
+            }
+
+            fn transcript(tenant: &TenantId, at: UnixMillis $(, $field: u32)?) -> Transcript {
+                Transcript::new(concat!("hermesh ", $verb, " v1"))
+                    .field(tenant.as_str().as_bytes())
+                    .number(at.0)
+                    $(.number($field.into()))?
+            }
+        }
+
+        impl Wire for $name {
+            const TYPE: &'static str = concat!("hermesh.", $verb);
+
+            fn subject(&self) -> String {
+                format!(concat!("hermesh.keys.", $verb, ".{}"), self.tenant)
+            }
+
+            fn id(&self) -> String {
+                format!(concat!("{}.{}.", $verb), self.tenant, self.at.0)
+            }
+
+            fn write(&self, message: &mut Message) {
+                message.headers.set("Hermesh-Tenant", &self.tenant);
+                message.headers.set("Hermesh-At", self.at.0);
+                $(message.headers.set($header, self.$field);)?
+                message.headers.set("Hermesh-Signature", self.signature);
+            }
+
+            fn read(message: &Message) -> Result<Self, Error> {
+                let reader = Reader::new(message, Self::TYPE);
+                Ok(Self {
+                    tenant: reader.parse("Hermesh-Tenant")?,
+                    at: UnixMillis(reader.number("Hermesh-At")?),
+                    $($field: reader.number($header)?,)?
+                    signature: reader.parse("Hermesh-Signature")?,
+                })
+            }
+        }
+    };
+}
+
+question!(
+    /// Asks for the tenant's evaluation keys.
+    ListKeys,
+    "list-keys"
+);
+question!(
+    /// Asks for the models that the tenant has registered.
+    ListModels,
+    "list-models"
+);
+question!(
+    /// Asks for the newest entries of the tenant's audit log.
+    ReadAudit,
+    "read-audit",
+    /// The most entries wanted.
+    limit: "Hermesh-Limit"
+);
+
+/// One evaluation key of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyStatus {
+    /// The key.
+    #[serde(with = "text")]
+    pub key: Digest,
+    /// The name of its parameter set.
+    pub parameters: String,
+    /// Which of the tenant's keys for this parameter set it is, counted from 1.
+    pub version: u32,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Since when it is known, in milliseconds since 1970.
+    pub created: UnixMillis,
+    /// From when on no new job may use it, if it has been replaced.
+    pub retires: Option<UnixMillis>,
+    /// Since when nothing may use it, if it has been withdrawn.
+    pub revoked: Option<UnixMillis>,
+}
+
+/// One model that a tenant has registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// The model.
+    #[serde(with = "text")]
+    pub model: Digest,
+    /// The first tenant to register it.
+    #[serde(with = "text")]
+    pub owner: TenantId,
+    /// The name of its parameter set.
+    pub parameters: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Since when it is known, in milliseconds since 1970.
+    pub created: UnixMillis,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AuditKind {
+    /// The tenant's name was bound to its signing key.
+    TenantRegistered,
+    /// An evaluation key was accepted.
+    KeyAccepted,
+    /// An evaluation key was replaced by a newer one.
+    KeyReplaced,
+    /// A replaced key's time was over, and its bytes were deleted.
+    KeyRetired,
+    /// An evaluation key was withdrawn.
+    KeyRevoked,
+    /// A model was accepted.
+    ModelAccepted,
+    /// Statements in the tenant's name bore a signature that is not the tenant's. Those of one minute
+    /// are one entry, so that whoever sends many cannot push out the rest of the log.
+    SignatureRefused,
+}
+
+impl AuditKind {
+    /// Every kind.
+    pub const ALL: &[Self] = &[
+        Self::TenantRegistered,
+        Self::KeyAccepted,
+        Self::KeyReplaced,
+        Self::KeyRetired,
+        Self::KeyRevoked,
+        Self::ModelAccepted,
+        Self::SignatureRefused,
+    ];
+
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantRegistered => "tenant-registered",
+            Self::KeyAccepted => "key-accepted",
+            Self::KeyReplaced => "key-replaced",
+            Self::KeyRetired => "key-retired",
+            Self::KeyRevoked => "key-revoked",
+            Self::ModelAccepted => "model-accepted",
+            Self::SignatureRefused => "signature-refused",
+        }
+    }
+}
+
+impl fmt::Display for AuditKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for AuditKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let found = Self::ALL.iter().copied().find(|kind| kind.as_str() == text);
+        found.ok_or(Error::Malformed { what: "audit kind", expected: "one that is known here" })
+    }
+}
+
+/// One entry of a tenant's audit log. No payload and no key material is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Whose affair it was.
+    #[serde(with = "text")]
+    pub tenant: TenantId,
+    /// When, in milliseconds since 1970.
+    pub at: UnixMillis,
+    /// What was done.
+    #[serde(with = "text")]
+    pub kind: AuditKind,
+    /// To which key or model.
+    #[serde(with = "text::option", default)]
+    pub object: Option<Digest>,
+}
+
+impl AuditEntry {
+    /// All entries of one tenant; their subjects sort by time.
+    pub fn filter(tenant: &TenantId) -> String {
+        format!("hermesh.audit.{tenant}.>")
+    }
+}
+
+impl fmt::Display for AuditEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} tenant={}", self.at.0, self.kind, self.tenant)?;
+        match &self.object {
+            Some(object) => write!(f, " object={object}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Wire for AuditEntry {
+    const TYPE: &'static str = "hermesh.audit";
+
+    fn subject(&self) -> String {
+        // The same event told twice is the same entry, whichever replica tells it.
+        let object = self.object.map_or_else(|| "0".into(), |object| object.short());
+        format!("hermesh.audit.{}.{:020}.{}.{object}", self.tenant, self.at.0, self.kind)
+    }
+
+    fn id(&self) -> String {
+        self.subject()
+    }
+
+    fn write(&self, message: &mut Message) {
+        let headers = &mut message.headers;
+        headers.set("Hermesh-Tenant", &self.tenant);
+        headers.set("Hermesh-At", self.at.0);
+        headers.set("Hermesh-Kind", self.kind);
+        if let Some(object) = self.object {
+            headers.set("Hermesh-Object", object);
+        }
+    }
+
+    fn read(message: &Message) -> Result<Self, Error> {
+        let reader = Reader::new(message, Self::TYPE);
+        Ok(Self {
+            tenant: reader.parse("Hermesh-Tenant")?,
+            at: UnixMillis(reader.number("Hermesh-At")?),
+            kind: reader.parse("Hermesh-Kind")?,
+            object: reader.parse_optional("Hermesh-Object")?,
+        })
+    }
+}
+
+macro_rules! list {
+    ($(#[$doc:meta])* $name:ident, $entry:ident, $id:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        pub struct $name(pub Vec<$entry>);
+
+        impl Wire for $name {
+            const TYPE: &'static str = concat!("hermesh.", $id);
+
+            fn subject(&self) -> String {
+                "hermesh.reply".into()
+            }
+
+            fn id(&self) -> String {
+                $id.into()
+            }
+
+            fn write(&self, message: &mut Message) {
+                write_json(message, &self.0);
+            }
+
+            fn read(message: &Message) -> Result<Self, Error> {
+                read_json(message, $expected).map(Self)
+            }
+        }
+    };
+}
+
+list!(
+    /// The answer to [`ListKeys`]: by parameter set and version.
+    KeyList,
+    KeyStatus,
+    "key-list",
+    "a JSON array of keys"
+);
+list!(
+    /// The answer to [`ListModels`]: the oldest first.
+    ModelList,
+    ModelStatus,
+    "model-list",
+    "a JSON array of models"
+);
+list!(
+    /// The answer to [`ReadAudit`]: the newest entry last.
+    AuditLog,
+    AuditEntry,
+    "audit-log",
+    "a JSON array of audit entries"
+);
+
+fn write_json(message: &mut Message, value: &impl Serialize) {
+    message.headers.set("content-type", "application/json");
+    // These types are texts, numbers and lists of them, which always serialise.
+    message.body = serde_json::to_vec(value).unwrap_or_default().into();
+}
+
+fn read_json<T: DeserializeOwned>(message: &Message, expected: &'static str) -> Result<T, Error> {
+    serde_json::from_slice(&message.body).map_err(|_| Error::Malformed { what: "body", expected })
+}
+
+/// Types with a textual form of their own are JSON strings.
+mod text {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &impl Display,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: FromStr<Err = crate::Error>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+
+    pub(super) mod option {
+        use super::*;
+
+        pub(crate) fn serialize<S: Serializer>(
+            value: &Option<impl Display>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match value {
+                Some(value) => serializer.collect_str(value),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+        where
+            D: Deserializer<'de>,
+            T: FromStr<Err = crate::Error>,
+        {
+            let text = Option::<String>::deserialize(deserializer)?;
+            text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+        }
+    }
+}

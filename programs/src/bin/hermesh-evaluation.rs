@@ -1,0 +1,7 @@
+//! `hermesh-evaluation`: see `--help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hermesh_programs::main::<hermesh_programs::Evaluation>()
+}

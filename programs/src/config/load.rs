@@ -1,0 +1,213 @@
+//! From file and environment to a checked [`Config`].
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use toml::{Table, Value};
+
+use super::{Config, Problem, Range, check};
+
+/// What environment variables of ours begin with.
+const PREFIX: &str = "HERMESH_";
+/// Those that are no configuration.
+const OTHERS: [&str; 2] = ["HERMESH_LOG", "HERMESH_PASSPHRASE"];
+/// A configuration is some kilobytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Environment variables, by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{}: {source}; expected a readable file of TOML", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file is not TOML, or has an option that does not exist or is of another type.
+    #[error("{}: {source}", .file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// An environment variable names no option, or its value is of another type.
+    #[error("environment variable {name}={value:?}: {why}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What was expected.
+        why: String,
+    },
+    /// Values are out of range.
+    #[error("{}", list(.0))]
+    OutOfRange(Vec<(Origin, Problem)>),
+    /// The configuration cannot be written down.
+    #[error("the defaults cannot be written as TOML: {0}; this is a defect")]
+    Unwritable(#[from] toml::ser::Error),
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It is the default.
+    Default,
+    /// The file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(file) => file.display().fmt(f),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+fn list(problems: &[(Origin, Problem)]) -> String {
+    let line = |(origin, Problem { key, expected, got }): &(Origin, Problem)| {
+        format!("{origin}: {key}: expected {expected}, got {got}")
+    };
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The configuration: `defaults`, over them the file, over that the environment. `signs` is whether the
+/// program needs an identity, `ranges` are those of its service's numbers.
+///
+/// # Errors
+/// The first thing that cannot be understood, or everything that is out of range.
+pub fn load<O>(
+    defaults: &Config<O>,
+    file: Option<&Path>,
+    environment: &Environment,
+    ranges: &[Range],
+    signs: bool,
+) -> Result<Config<O>, Error>
+where
+    O: Serialize + DeserializeOwned + Default,
+{
+    let mut table = Table::try_from(defaults)?;
+    let mut given = Table::new();
+    if let Some(file) = file {
+        given = read::<O>(file)?;
+        merge(&mut table, given.clone());
+    }
+    let mut config = Config::<O>::deserialize(table.clone(), file)?;
+    for (name, value) in variables(environment) {
+        config = set(&mut table, name, value)?;
+    }
+    let problems = check::problems(&config, &table, ranges, signs);
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    let origin = |problem: Problem| (origin(problem.key, file, &given, environment), problem);
+    Err(Error::OutOfRange(problems.into_iter().map(origin).collect()))
+}
+
+fn read<O: DeserializeOwned + Default>(file: &Path) -> Result<Table, Error> {
+    use io::Read as _;
+    let unreadable = |source| Error::Unreadable { file: file.to_owned(), source };
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    opened.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    let malformed = |source| Error::File { file: file.to_owned(), source: Box::new(source) };
+    // Typed first and from the text, for then an error knows its line.
+    toml::from_str::<Config<O>>(&text).map_err(malformed)?;
+    toml::from_str(&text).map_err(malformed)
+}
+
+impl<O: DeserializeOwned + Default> Config<O> {
+    fn deserialize(table: Table, file: Option<&Path>) -> Result<Self, Error> {
+        table.try_into().map_err(|source| Error::File {
+            file: file.unwrap_or(Path::new("defaults")).to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => drop(into.insert(key, value)),
+        }
+    }
+}
+
+fn variables(environment: &Environment) -> impl Iterator<Item = (&String, &String)> {
+    environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX) && !OTHERS.contains(&name.as_str()))
+}
+
+/// Sets the option that the variable names. Whether a value is a text or a number is for the option's
+/// type to say: `4222` may be both.
+fn set<O>(table: &mut Table, name: &str, text: &str) -> Result<Config<O>, Error>
+where
+    O: DeserializeOwned + Default,
+{
+    let error = |why: String| Error::Variable { name: name.into(), value: text.into(), why };
+    let key = name[PREFIX.len()..].to_lowercase();
+    let candidates = literal(text).into_iter().chain([Value::String(text.into())]);
+    let mut first = None;
+    for value in candidates {
+        let mut changed = table.clone();
+        match key.split_once("__") {
+            None => drop(changed.insert(key.clone(), value)),
+            Some((section, key)) => {
+                let section = changed.entry(section).or_insert_with(|| Table::new().into());
+                let section = section.as_table_mut().ok_or_else(|| {
+                    error(format!("{PREFIX}SECTION__KEY was expected, this is no section"))
+                })?;
+                section.insert(key.into(), value);
+            }
+        }
+        match changed.clone().try_into() {
+            Ok(config) => {
+                *table = changed;
+                return Ok(config);
+            }
+            Err(why) => drop(first.get_or_insert(why)),
+        }
+    }
+    Err(error(first.map(|why| why.message().to_owned()).unwrap_or_default()))
+}
+
+/// The text as a number or a truth value, if it is one.
+fn literal(text: &str) -> Option<Value> {
+    let number = || text.parse().ok().map(Value::Integer);
+    let real = || text.parse().ok().map(Value::Float);
+    let truth = || text.parse().ok().map(Value::Boolean);
+    number().or_else(real).or_else(truth)
+}
+
+fn origin(key: &str, file: Option<&Path>, given: &Table, environment: &Environment) -> Origin {
+    let variable = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+    if environment.contains_key(&variable) {
+        return Origin::Variable(variable);
+    }
+    let in_file = match key.split_once('.') {
+        Some((section, key)) => given.get(section).is_some_and(|table| table.get(key).is_some()),
+        None => given.contains_key(key),
+    };
+    match file {
+        Some(file) if in_file => Origin::File(file.to_owned()),
+        _ => Origin::Default,
+    }
+}

@@ -1,0 +1,255 @@
+//! A service as a program: bound to its address, then connected, then serving, then drained.
+
+use std::{future::Future, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use actix_web::dev::ServerHandle;
+use hermesh_mesh::{
+    Error as MeshError, SigningKey, SystemClock,
+    actor::Environment,
+    bus::nats::{NatsBus, NatsOptions},
+    telemetry::Metrics,
+};
+use prometheus::Registry;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_local},
+    time::sleep,
+};
+
+use crate::{
+    config::{self, Config, Range},
+    health::{self, State},
+    identity,
+};
+
+/// How long to wait before the broker is tried again; a pod may well start before it.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// Why a program does not start, or ends by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// There is no key to sign with.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// There would be no logs or traces.
+    #[error(transparent)]
+    Telemetry(#[from] crate::telemetry::Error),
+    /// The metrics could not be registered.
+    #[error("the metrics could not be registered: {0}; this is a defect")]
+    Metrics(#[from] prometheus::Error),
+    /// The address for health and metrics cannot be had.
+    #[error(
+        "cannot listen on {address}: {source}; choose another http.listen, port 0 for any free one"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Signals could not be listened for.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// The service refuses to start, and trying again would not help.
+    #[error("cannot start: {0}")]
+    Service(Box<MeshError>),
+    /// A task ended by itself.
+    #[error("a task ended by itself; this is a defect, its message is above")]
+    Died,
+}
+
+/// A service that runs as a program.
+pub trait Program: 'static {
+    /// Its name, as it is on the bus and in metrics.
+    const NAME: &'static str;
+    /// What its command is called.
+    const COMMAND: &'static str;
+    /// Where it serves health and metrics unless told otherwise.
+    const PORT: u16;
+    /// Its configuration file, with every option, its default, unit and meaning.
+    const DOCUMENTED: &'static str;
+    /// Where its key is unless told otherwise, if it signs.
+    const IDENTITY: Option<&'static str> = None;
+    /// The ranges of the numbers among its service's options.
+    const RANGES: &'static [Range];
+    /// Its service's options.
+    type Options: Serialize + DeserializeOwned + Default + Clone + 'static;
+    /// Its running service.
+    type Handle: 'static;
+
+    /// Starts the service; `identity` is there if the program signs.
+    fn start(
+        options: Self::Options,
+        environment: Environment,
+        identity: Option<SigningKey>,
+    ) -> impl Future<Output = Result<Self::Handle, MeshError>>;
+
+    /// Takes no more work, finishes what is in hand if that takes no longer than `patience`, and hands
+    /// back the rest.
+    fn stop(handle: Self::Handle, patience: Duration) -> impl Future<Output = ()>;
+}
+
+/// The configuration of a program: its defaults, over them the file, over that the environment.
+///
+/// # Errors
+/// The first thing that cannot be understood, or everything that is out of range.
+pub fn load<P: Program>(
+    file: Option<&Path>,
+    environment: &config::Environment,
+) -> Result<Config<P::Options>, config::Error> {
+    let mut defaults = Config::default();
+    defaults.http.listen.set_port(P::PORT);
+    defaults.identity = P::IDENTITY.map(Into::into);
+    config::load(&defaults, file, environment, P::RANGES, P::IDENTITY.is_some())
+}
+
+/// Binds a program to its address and lets it start in the background: it connects, and tries again
+/// for as long as the broker is away. Must be called inside an actix system.
+///
+/// # Errors
+/// [`Error::Identity`], [`Error::Listen`].
+pub async fn build<P: Program>(config: Config<P::Options>) -> Result<Bound, Error> {
+    let identity = config.identity.as_deref().map(identity::read_or_create).transpose()?;
+    if let Some(identity) = &identity {
+        let key = identity.verifying_key();
+        tracing::info!(%key, "receipts verify under this key");
+    }
+    let registry = Registry::new();
+    let metrics = Metrics::new(P::NAME, &registry)?;
+    let state = watch::Sender::new(State::Starting("starting".into()));
+    let listen = config.http.listen;
+    let (address, server, serving) = health::serve(listen, state.subscribe(), registry)
+        .map_err(|source| Error::Listen { address: listen, source })?;
+    spawn_local(serving);
+    let (stop, stopped) = watch::channel(false);
+    let life = Life { config, identity, metrics, state, stopped };
+    let life = spawn_local(life.live::<P>());
+    tracing::info!(program = P::NAME, version = env!("CARGO_PKG_VERSION"), %address, "listening");
+    Ok(Bound { address, server, stop: Stopper(Arc::new(stop)), life })
+}
+
+/// A running program.
+pub struct Bound {
+    address: SocketAddr,
+    server: ServerHandle,
+    stop: Stopper,
+    life: JoinHandle<Result<(), Error>>,
+}
+
+impl Bound {
+    /// Where it serves health and metrics.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What ends it.
+    pub fn stopper(&self) -> Stopper {
+        self.stop.clone()
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Service`] if it could not start.
+    pub async fn ended(self) -> Result<(), Error> {
+        let ended = self.life.await.unwrap_or(Err(Error::Died));
+        self.server.stop(true).await;
+        ended
+    }
+}
+
+/// Ends a program: it is not ready any more, takes no more work, and finishes or hands back what it has.
+#[derive(Clone)]
+pub struct Stopper(Arc<watch::Sender<bool>>);
+
+impl Stopper {
+    /// Begins the end.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Whether only a person can help. Whatever the broker says may pass: it, too, may just be starting.
+fn hopeless(error: &MeshError) -> bool {
+    matches!(error, MeshError::QueueMismatch { .. } | MeshError::Malformed { .. })
+}
+
+/// A program's life from its connection to its end.
+struct Life<O> {
+    config: Config<O>,
+    identity: Option<SigningKey>,
+    metrics: Metrics,
+    state: watch::Sender<State>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl<O: Clone> Life<O> {
+    async fn live<P: Program<Options = O>>(mut self) -> Result<(), Error> {
+        let mut stopped = self.stopped.clone();
+        let (bus, service) = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            started = self.start::<P>() => started?,
+        };
+        tracing::info!("ready");
+        self.state.send_replace(State::Serving(bus.clone()));
+        // A stopper that is gone means that nobody waits any more.
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+        tracing::info!(seconds = self.config.drain.as_secs_f64(), "draining");
+        self.state.send_replace(State::Draining);
+        P::stop(service, self.config.drain).await;
+        bus.close().await;
+        tracing::info!("drained");
+        Ok(())
+    }
+
+    /// Connects and starts the service, as often as it takes.
+    async fn start<P: Program<Options = O>>(&self) -> Result<(NatsBus, P::Handle), Error> {
+        loop {
+            let error = match self.connect::<P>().await {
+                Ok(bus) => match self.serve::<P>(&bus).await {
+                    Ok(handle) => return Ok((bus, handle)),
+                    Err(error) => {
+                        bus.close().await;
+                        error
+                    }
+                },
+                Err(error) => error,
+            };
+            if hopeless(&error) {
+                return Err(Error::Service(Box::new(error)));
+            }
+            let url = &self.config.nats.url;
+            tracing::warn!(url, %error, "not started yet; trying again in {} s", RETRY.as_secs());
+            self.state.send_replace(State::Starting(error.to_string()));
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn connect<P: Program>(&self) -> Result<NatsBus, MeshError> {
+        let nats = &self.config.nats;
+        NatsBus::connect(NatsOptions {
+            url: nats.url.clone(),
+            name: nats.name.clone().unwrap_or_else(|| P::COMMAND.into()),
+            replicas: nats.replicas,
+            request_timeout: nats.request_timeout,
+            publish_patience: nats.publish_patience,
+            ..NatsOptions::default()
+        })
+        .await
+    }
+
+    async fn serve<P: Program<Options = O>>(&self, bus: &NatsBus) -> Result<P::Handle, MeshError> {
+        let environment = Environment {
+            bus: Arc::new(bus.clone()),
+            clock: Arc::new(SystemClock),
+            metrics: self.metrics.clone(),
+        };
+        P::start(self.config.service.clone(), environment, self.identity.clone()).await
+    }
+}

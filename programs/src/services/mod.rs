@@ -1,0 +1,11 @@
+//! The four programs: which service, which port, which ranges.
+
+mod aggregation;
+mod evaluation;
+mod key_management;
+mod preprocessing;
+
+pub use aggregation::Aggregation;
+pub use evaluation::Evaluation;
+pub use key_management::{KeyManagement, KeyManagementOptions};
+pub use preprocessing::Preprocessing;

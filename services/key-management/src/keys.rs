@@ -1,0 +1,214 @@
+//! The life of an evaluation key: accepted, replaced, retired, withdrawn.
+
+use std::time::Duration;
+
+use hermesh_mesh::{
+    Digest, TenantId, UnixMillis, topology,
+    wire::{
+        AuditKind, FRESH, KeyRecord, KeyRetires, KeyRevoked, KeyStatus, KeyVersion, ModelRecord,
+        ModelStatus, Replaces, UploadEvaluationKey,
+    },
+};
+
+use crate::{
+    Effect, Error, Options, Records,
+    logic::{Fact, accepted, audit, bound},
+};
+
+/// For how long after its time a replaced key is needed: jobs that were admitted under it run to their
+/// end.
+const LINGERS: Duration = Duration::from_secs(topology::MAX_DEADLINE.as_secs() + FRESH.as_secs());
+
+/// What the registry says of one tenant's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// It was accepted.
+    pub record: KeyRecord,
+    /// It was replaced.
+    pub retires: Option<KeyRetires>,
+    /// It was withdrawn.
+    pub revoked: Option<KeyRevoked>,
+}
+
+impl Key {
+    /// What its owner is told.
+    pub fn status(&self) -> KeyStatus {
+        let KeyRecord { key, parameters, version, bytes, created, .. } = self.record.clone();
+        KeyStatus {
+            key,
+            parameters,
+            version,
+            bytes,
+            created,
+            retires: self.retires.as_ref().map(|fact| fact.retires),
+            revoked: self.revoked.as_ref().map(|fact| fact.created),
+        }
+    }
+
+    /// When its bytes are needed no more, if it has been replaced.
+    fn ends(&self) -> Option<UnixMillis> {
+        self.retires.as_ref().map(|fact| fact.retires.plus(LINGERS))
+    }
+
+    fn needed(&self, now: UnixMillis) -> bool {
+        self.revoked.is_none() && self.ends().is_none_or(|end| end > now)
+    }
+}
+
+pub(crate) fn model_status(record: &ModelRecord) -> ModelStatus {
+    let ModelRecord { model, owner, parameters, bytes, created } = record.clone();
+    ModelStatus { model, owner, parameters, bytes, created }
+}
+
+pub(crate) fn upload(
+    options: &Options,
+    request: &UploadEvaluationKey,
+    records: &Records,
+    now: UnixMillis,
+) -> Result<Vec<Effect>, Error> {
+    let UploadEvaluationKey { tenant, key, replaces, .. } = request;
+    let find = |key: Digest| records.keys.iter().find(|known| known.record.key == key);
+    if records.revoked.is_some() {
+        // Another replica may have kept the bytes while the key was withdrawn.
+        let refusal = Effect::Refuse(Error::KeyRevoked(*key));
+        return Ok(vec![Effect::Discard, Effect::Release(*key), refusal]);
+    }
+    let own = find(*key);
+    match own {
+        Some(own) => in_time(own, now)?,
+        None => room(options, &records.keys, now)?,
+    }
+    let old = match replaces {
+        Some(old) if old.key == *key => return Err(Error::ReplacesItself(*key)),
+        Some(old) => Some((*old, find(old.key).ok_or(Error::UnknownKey(old.key))?)),
+        None => None,
+    };
+    if own.is_none() || !records.kept {
+        let Some(inspected) = &records.inspected else {
+            return Ok(vec![Effect::Inspect, Effect::Consult]);
+        };
+        same_parameters(&inspected.parameters, old)?;
+        let mut effects = accept(request, records, inspected.clone(), own.is_some(), now);
+        effects.push(Effect::Consult);
+        return Ok(effects);
+    }
+    let own = own.ok_or(Error::UnknownKey(*key))?;
+    same_parameters(&own.record.parameters, old)?;
+    let mut effects = vec![audit(tenant, own.record.created, AuditKind::KeyAccepted, Some(*key))];
+    if let Some((replaces, old)) = old {
+        match (&old.retires, &old.revoked) {
+            (None, None) => {
+                let fact = KeyRetires {
+                    tenant: tenant.clone(),
+                    key: replaces.key,
+                    successor: *key,
+                    retires: now.plus(replaces.overlap),
+                    created: now,
+                };
+                return Ok(vec![Effect::Record(Fact::Retires(fact)), Effect::Consult]);
+            }
+            (Some(fact), _) => {
+                let kind = AuditKind::KeyReplaced;
+                effects.push(audit(tenant, fact.created, kind, Some(fact.key)));
+            }
+            // A withdrawn key is out of use already.
+            (None, Some(_)) => {}
+        }
+    }
+    effects.push(Effect::Discard);
+    let over = records.keys.iter().filter(|known| !known.needed(now) && known.revoked.is_none());
+    effects.extend(over.map(|known| Effect::Release(known.record.key)));
+    effects.push(accepted());
+    Ok(effects)
+}
+
+/// The next facts of a key that has passed its inspection: first its number, then its record.
+fn accept(
+    request: &UploadEvaluationKey,
+    records: &Records,
+    inspected: crate::Inspected,
+    recorded: bool,
+    now: UnixMillis,
+) -> Vec<Effect> {
+    let UploadEvaluationKey { tenant, key, .. } = request;
+    if recorded {
+        return vec![Effect::Keep];
+    }
+    let mine = records.claims.iter().filter(|claim| claim.key == *key);
+    match mine.map(|claim| claim.version).min() {
+        None => {
+            let claim = KeyVersion {
+                tenant: tenant.clone(),
+                parameters: inspected.parameters,
+                version: records.last_version.saturating_add(1),
+                key: *key,
+            };
+            vec![Effect::Record(Fact::Version(claim))]
+        }
+        Some(version) => {
+            let record = KeyRecord {
+                tenant: tenant.clone(),
+                key: *key,
+                parameters: inspected.parameters,
+                bytes: inspected.bytes,
+                version,
+                created: now,
+            };
+            vec![Effect::Keep, Effect::Record(Fact::Key(record))]
+        }
+    }
+}
+
+fn in_time(own: &Key, now: UnixMillis) -> Result<(), Error> {
+    match &own.retires {
+        Some(fact) if fact.retires <= now => {
+            Err(Error::KeyRetired { key: fact.key, successor: fact.successor })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same_parameters(new: &str, old: Option<(Replaces, &Key)>) -> Result<(), Error> {
+    match old {
+        Some((_, old)) if old.record.parameters != new => Err(Error::ParameterMismatch {
+            new: new.to_owned(),
+            old: old.record.parameters.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn room(options: &Options, keys: &[Key], now: UnixMillis) -> Result<(), Error> {
+    let limit = options.max_key_records_per_tenant;
+    bound("keys ever of one tenant", keys.len(), limit, "ask the mesh's operator for more")?;
+    let limit = options.max_keys_per_tenant;
+    if keys.iter().filter(|key| key.needed(now)).count() < limit {
+        return Ok(());
+    }
+    let ends = keys.iter().filter(|key| key.needed(now)).filter_map(Key::ends).min();
+    Err(Error::NoRoom {
+        what: "evaluation keys of one tenant",
+        limit,
+        advice: "revoke one that is not used any more",
+        retry_after: ends.map(|end| now.until(end)),
+    })
+}
+
+/// What becomes of a key's bytes when `tenant` needs them no more.
+pub(crate) fn release(
+    tenant: &TenantId,
+    key: Digest,
+    holders: &[Key],
+    now: UnixMillis,
+) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let own = holders.iter().find(|holder| holder.record.tenant == *tenant);
+    if let Some(Key { retires: Some(fact), revoked: None, .. }) = own {
+        effects.push(audit(tenant, fact.retires, AuditKind::KeyRetired, Some(key)));
+    }
+    // Anybody may hold the same key, since it is public.
+    if !holders.iter().any(|holder| holder.needed(now)) {
+        effects.push(Effect::Delete(key));
+    }
+    effects
+}

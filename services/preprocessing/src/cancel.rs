@@ -1,0 +1,77 @@
+//! Cancellation: an outcome like any other, which everybody else then sees.
+
+use hermesh_mesh::{
+    Digest, Error as MeshError, JobId, TenantId,
+    actor::Environment,
+    bus::{Published, Request},
+    wire::{Accepted, Answer, CancelJob, FactsQuery, Failure, FailureCode, Outcome, Refusal, Wire},
+};
+
+use crate::actor::facts;
+
+/// Why a cancellation is refused.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("tenant {0} is not registered; register it first")]
+    UnknownTenant(TenantId),
+    #[error("job {0} has ended already; its outcome is there to be read")]
+    Ended(JobId),
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+}
+
+impl Error {
+    fn code(&self) -> FailureCode {
+        match self {
+            Self::UnknownTenant(_) => FailureCode::UnknownTenant,
+            Self::Ended(_) => FailureCode::Ended,
+            Self::Mesh(MeshError::BadSignature { .. }) => FailureCode::BadSignature,
+            Self::Mesh(error) if error.retryable() => FailureCode::Internal,
+            Self::Mesh(_) => FailureCode::Malformed,
+        }
+    }
+}
+
+/// Answers a request to cancel a job, begun or not.
+pub(crate) async fn answer(environment: &Environment, request: Request) {
+    environment.metrics.received(&request.message);
+    let source = environment.metrics.service();
+    let reply = match cancel(environment, &request).await {
+        Ok(()) => Accepted.encode(source),
+        Err(error) => {
+            tracing::info!(%error, "cancellation refused");
+            let code = error.code();
+            environment.metrics.failed(code);
+            let message = error.to_string();
+            let retryable = code.retryable();
+            Refusal { code, message, retryable, retry_after: None }.encode(source)
+        }
+    };
+    environment.metrics.sent(&reply);
+    if let Err(error) = request.reply(reply).await {
+        tracing::debug!(%error, "the asker did not wait for the reply");
+    }
+}
+
+async fn cancel(environment: &Environment, request: &Request) -> Result<(), Error> {
+    let order = CancelJob::receive(&request.message)?;
+    let (tenant, job) = (&order.tenant, order.job);
+    // Of key and model nothing is asked.
+    let nothing = Digest([0; 32]);
+    let query = FactsQuery { tenant: tenant.clone(), key: nothing, model: nothing };
+    let verifying = facts(environment, &query).await?.tenant;
+    let verifying = verifying.ok_or_else(|| Error::UnknownTenant(tenant.clone()))?;
+    order.verify(&verifying)?;
+    let why = "the tenant has cancelled the job";
+    let cancelled = Failure::ending(tenant, job, FailureCode::Cancelled, why);
+    if environment.fail(&cancelled).await? == Published::Duplicate {
+        // Who asks again, for the reply got lost, is told the same.
+        let outcome = environment.bus.last(&Answer::subject_of(tenant, job)).await?;
+        match outcome.as_ref().map(Outcome::receive) {
+            Some(Ok(Outcome::Failure(failure))) if failure.code == FailureCode::Cancelled => {}
+            _ => return Err(Error::Ended(job)),
+        }
+    }
+    // Tasks on their way are skipped by whoever pulls them.
+    Ok(())
+}

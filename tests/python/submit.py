@@ -1,0 +1,103 @@
+"""Submits a job made by `hermesh encrypt --sign` over NATS, and fetches the encrypted answer.
+
+usage: submit.py NATS_URL JOB.ct JOB.headers ANSWER.ct
+
+Uses nats-py and the standard library only: the job is encrypted and signed already, so no cryptography
+and no code of hermesh is needed here. docs/protocol.md explains each step.
+"""
+
+import asyncio
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import nats
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
+
+GRACE = 30  # Seconds after the deadline in which the news of it may still arrive.
+
+
+def read_headers(path):
+    """The file's `Name: value` lines; the first names the subject."""
+    lines = Path(path).read_text(encoding="ascii").splitlines()
+    headers = dict(line.split(": ", 1) for line in lines if line)
+    return headers.pop("Subject"), headers
+
+
+async def stored(js, stream, subject):
+    """The last message under a subject, if there is one."""
+    try:
+        return await js.get_last_msg(stream, subject)
+    except (NotFoundError, ServiceUnavailableError, nats.errors.TimeoutError):
+        return None  # Not yet; or the server is away, and nats-py connects again.
+
+
+async def publish(js, subject, body, headers):
+    """Stores the job; the message id makes a second publish of the same job harmless."""
+    message_id = {"Nats-Msg-Id": headers["ce-id"]}
+    try:
+        await js.publish(subject, body, headers=headers | message_id, timeout=30)
+    except NoStreamResponseError:
+        sys.exit("error: no service of hermesh has run on this server yet")
+    except (APIError, nats.errors.Error) as error:
+        sys.exit(f"error: not queued: {error}; try again, it will be the same job")
+
+
+async def outcome(js, job, news):
+    """Waits for whatever ends the job: an answer, a failure or a refusal."""
+    name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
+    places = [
+        ("hermesh-answers", f"hermesh.answer.{name}"),
+        ("hermesh-refused", f"hermesh.refused.{name}.{job['Hermesh-Signature'][:16]}"),
+    ]
+    give_up = int(job["Hermesh-Deadline"]) / 1000 + GRACE
+    while time.time() < give_up:
+        try:
+            heard = await asyncio.wait_for(news.get(), timeout=1)
+            if heard.subject.startswith("hermesh.status."):
+                done, total = heard.headers["Hermesh-Done"], heard.headers["Hermesh-Total"]
+                print(f"{done} of {total} lookups", file=sys.stderr)
+                continue
+        except asyncio.TimeoutError:
+            pass
+        # What was published is only a hint: what is stored counts, and is there after a lost connection.
+        for stream, subject in places:
+            if message := await stored(js, stream, subject):
+                return message
+    sys.exit("error: no outcome, though the deadline has passed")
+
+
+def check(answer, job):
+    """That the answer is to this job, and whole. Who has computed it, says the receipt's signature."""
+    for header in ("Hermesh-Job", "Hermesh-Model", "Hermesh-Key", "Hermesh-Input"):
+        if answer.headers[header] != job[header]:
+            sys.exit(f"error: {header} of the answer is not that of the job")
+    if answer.headers["Hermesh-Output"] != hashlib.sha256(answer.data).hexdigest():
+        sys.exit("error: the answer is damaged")
+
+
+async def main(url, input_path, headers_path, answer_path):
+    subject, job = read_headers(headers_path)
+    connection = await nats.connect(url)
+    js, news = connection.jetstream(), asyncio.Queue()
+    name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
+    # Before the job is published, so that nothing is missed.
+    for kind in (f"status.{name}", f"answer.{name}", f"refused.{name}.*"):
+        await connection.subscribe(f"hermesh.{kind}", cb=news.put)
+    await publish(js, subject, Path(input_path).read_bytes(), job)
+    message = await outcome(js, job, news)
+    await connection.close()
+    headers = message.headers
+    if headers["ce-type"] != "hermesh.answer":
+        again = headers.get("Hermesh-Retry-After")
+        hint = f" (try again in {again} s)" if again else ""
+        sys.exit(f"error: {headers['Hermesh-Code']}: {headers['Hermesh-Reason']}{hint}")
+    check(message, job)
+    Path(answer_path).write_bytes(message.data)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,166 @@
+//! What goes wrong, and when: all of it follows from a seed.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use super::cluster::Cluster;
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL to a service, and a new process after a while.
+    Kill {
+        /// Which.
+        member: usize,
+        /// For how long it is down.
+        down: Duration,
+    },
+    /// SIGSTOP to a service, and SIGCONT after a while.
+    Freeze {
+        /// Which.
+        member: usize,
+        /// For how long.
+        frozen: Duration,
+    },
+    /// SIGKILL to nats-server, and a restart on the same files.
+    KillServer {
+        /// For how long it is down.
+        down: Duration,
+    },
+}
+
+impl Fault {
+    /// Its kind, for counting.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "service killed",
+            Self::Freeze { .. } => "service stopped and continued",
+            Self::KillServer { .. } => "nats-server killed and restarted",
+        }
+    }
+}
+
+/// An endless schedule of pauses and faults.
+pub struct Schedule {
+    random: StdRng,
+    members: usize,
+}
+
+impl Schedule {
+    /// The schedule of this seed.
+    pub fn new(seed: u64, members: usize) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), members }
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = (Duration, Fault);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut millis =
+            |range: std::ops::Range<u64>| Duration::from_millis(self.random.random_range(range));
+        let pause = millis(50..1200);
+        let (down, frozen, long) = (millis(0..1000), millis(50..3000), millis(16_000..20_000));
+        let member = self.random.random_range(0..self.members);
+        let fault = match self.random.random_range(0..100) {
+            0..55 => Fault::Kill { member, down },
+            55..82 => Fault::Freeze { member, frozen },
+            // Longer than a delivery waits: what it has in hand goes to others, and it comes back.
+            82..86 => Fault::Freeze { member, frozen: long },
+            _ => Fault::KillServer { down },
+        };
+        Some((pause, fault))
+    }
+}
+
+/// What is to be undone, and when.
+type Undo = (tokio::time::Instant, Fault);
+
+/// Lets faults happen until told to stop, and mends all of them before it returns. Returns how many
+/// of each kind there were.
+///
+/// # Errors
+/// A process could not be started or signalled, or ended by itself.
+pub async fn rage(
+    cluster: &mut Cluster,
+    seed: u64,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> io::Result<BTreeMap<&'static str, usize>> {
+    let mut counts = BTreeMap::new();
+    let mut pending: Vec<Undo> = Vec::new();
+    for (pause, fault) in Schedule::new(seed, cluster.len()) {
+        let at = tokio::time::Instant::now() + pause;
+        loop {
+            pending.sort_by_key(|(at, _)| *at);
+            let next = pending.first().map_or(at, |(undo, _)| at.min(*undo));
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => {
+                    for (_, fault) in pending {
+                        undo(cluster, fault).await?;
+                    }
+                    return Ok(counts);
+                }
+                () = tokio::time::sleep_until(next) => {}
+            }
+            if next == at {
+                break;
+            }
+            let (_, fault) = pending.remove(0);
+            undo(cluster, fault).await?;
+        }
+        for role in cluster.ended()? {
+            return Err(io::Error::other(format!("{} ended by itself", role.name())));
+        }
+        if let Some(until) = inflict(cluster, fault, &pending)? {
+            *counts.entry(fault.name()).or_default() += 1;
+            pending.push((tokio::time::Instant::now() + until, fault));
+        }
+    }
+    Ok(counts)
+}
+
+/// Does it, unless its victim is down or frozen already. Returns for how long.
+fn inflict(cluster: &mut Cluster, fault: Fault, pending: &[Undo]) -> io::Result<Option<Duration>> {
+    let victim = |fault: &Fault| match fault {
+        Fault::Kill { member, .. } | Fault::Freeze { member, .. } => Some(*member),
+        Fault::KillServer { .. } => None,
+    };
+    if pending.iter().any(|(_, other)| victim(other) == victim(&fault)) {
+        return Ok(None);
+    }
+    Ok(Some(match fault {
+        Fault::Kill { member, down } => {
+            cluster.kill(member)?;
+            down
+        }
+        Fault::Freeze { member, frozen } => {
+            cluster.freeze(member, true)?;
+            frozen
+        }
+        Fault::KillServer { down } => {
+            cluster.server.kill();
+            down
+        }
+    }))
+}
+
+async fn undo(cluster: &mut Cluster, fault: Fault) -> io::Result<()> {
+    match fault {
+        Fault::Kill { member, .. } => cluster.revive(member),
+        Fault::Freeze { member, .. } => cluster.freeze(member, false),
+        Fault::KillServer { .. } => cluster.server.restart().await.map_err(io::Error::other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_one_schedule() {
+        let take = |seed| Schedule::new(seed, 10).take(100).collect::<Vec<_>>();
+        assert_eq!(take(1), take(1));
+        assert_ne!(take(1), take(2));
+    }
+}

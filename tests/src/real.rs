@@ -1,0 +1,123 @@
+//! Jobs under real encryption, with production parameters: a program of three stages of Lookups.
+
+use std::sync::Mutex;
+
+use hermesh_engine::{
+    Answer, ClientKey, Linear, Lookup, Matrix, Noise, Precision, Program, Stage, decrypt, encrypt,
+    parameters::T3X512,
+};
+
+use crate::history::workload::Workload;
+
+const INPUTS: usize = 70;
+const WIDTH: usize = 8;
+/// Seven standard deviations of the noise.
+const BOUND: f64 = 0.05;
+
+/// Weights of −1, 0 and 1 in an order without a pattern that matters.
+fn linear(rows: usize, columns: usize, bias: u64) -> Linear {
+    let weight = |i: usize| i32::try_from((i * i + i / 3) % 3).expect("small") - 1;
+    Linear {
+        matrix: Matrix::Dense {
+            rows: u32::try_from(rows).expect("small"),
+            columns: u32::try_from(columns).expect("small"),
+            weights: (0..rows * columns).map(weight).collect(),
+        },
+        bias: vec![bias; rows],
+    }
+}
+
+/// `stages` stages of Lookups; each table is x ↦ (x − ¼) / 2.
+pub fn program(stages: usize) -> Program {
+    let entries = 512_i64;
+    let table = (0..entries).map(|i| (i - entries / 2) << 53).map(|x| x as u64);
+    let lookup = Lookup { tables: vec![table.collect()], table_of: vec![0; WIDTH] };
+    let stage =
+        |columns| Stage { linear: linear(WIDTH, columns, 1 << 62), lookup: Some(lookup.clone()) };
+    let mut all = vec![stage(INPUTS)];
+    all.extend((1..stages).map(|_| stage(WIDTH)));
+    all.push(Stage { linear: linear(3, WIDTH, 0), lookup: None });
+    Program::new(&T3X512, Precision::Approximate, all).expect("a valid program")
+}
+
+/// A client with one key, whose inputs follow from the job's number.
+pub struct RealWorkload {
+    client: ClientKey,
+    evaluation: Vec<u8>,
+    program: Program,
+    // One encryption per job: a job that is submitted again is the same ciphertext.
+    inputs: Mutex<std::collections::BTreeMap<usize, Vec<u8>>>,
+}
+
+impl RealWorkload {
+    /// Makes the keys, which takes seconds.
+    pub fn new() -> Self {
+        let (client, evaluation) = ClientKey::generate(&T3X512);
+        let evaluation = evaluation.encode().to_vec();
+        Self { client, evaluation, program: program(3), inputs: Mutex::default() }
+    }
+
+    fn row(number: usize) -> Vec<u64> {
+        let value = |i: usize| ((i * 2_654_435_761) as u64 % 1024) << 52;
+        (0..INPUTS).map(|column| value(number * INPUTS + column)).collect()
+    }
+}
+
+impl Default for RealWorkload {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Workload for RealWorkload {
+    fn key(&self, _: &str) -> Vec<u8> {
+        self.evaluation.clone()
+    }
+
+    fn model(&self) -> Vec<u8> {
+        self.program.encode().to_vec()
+    }
+
+    fn input(&self, number: usize) -> Vec<u8> {
+        let mut inputs = self.inputs.lock().expect("nobody panics with it");
+        let encrypted =
+            || encrypt(&self.client, &self.program, &[Self::row(number)]).expect("encrypts");
+        inputs.entry(number).or_insert_with(encrypted).clone()
+    }
+
+    fn is_right(&self, number: usize, answer: &[u8]) -> bool {
+        let Ok(answer) = Answer::decode(answer, &self.program) else { return false };
+        let Ok(decrypted) = decrypt(&self.client, &answer) else { return false };
+        let expected = self.program.simulate(&Self::row(number), &mut Noise::Absent);
+        let distance = |(got, expected): (&u64, &u64)| {
+            (got.wrapping_sub(*expected) as i64 as f64 / 2f64.powi(64)).abs()
+        };
+        let got = decrypted.concat();
+        got.len() == expected.len()
+            && got.iter().zip(&expected).map(distance).all(|distance| distance < BOUND)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise any answer would do.
+    #[test]
+    fn the_right_answers_differ_by_much_more_than_the_bound() {
+        let program = program(3);
+        let answers: Vec<Vec<u64>> = (0..50)
+            .map(|number| program.simulate(&RealWorkload::row(number), &mut Noise::Absent))
+            .collect();
+        let alike = |a: &[u64], b: &[u64]| {
+            a.iter().zip(b).all(|(a, b)| {
+                (a.wrapping_sub(*b) as i64 as f64 / 2f64.powi(64)).abs() < 2.0 * BOUND
+            })
+        };
+        let pairs =
+            answers.iter().enumerate().flat_map(|(i, a)| answers[..i].iter().map(move |b| (a, b)));
+        let (total, same) =
+            pairs.fold((0, 0), |(n, same), (a, b)| (n + 1, same + usize::from(alike(a, b))));
+        assert!(same * 4 < total, "{same} of {total} pairs of answers are too alike");
+    }
+}
