@@ -128,7 +128,7 @@ fn a_job_is_cancelled_by_its_tenant_wherever_it_is_and_while_it_has_not_ended() 
         let order = |pending: &Pending, key: &SigningKey| {
             CancelJob::new(pending.context().tenant.clone(), pending.context().job, key)
         };
-        // Running: its tasks go, and so does its place among the open jobs.
+        // Running: its place among the open jobs goes; its tasks are skipped by who pulls them.
         let running = acme.submit(model.input(1)).await;
         a_moment().await;
         assert_eq!(lane(&mesh, &running).await, [Lane::Normal]);
@@ -137,7 +137,6 @@ fn a_job_is_cancelled_by_its_tenant_wherever_it_is_and_while_it_has_not_ended() 
         let order_running = order(&running, &acme.signing);
         assert_eq!(cancel(&mesh, &order_running).await, Ok(()));
         a_moment().await;
-        assert_eq!(lane(&mesh, &running).await, []);
         assert_eq!((mesh.bus.depth("open"), mesh.bus.depth("partials")), (0, 0));
         assert_eq!(failure(running).await.code, FailureCode::Cancelled);
         // Whoever missed the reply may ask again.
@@ -178,7 +177,6 @@ fn a_deadline_that_passes_unnoticed_is_reported_by_the_sweep() {
         let outcome = bus.last(&subject).await.expect("reads").expect("has ended");
         let failure = Failure::receive(&outcome).expect("a failure");
         assert_eq!(failure.code, FailureCode::Expired);
-        assert_eq!(lane(&mesh, &pending).await, []);
         assert_eq!(mesh.bus.depth("open"), 0);
     });
 }

@@ -114,7 +114,7 @@ fn outputs_become_the_only_partial_of_a_stage_of_their_own() {
         step: Step::Outputs(vec![1, 2]),
     });
     let partial = Partial::decode(&messages[0]).expect("a partial");
-    assert_eq!((messages.len(), partial.position.stage, partial.position.of), (1, 2, 1));
+    assert_eq!((messages.len(), partial.position.stage, partial.position.of), (2, 2, 1));
     assert!(partial.outputs);
 }
 
