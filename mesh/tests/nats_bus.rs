@@ -1,4 +1,5 @@
 //! The bus on NATS keeps the promises of the trait, on a real server that crashes now and then.
+#![allow(clippy::print_stdout)]
 
 use std::{
     collections::BTreeSet,

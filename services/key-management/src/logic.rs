@@ -17,6 +17,7 @@ use crate::{Error, Key, Options, Registration, Reply, Request, keys};
 
 /// What key management is told or asked.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and soon gone")]
 pub enum Input {
     /// A request has come, from a tenant of which the registry says this.
     Asked(Request, Option<TenantRecord>),
