@@ -71,6 +71,7 @@ async fn simulate(plan: Rc<Plan>, sabotage: Sabotage) -> History {
     sleep(QUIET).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     let mut history = std::mem::take(&mut *simulation.history());
-    invariants::check(&plan, &simulation.bus, &mut history, &told.borrow()).await;
+    let told = told.take();
+    invariants::check(&plan, &simulation.bus, &mut history, &told).await;
     history
 }
