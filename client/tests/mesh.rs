@@ -1,5 +1,8 @@
 //! The commands for a mesh of processes, against one that `hermesh up` has started.
 
+// Helpers are part of tests, where clippy allows it, but are not recognised as such.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -17,6 +20,7 @@ use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions};
 use hermesh_mesh::objects::{self, Bucket};
 use hermesh_mesh::wire::{Answer, Receipt, Wire as _};
 use hermesh_mesh::{Digest, JobId, SigningKey, topology};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// `hermesh up`, ended in order at the end of a test, also of one that fails.
@@ -25,6 +29,7 @@ struct Mesh {
     _stdout: BufReader<ChildStdout>,
     url: String,
     pids: Vec<i32>,
+    workers: Vec<i32>,
 }
 
 impl Mesh {
@@ -43,18 +48,19 @@ impl Mesh {
                 .spawn()
                 .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut text = String::new();
-        while stdout.read_line(&mut text).unwrap() > 0 && !text.ends_with("\n}\n") && text != "}\n"
-        {
-        }
-        let document: Value = serde_json::from_str(&text).unwrap();
+        let mut printed = String::new();
+        while stdout.read_line(&mut printed).unwrap() > 0 && !printed.ends_with("\n}\n") {}
+        let document: Value = serde_json::from_str(&printed).unwrap();
         let services = document["services"].as_array().unwrap();
         assert_eq!(services.len(), 5);
-        let pids = services.iter().map(|service| service["pid"].as_i64().unwrap() as i32);
+        let pid = |service: &Value| service["pid"].as_i64().unwrap() as i32;
+        let is_worker = |service: &&Value| text(&service["name"]).starts_with("evaluation");
+        let workers = services.iter().filter(is_worker).map(pid).collect();
+        let pids = services.iter().map(pid);
         let nats = document["nats_pid"].as_i64().unwrap() as i32;
         let pids = pids.chain([nats]).collect();
         let url = document["mesh"].as_str().unwrap().to_owned();
-        Self { child, _stdout: stdout, url, pids }
+        Self { child, _stdout: stdout, url, pids, workers }
     }
 
     fn alive(&self) -> Vec<i32> {
@@ -62,9 +68,15 @@ impl Mesh {
         self.pids.iter().copied().filter(alive).collect()
     }
 
+    fn signal_workers(&self, signal: Signal) {
+        for &pid in &self.workers {
+            kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        }
+    }
+
     fn stop(&mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        let _ = kill_process(pid, Signal::TERM);
         self.child.wait().unwrap().code()
     }
 }
@@ -185,6 +197,16 @@ fn a_mesh_of_processes_answers() {
         ok(&["result", &signed, "--wait", "--keys", keys, "--model", model]),
         lines(&labels)
     );
+
+    // A job whose workers stand still is cancelled, and ends as that.
+    mesh.signal_workers(Signal::STOP);
+    let stuck = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
+    let stuck = stuck.trim();
+    assert_eq!(ok(&["cancel", stuck, "--keys", keys]), "");
+    mesh.signal_workers(Signal::CONT);
+    let status = json(&["status", stuck, "--keys", keys, "--json"]);
+    assert_eq!((&status["state"], &status["code"]), (&json!("failed"), &json!("cancelled")));
+    assert!(fails(&["result", stuck, "--keys", keys, "--model", model]).contains("cancelled"));
 
     // Keys change; both the old and the new are good for a while, and old answers still decrypt.
     let old = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);

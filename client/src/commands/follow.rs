@@ -102,7 +102,7 @@ fn list(options: &Status) -> Result<()> {
 /// What happens to a watched job.
 enum Event {
     Progress(Progress),
-    Ended(JobId, Result<Answer, MeshError>),
+    Ended(JobId, Box<Result<Answer, MeshError>>),
 }
 
 pub(crate) fn watch(options: &Watch) -> Result<()> {
@@ -135,13 +135,13 @@ pub(crate) fn watch(options: &Watch) -> Result<()> {
                     drop(sender.try_send(Event::Progress(status.clone())));
                 };
                 let outcome = pending.outcome(show).await;
-                let _ = sender.send(Event::Ended(id, outcome)).await;
+                let _ = sender.send(Event::Ended(id, Box::new(outcome))).await;
             });
         }
         drop(sender);
         while let Some(event) = events.recv().await {
             if let Event::Ended(id, outcome) = &event {
-                match outcome {
+                match &**outcome {
                     Ok(_) => remote.note_end(*id, State::Answered)?,
                     Err(MeshError::Failed(_)) => remote.note_end(*id, State::Failed)?,
                     Err(_) => {}
@@ -190,7 +190,7 @@ impl View {
                 if let Some((_, bar)) = self.bars.iter().flatten().find(|(known, _)| known == id) {
                     bar.finish_and_clear();
                 }
-                let (mut document, text) = match outcome {
+                let (mut document, text) = match &**outcome {
                     Ok(_) => (json!({"state": "answered"}), "answered".to_owned()),
                     Err(MeshError::Failed(failure)) => failed(failure),
                     Err(error) => {

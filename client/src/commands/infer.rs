@@ -21,7 +21,7 @@ use super::remote::Remote;
 
 enum Where {
     /// In this process.
-    Embedded(Session),
+    Embedded(Box<Session>),
     /// In others.
     Remote(Box<Remote>),
 }
@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let bar = progress::bar(lookups as u64, "inferring", "bootstraps");
     let prepared = match &options.mesh.mesh {
         Some(_) => Where::Remote(Box::new(prepare(options, &secret, &evaluation, program)?)),
-        None => Where::Embedded(
+        None => Where::Embedded(Box::new(
             Session::start(
                 options.compute.threads,
                 secret.tenant.clone(),
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
                 program,
             )
             .context("cannot start the embedded mesh")?,
-        ),
+        )),
     };
     let start = Instant::now();
     let show = |status: &Status| bar.set_position(status.done);
