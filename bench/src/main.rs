@@ -6,6 +6,7 @@
 //! memory is its own, and what crosses the pipe to it is what would cross a network. The pipelines
 //! take turns on one input after the other, so noise from the rest of the machine hits all alike.
 
+mod bus;
 mod compare;
 mod conventional;
 mod data;
@@ -43,6 +44,8 @@ enum Command {
     /// How the mesh scales over NATS: throughput and latency from one worker to many, whose bootstrap
     /// is a timed wait, so that a few cores can stand for many machines.
     Scaling(scaling::Scaling),
+    /// What the bus on NATS costs, operation by operation.
+    Bus(bus::BusCosts),
     /// What a flood of one tenant does to the latency of another, over NATS.
     Fairness(scaling::fairness::Fairness),
 }
@@ -73,6 +76,7 @@ fn main() -> Result<()> {
     match command {
         Some(Command::Serve { kind, threads }) => return remote::serve(kind, threads),
         Some(Command::Scaling(options)) => return print(&scaling::run(&options)?),
+        Some(Command::Bus(options)) => return print(&bus::run(&options)?),
         Some(Command::Fairness(options)) => return print(&scaling::fairness::run(&options)?),
         None => {}
     }

@@ -17,7 +17,7 @@ use tokio::{
 
 pub use crate::handling::with_heartbeat;
 use crate::{
-    Clock, Error, Message, UnixMillis,
+    Bytes, Clock, Digest, Error, Message, UnixMillis,
     bus::{BusHandle, Delivery, Published, Request, Requests},
     handling::{Backoff, Handling},
     telemetry::Metrics,
@@ -353,6 +353,17 @@ impl Running {
     /// Ends every loop where it stands, as a crash would: what was in hand is delivered again.
     pub fn kill(self) {
         self.loops.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// More than this is hashed off the actors' thread.
+const QUICKLY_HASHED: usize = 64 << 10;
+
+/// The digest of `content`, without holding up the thread for long.
+pub async fn digest(content: Bytes) -> Result<Digest, Error> {
+    match content.len() {
+        0..=QUICKLY_HASHED => Ok(Digest::of(&content)),
+        _ => blocking(move || Digest::of(&content)).await,
     }
 }
 

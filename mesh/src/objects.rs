@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::{Digest, Error, Message, TenantId, actor::blocking, bus::Bus};
+use crate::{Digest, Error, Message, TenantId, actor, bus::Bus};
 
 /// Bytes of every part but the last.
 pub const PART_BYTES: usize = 256 << 10;
@@ -54,8 +54,7 @@ pub async fn put(
     bytes: Bytes,
     mut on_progress: impl FnMut(usize, usize),
 ) -> Result<Digest, Error> {
-    let hashed = bytes.clone();
-    let digest = blocking(move || Digest::of(&hashed)).await?;
+    let digest = actor::digest(bytes.clone()).await?;
     let of = bytes.len().div_ceil(PART_BYTES).max(1);
     let there = bus.subjects(&bucket.filter(digest)).await?;
     let part_bytes = |part: usize| {
@@ -130,8 +129,7 @@ pub async fn get(
         }
     }
     let bytes = bytes.freeze();
-    let hashed = bytes.clone();
-    let got = blocking(move || Digest::of(&hashed)).await?;
+    let got = actor::digest(bytes.clone()).await?;
     if got != digest {
         return Err(Error::DigestMismatch { expected: digest, got });
     }

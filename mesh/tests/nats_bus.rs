@@ -1,5 +1,4 @@
 //! The bus on NATS keeps the promises of the trait, on a real server that crashes now and then.
-#![allow(clippy::print_stdout)]
 
 use std::{
     collections::BTreeSet,
@@ -17,6 +16,7 @@ use hermesh_mesh::{
         nats::{NatsBus, NatsOptions},
     },
     nats_server::{NatsServer, NatsServerOptions},
+    topology,
 };
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -320,89 +320,14 @@ async fn a_server_stops_in_order_and_says_why_it_does_not_start() {
     assert!(matches!(&missing, Err(Error::Start { why }) if why.contains(install)), "{missing:?}");
 }
 
-/// Prints what the bus costs: `cargo test --release -p hermesh-mesh --test nats_bus -- --ignored --nocapture`.
 #[tokio::test]
-#[ignore = "a measurement"]
-async fn measures() {
-    for subjects in [10_000, 100_000] {
-        println!("-- {subjects} subjects");
-        measure(subjects).await;
-    }
-}
-
-async fn measure(subjects: usize) {
+async fn processes_that_start_together_agree() {
     let (server, _directory) = server().await;
-    let bus = &connect(&server).await;
-    let options = QueueOptions { max_bytes: 1 << 32, max_messages: 1 << 20, ..queue("speed") };
-    bus.declare(&options).await.expect("declares");
-    let body = bytes::Bytes::from(vec![7; 1000]);
-    let send = async |number: usize| {
-        let message = Message::new(format!("test.speed.{number}"), body.clone());
-        bus.publish(message.with_id(number)).await.expect("publishes");
-    };
-    let rate = |what: &str, count: usize, started: Instant| {
-        let each = started.elapsed() / u32::try_from(count).expect("few");
-        println!("{what}: {:.0}/s, {each:?} each", 1.0 / each.as_secs_f64());
-    };
-    let started = Instant::now();
-    for number in 0..3000 {
-        send(number).await;
+    let together = (0..8).map(|_| async {
+        let bus = connect(&server).await;
+        topology::declare(&bus).await
+    });
+    for declared in join_all(together).await {
+        assert_eq!(declared, Ok(()));
     }
-    rate("publish 1 KB, one at a time", 3000, started);
-    let started = Instant::now();
-    stream::iter(3000..10_000).for_each_concurrent(64, send).await;
-    rate("publish 1 KB, 64 at a time", 7000, started);
-    let pulls = async |count: usize| {
-        for _ in 0..count {
-            pull(bus, &["speed"]).await.ack().await.expect("acknowledges");
-        }
-    };
-    let started = Instant::now();
-    pulls(2000).await;
-    rate("pull and ack, 1 loop", 2000, started);
-    let started = Instant::now();
-    join_all((0..16).map(|_| pulls(500))).await;
-    rate("pull and ack, 16 loops", 8000, started);
-
-    let kept = QueueOptions {
-        retention: Retention::LastPerSubject,
-        unique: true,
-        name: "kept".into(),
-        filter: "test.kept.>".into(),
-        ..options
-    };
-    bus.declare(&kept).await.expect("declares");
-    let subject = |number: usize| format!("test.kept.{}.{}", number / 100, number % 100);
-    let started = Instant::now();
-    let store = async |number| {
-        bus.publish(Message::new(subject(number), body.clone())).await.expect("publishes");
-    };
-    stream::iter(0..subjects).for_each_concurrent(64, store).await;
-    rate("publish unique 1 KB, 64 at a time", subjects, started);
-    let started = Instant::now();
-    for number in 0..100 {
-        assert!(bus.last(&subject(number * 99)).await.expect("reads").is_some());
-    }
-    rate("last", 100, started);
-    let started = Instant::now();
-    for number in 0..100 {
-        assert!(bus.exists(&subject(number * 99)).await.expect("reads"));
-    }
-    rate("exists", 100, started);
-    let started = Instant::now();
-    for number in 0..100 {
-        assert!(!bus.exists(&format!("test.kept.x.{number}")).await.expect("reads"));
-    }
-    rate("exists, where there is nothing", 100, started);
-    let started = Instant::now();
-    for number in 0..100 {
-        let found = bus.subjects(&format!("test.kept.{number}.*")).await.expect("lists");
-        assert_eq!(found.len(), 100);
-    }
-    rate("subjects, 100 of them", 100, started);
-    let started = Instant::now();
-    for number in 0..50 {
-        bus.purge(&format!("test.kept.{number}.>")).await.expect("purges");
-    }
-    rate("purge, 100 of them", 50, started);
 }

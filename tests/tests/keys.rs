@@ -86,7 +86,8 @@ fn killed_at_any_moment_it_leaves_what_the_next_one_finishes() {
     };
     let revocation =
         |tenant: &Tenant, _| RevokeKey::new(name("acme"), tenant.key, &tenant.signing).encode("x");
-    let requests: [&dyn Fn(&Tenant, Digest) -> Message; 2] = [&rotation, &revocation];
+    type Request<'a> = &'a dyn Fn(&Tenant, Digest) -> Message;
+    let requests: [Request<'_>; 2] = [&rotation, &revocation];
     for (is_revocation, request) in requests.into_iter().enumerate() {
         for (publishes, moment) in (0..8).flat_map(|n| [(n, Moment::Before), (n, Moment::After)]) {
             scenario(|| async {

@@ -88,7 +88,7 @@ impl hermesh_evaluation::Compute for Timed {
     fn evaluate(&self, (): &(), (): &(), shard: &[u8]) -> Result<Computed<Vec<u8>>, Refused> {
         let large = shard.len() / LARGE_BYTES;
         let lookups =
-            if shard.len() % LARGE_BYTES == 0 { large } else { shard.len() / SMALL_BYTES };
+            if shard.len().is_multiple_of(LARGE_BYTES) { large } else { shard.len() / SMALL_BYTES };
         std::thread::sleep(self.lookup * lookups as u32);
         Ok(computed(vec![0; lookups * LARGE_BYTES]))
     }

@@ -14,7 +14,7 @@ use super::{Config, Problem, Range, check};
 /// What environment variables of ours begin with.
 const PREFIX: &str = "HERMESH_";
 /// Those that are no configuration.
-const OTHERS: [&str; 2] = ["HERMESH_LOG", "HERMESH_PASSPHRASE"];
+const OTHERS: [&str; 3] = ["HERMESH_LOG", "HERMESH_MESH", "HERMESH_PASSPHRASE"];
 /// A configuration is some kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 

@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use hermesh_mesh::{
     Digest, Error as MeshError, Message, Signature,
-    actor::{Environment, LogicHandle, Running, blocking},
+    actor::{Environment, LogicHandle, Running, blocking, digest},
     bus::Published,
     cache::Cache,
     handling::{Handling, JobError as _},
@@ -23,8 +23,6 @@ use crate::{
 
 /// How long key management may take to answer.
 const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Inputs larger than this are hashed off the actors' thread.
-const QUICKLY_HASHED: usize = 64 << 10;
 /// Cancellations answered at the same time.
 const CANCELLING: usize = 16;
 
@@ -116,19 +114,13 @@ impl<P: Prepare> Service<P> {
             && let Some(code) = error.code()
             && error.before_admission()
         {
-            // A job that came too late because it has come before has an outcome, or will have one.
-            if code == FailureCode::Expired && self.is_known(&context, signature).await? {
-                return Ok(());
+            if code == FailureCode::Expired && self.holder(&context).await? == Some(signature) {
+                // Admitted by somebody who died before it was open, so that no sweep will find it.
+                return self.environment.conclude(&context, result).await;
             }
             return self.refuse(message, code, error, error.retry_after()).await;
         }
         self.environment.conclude(&context, result).await
-    }
-
-    async fn is_known(&self, context: &Context, signature: Signature) -> Result<bool, MeshError> {
-        let outcome = Answer::subject_of(&context.tenant, context.job);
-        Ok(self.holder(context).await? == Some(signature)
-            || self.environment.bus.exists(&outcome).await?)
     }
 
     async fn refuse(
@@ -164,13 +156,9 @@ impl<P: Prepare> Service<P> {
     }
 
     async fn digest(&self, job: &Job) -> Result<Digest, MeshError> {
-        let input = job.input.clone();
         // What is too large is refused for that, whatever it is.
-        if input.len() <= QUICKLY_HASHED || input.len() > self.options.max_input_bytes {
-            let quick = &input[..input.len().min(QUICKLY_HASHED)];
-            return Ok(Digest::of(quick));
-        }
-        blocking(move || Digest::of(&input)).await
+        let bytes = job.input.len().min(self.options.max_input_bytes.saturating_add(1));
+        digest(job.input.slice(..bytes)).await
     }
 
     async fn facts(&self, context: &Context) -> Result<Facts, MeshError> {

@@ -10,7 +10,7 @@ use async_nats::jetstream::{
 };
 use serde_json::json;
 
-use super::ask::{Asker, Unanswered};
+use super::ask::{Asker, Pause, Unanswered};
 use crate::{
     Error,
     bus::{Overflow, QueueOptions, Retention},
@@ -26,6 +26,8 @@ const MAX_WAITING: i64 = 8192;
 pub(super) const STREAM_NOT_FOUND: u64 = 10059;
 const STREAM_EXISTS: u64 = 10058;
 const SUBJECTS_OVERLAP: u64 = 10065;
+/// How often a stream is tried to be created whose subjects are taken: for about a second.
+const CREATIONS: u32 = 6;
 const CONSUMER_NOT_FOUND: u64 = 10014;
 
 /// The stream of a queue.
@@ -210,20 +212,26 @@ pub(super) async fn declare(
 ) -> Result<(), Error> {
     let queue = &effective(queue);
     let config = stream_config(queue, replicas);
-    // Where it exists with these options, creating changes nothing.
-    let created = asker.api(&format!("STREAM.CREATE.{}", config.name), &json!(config)).await;
-    let info: StreamInfo = match created {
-        Err(error) if error.code() == Some(STREAM_EXISTS) => {
-            let info = asker.api(&format!("STREAM.INFO.{}", config.name), &json!(null)).await;
-            info.map_err(|error| error.into_error(&config.name))?
+    let mut pause = Pause::new();
+    for _ in 0..CREATIONS {
+        // Where it exists with these options, creating changes nothing.
+        let created = asker.api(&format!("STREAM.CREATE.{}", config.name), &json!(config)).await;
+        let info: Result<StreamInfo, Unanswered> = match created {
+            Err(error) if matches!(error.code(), Some(STREAM_EXISTS | SUBJECTS_OVERLAP)) => {
+                asker.api(&format!("STREAM.INFO.{}", config.name), &json!(null)).await
+            }
+            other => other,
+        };
+        match info {
+            Ok(info) => return check_stream(queue, &info.config, replicas),
+            // The subjects are taken by a stream of another name, or by one of this name that another
+            // process is creating at this moment.
+            Err(error) if error.code() == Some(STREAM_NOT_FOUND) => pause.wait().await,
+            Err(error) => return Err(error.into_error(&config.name)),
         }
-        Err(error) if error.code() == Some(SUBJECTS_OVERLAP) => {
-            let found = "subjects that another stream has".into();
-            return Err(mismatch(queue, "filter", found, queue.filter.clone()));
-        }
-        other => other.map_err(|error| error.into_error(&config.name))?,
-    };
-    check_stream(queue, &info.config, replicas)
+    }
+    let found = "subjects that another stream has".into();
+    Err(mismatch(queue, "filter", found, queue.filter.clone()))
 }
 
 /// Creates the consumer, or checks the one that is there.
