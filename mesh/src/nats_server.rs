@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     io::{BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -19,6 +19,8 @@ const INSTALL: &str = "install it (Debian, Ubuntu: apt-get install nats-server)"
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_TRIES: usize = 100;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a server may take to greet.
+const GREETING: Duration = Duration::from_millis(500);
 
 /// How to start a nats-server.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct NatsServerOptions {
     pub program: Option<PathBuf>,
     /// How long it may take to be ready: it reads its streams first.
     pub patience: Duration,
+    /// Whether a Ctrl-C at the terminal is not for it, because whoever started it ends it in order.
+    pub own_group: bool,
 }
 
 impl NatsServerOptions {
@@ -44,6 +48,7 @@ impl NatsServerOptions {
             max_payload: 8 << 20,
             program: None,
             patience: Duration::from_secs(60),
+            own_group: false,
         }
     }
 }
@@ -57,6 +62,7 @@ pub struct NatsServer {
     log: PathBuf,
     port: u16,
     patience: Duration,
+    own_group: bool,
     child: Child,
 }
 
@@ -72,17 +78,19 @@ impl NatsServer {
             port => port,
         };
         // Otherwise the greeting of another server would be taken for that of ours.
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .map_err(failed(format!("port {port} of 127.0.0.1 cannot be used")))?;
+        if taken(port) {
+            let why = format!("port {port} of 127.0.0.1 cannot be used: somebody listens there");
+            return Err(Error::Start { why });
+        }
         let directory = &options.directory;
         let (configuration, log) = (directory.join("nats.conf"), directory.join("nats.log"));
         let text = configure(&options, port, &log);
         fs::create_dir_all(directory)
             .and_then(|()| fs::write(&configuration, text))
             .map_err(failed(format!("cannot write {}", configuration.display())))?;
-        let child = spawn(&program, &configuration)?;
-        let patience = options.patience;
-        let mut server = Self { program, configuration, log, port, patience, child };
+        let NatsServerOptions { patience, own_group, .. } = options;
+        let child = spawn(&program, &configuration, own_group)?;
+        let mut server = Self { program, configuration, log, port, patience, own_group, child };
         server.ready().await?;
         Ok(server)
     }
@@ -110,7 +118,7 @@ impl NatsServer {
     /// [`Error::Start`] with the reason.
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.kill();
-        self.child = spawn(&self.program, &self.configuration)?;
+        self.child = spawn(&self.program, &self.configuration, self.own_group)?;
         self.ready().await
     }
 
@@ -182,14 +190,22 @@ fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Start { why: format!("it is not installed; {INSTALL}") })
 }
 
-fn free_port() -> Result<u16, Error> {
-    for _ in 0..PORT_TRIES {
-        let port = rand::random_range(PORTS);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(Error::Start { why: "found no free port; give one".into() })
+/// A port of the loopback address on which nobody listens.
+///
+/// # Errors
+/// [`Error::Start`] if there seems to be none.
+pub fn free_port() -> Result<u16, Error> {
+    let mut ports = std::iter::repeat_with(|| rand::random_range(PORTS)).take(PORT_TRIES);
+    ports
+        .find(|port| !taken(*port))
+        .ok_or_else(|| Error::Start { why: "found no free port; give one".into() })
+}
+
+/// Asked by connecting, not by listening: a listener that is open for an instant is inherited by
+/// whatever process another thread starts in that instant, and then the port is taken indeed.
+fn taken(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, GREETING).is_ok()
 }
 
 fn configure(options: &NatsServerOptions, port: u16, log: &Path) -> String {
@@ -205,11 +221,12 @@ fn configure(options: &NatsServerOptions, port: u16, log: &Path) -> String {
     )
 }
 
-fn spawn(program: &Path, configuration: &Path) -> Result<Child, Error> {
+fn spawn(program: &Path, configuration: &Path, own_group: bool) -> Result<Child, Error> {
     let mut command = Command::new(program);
-    // A Ctrl-C at the terminal is for whoever started the server, who ends it when its time has come.
     #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    if own_group {
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    }
     command
         .arg("-c")
         .arg(configuration)
@@ -223,10 +240,9 @@ fn spawn(program: &Path, configuration: &Path) -> Result<Child, Error> {
 /// Whether somebody on that port greets as NATS servers do.
 fn greets(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let wait = Duration::from_millis(500);
     let greeting = || -> io::Result<String> {
-        let stream = TcpStream::connect_timeout(&address, wait)?;
-        stream.set_read_timeout(Some(wait))?;
+        let stream = TcpStream::connect_timeout(&address, GREETING)?;
+        stream.set_read_timeout(Some(GREETING))?;
         let mut line = String::new();
         io::Read::take(BufReader::new(stream), 1 << 16).read_line(&mut line)?;
         Ok(line)

@@ -15,4 +15,4 @@ pub mod telemetry;
 pub use command::main;
 pub use program::{Bound, Error, Program, Stopper, build, load};
 pub use run::{Ended, run};
-pub use services::{Aggregation, Evaluation, KeyManagement, KeyManagementOptions, Preprocessing};
+pub use services::{Aggregation, Evaluation, KeyManagement, Preprocessing};

@@ -9,13 +9,14 @@ use hermesh_engine::{
 
 use crate::history::workload::Workload;
 
-const INPUTS: usize = 70;
+/// Values of one row.
+pub const INPUTS: usize = 70;
 const WIDTH: usize = 8;
 /// Seven standard deviations of the noise.
 const BOUND: f64 = 0.05;
 
 /// Weights of −1, 0 and 1 in an order without a pattern that matters.
-fn linear(rows: usize, columns: usize, bias: u64) -> Linear {
+pub fn linear(rows: usize, columns: usize, bias: u64) -> Linear {
     let weight = |i: usize| i32::try_from((i * i + i / 3) % 3).expect("small") - 1;
     Linear {
         matrix: Matrix::Dense {

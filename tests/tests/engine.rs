@@ -4,17 +4,15 @@ use std::{sync::OnceLock, time::Duration};
 
 use hermesh_embedded::{Embedded, Error, Options, Tenant};
 use hermesh_engine::{
-    Answer, ClientKey, EvaluationKey, Linear, Lookup, Matrix, Noise, Precision, Program, Stage,
-    decrypt, encrypt,
+    Answer, ClientKey, EvaluationKey, Noise, Precision, Program, Stage, decrypt, encrypt,
     parameters::{LINEAR, T3X512},
 };
 use hermesh_mesh::{
     Digest, Error as MeshError, SigningKey, telemetry::operator_times, wire::FailureCode,
 };
+use hermesh_tests::real::{INPUTS, linear};
 
 const LIMIT: Duration = Duration::from_secs(600);
-const INPUTS: usize = 70;
-const WIDTH: usize = 5;
 
 struct Keys {
     client: ClientKey,
@@ -28,31 +26,6 @@ fn keys() -> &'static Keys {
         let (client, evaluation) = ClientKey::generate(&T3X512);
         Keys { client, evaluation }
     })
-}
-
-/// Weights of −1, 0 and 1 in an order without a pattern that matters.
-fn linear(rows: usize, columns: usize, bias: u64) -> Linear {
-    let weight = |i: usize| i32::try_from((i * i + i / 3) % 3).expect("small") - 1;
-    Linear {
-        matrix: Matrix::Dense {
-            rows: u32::try_from(rows).expect("small"),
-            columns: u32::try_from(columns).expect("small"),
-            weights: (0..rows * columns).map(weight).collect(),
-        },
-        bias: vec![bias; rows],
-    }
-}
-
-/// Two stages of Lookups; each table is x ↦ (x − ¼) / 2.
-fn deep() -> Program {
-    let entries = 512_i64;
-    let table = (0..entries).map(|i| (i - entries / 2) << 53).map(|x| x as u64);
-    let lookup = Lookup { tables: vec![table.collect()], table_of: vec![0; WIDTH] };
-    let stage =
-        |columns| Stage { linear: linear(WIDTH, columns, 1 << 62), lookup: Some(lookup.clone()) };
-    let last = Stage { linear: linear(3, WIDTH, 0), lookup: None };
-    let stages = vec![stage(INPUTS), stage(WIDTH), last];
-    Program::new(&T3X512, Precision::Approximate, stages).expect("a valid program")
 }
 
 fn rows(count: usize) -> Vec<Vec<u64>> {
@@ -100,7 +73,7 @@ fn code(result: Result<hermesh_mesh::wire::Answer, Error>) -> FailureCode {
 fn encrypted_rows_come_back_right_with_a_receipt() {
     let mesh = Embedded::start(Options::default()).expect("starts");
     let acme = tenant(&mesh, "acme");
-    let program = deep();
+    let program = hermesh_tests::real::program(2);
     let model = acme.register_model(program.encode().to_vec()).expect("registers");
     assert_eq!(model, Digest(program.digest()));
     let key = acme.upload_key(keys().evaluation.encode().to_vec()).expect("uploads");
@@ -141,7 +114,7 @@ fn a_model_without_lookups_comes_back_right() {
 fn bad_input_is_refused_and_leaves_the_service_working() {
     let mesh = Embedded::start(Options::default()).expect("starts");
     let acme = tenant(&mesh, "acme");
-    let program = deep();
+    let program = hermesh_tests::real::program(2);
     let good_key = keys().evaluation.encode();
     let refused = |upload: Result<Digest, Error>| match upload {
         Err(Error::Mesh(MeshError::Refused(refusal))) => refusal.code,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::{
     Clock, Error, Message, Signature, VerifyingKey,
@@ -119,12 +119,15 @@ impl Pending {
                     None => return self.last_look().await,
                 },
                 _ = poll.tick() => {
-                    let stored = if std::mem::take(&mut self.attached) {
-                        self.first_look(&mut done, &mut on_progress).await
-                    } else {
-                        self.ended().await
+                    let first = std::mem::take(&mut self.attached);
+                    let look = async {
+                        match first {
+                            true => self.first_look(&mut done, &mut on_progress).await,
+                            false => self.ended().await,
+                        }
                     };
-                    match stored {
+                    // What is shown meanwhile must not wait for a look that hangs.
+                    match timeout(GRACE, look).await.unwrap_or(Err(Error::Timeout(GRACE))) {
                         Ok(outcome) => outcome,
                         Err(error) if error.retryable() => {
                             tracing::debug!(job = %self.context.job, %error, "looking again");

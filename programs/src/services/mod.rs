@@ -7,5 +7,5 @@ mod preprocessing;
 
 pub use aggregation::Aggregation;
 pub use evaluation::Evaluation;
-pub use key_management::{KeyManagement, KeyManagementOptions};
+pub use key_management::KeyManagement;
 pub use preprocessing::Preprocessing;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hermesh_mesh::{TenantId, VerifyingKey, wire::TenantRecord};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Who may become a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +17,10 @@ pub enum Registration {
 }
 
 impl Registration {
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
+
     /// The key that signs a tenant's statements, given what the registry says of the tenant.
     pub fn signing_key(
         &self,
@@ -30,9 +35,12 @@ impl Registration {
 }
 
 /// Bounds of key management.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Who may become a tenant.
+    /// Who may become a tenant. In a configuration: the tenants and their signing keys; none means
+    /// whoever asks.
+    #[serde(rename = "tenants", with = "tenants", skip_serializing_if = "Registration::is_open")]
     pub registration: Registration,
     /// The most tenants.
     pub max_tenants: usize,
@@ -68,5 +76,33 @@ impl Default for Options {
             inspections: 2,
             mailbox: 64,
         }
+    }
+}
+
+/// The list of tenants as it is written: `name = "verifying key"`.
+mod tenants {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        registration: &Registration,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let listed = match registration {
+            Registration::Open => None,
+            Registration::Listed(list) => Some(list),
+        };
+        let written = listed.into_iter().flatten();
+        to.collect_map(written.map(|(name, key)| (name.to_string(), key.to_string())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Registration, D::Error> {
+        let written = BTreeMap::<String, String>::deserialize(from)?;
+        let read = written.into_iter().map(|(name, key)| {
+            let name = name.parse().map_err(D::Error::custom)?;
+            Ok((name, key.parse().map_err(D::Error::custom)?))
+        });
+        read.collect::<Result<_, _>>().map(Registration::Listed)
     }
 }

@@ -114,9 +114,16 @@ impl<P: Prepare> Service<P> {
             && let Some(code) = error.code()
             && error.before_admission()
         {
-            if code == FailureCode::Expired && self.holder(&context).await? == Some(signature) {
-                // Admitted by somebody who died before it was open, so that no sweep will find it.
-                return self.environment.conclude(&context, result).await;
+            if code == FailureCode::Expired {
+                let outcome = Answer::subject_of(&context.tenant, context.job);
+                if self.environment.bus.exists(&outcome).await? {
+                    // Cancelled, say: it is the outcome that counts, not that the job is late as well.
+                    return Ok(());
+                }
+                if self.holder(&context).await? == Some(signature) {
+                    // Admitted by somebody who died before it was open, so that no sweep finds it.
+                    return self.environment.conclude(&context, result).await;
+                }
             }
             return self.refuse(message, code, error, error.retry_after()).await;
         }

@@ -92,6 +92,7 @@ impl Stack {
     async fn start(options: &Up, programs: &[Program], directory: &Path) -> Result<Self> {
         let server = NatsServerOptions {
             port: options.port,
+            own_group: true,
             ..NatsServerOptions::new(directory.join("nats"))
         };
         let nats = NatsServer::start(server)

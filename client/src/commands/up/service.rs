@@ -2,12 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use hermesh_mesh::nats_server::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
@@ -16,9 +17,6 @@ use super::say;
 
 /// In the order in which work flows through them.
 const PROGRAMS: [&str; 4] = ["preprocessing", "evaluation", "aggregation", "key-management"];
-/// Below those that systems give to outgoing connections.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-const PORT_TRIES: usize = 100;
 /// Bytes of a log in an error.
 const LAST_WORDS: u64 = 2_000;
 /// How long a service must live to be forgiven its earlier deaths.
@@ -241,6 +239,7 @@ fn start(
     directory: &Path,
     variables: &[(&'static str, String)],
 ) -> Result<(Child, SocketAddr)> {
+    // Not port 0: the service would choose, and nobody here would know.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
     let path_of_log = log(directory, name);
     let log = OpenOptions::new().create(true).append(true).open(&path_of_log);
@@ -270,15 +269,4 @@ fn start(
         .spawn()
         .with_context(|| format!("cannot run {}", path.display()))?;
     Ok((child, address))
-}
-
-/// Not port 0: the service would choose, and nobody here would know.
-fn free_port() -> Result<u16> {
-    for _ in 0..PORT_TRIES {
-        let port = rand::random_range(PORTS);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("found no free port for a service's health")
 }
