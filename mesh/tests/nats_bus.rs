@@ -343,3 +343,32 @@ async fn processes_that_start_together_agree() {
         assert_eq!(declared, Ok(()));
     }
 }
+
+/// Who answers publishes with rights that the asker may not have.
+#[tokio::test]
+async fn nobody_is_made_to_publish_elsewhere() {
+    let (server, _directory) = server().await;
+    let bus = connect(&server).await;
+    bus.declare(&queue("victim")).await.expect("declares");
+    let mut requests = bus.serve("test.ask.*").await.expect("serves");
+    let mut seen = bus.subscribe("test.victim.>").await.expect("subscribes");
+    let raw = async_nats::connect(server.url()).await.expect("connects");
+    let deleting = "$JS.API.STREAM.DELETE.hermesh-victim";
+    for reply in ["test.victim.x", deleting, "_INBOX.>", "_INBOX"] {
+        let sent = raw.publish_with_reply("test.ask.a", reply, "innocent".into()).await;
+        sent.expect("sends");
+    }
+    let large = vec![0; (512 << 10) + 1].into();
+    raw.publish_with_reply("test.ask.a", "_INBOX.large", large).await.expect("sends");
+    raw.flush().await.expect("sends");
+    let answering = async {
+        let request = requests.next().await.expect("a request");
+        assert_eq!(request.message.body, "honest", "the others are not seen");
+        request.reply(Message::new("ignored", "the answer")).await.expect("replies");
+    };
+    let asking = raw.request("test.ask.a", "honest".into());
+    let (answer, ()) = tokio::join!(asking, answering);
+    assert_eq!(answer.expect("answered").payload, "the answer");
+    assert_eq!(bus.exists("test.victim.x").await, Ok(false));
+    assert!(timeout(Duration::from_millis(200), seen.next()).await.is_err());
+}

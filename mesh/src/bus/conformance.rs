@@ -274,6 +274,9 @@ impl Bench {
         self.declared(&queue).await;
         self.publish(self.message("hands", "a")).await;
         let pulled = self.pull(&queue).await;
+        // A handle is good for messages of its queue only.
+        let other = self.bus.adopt(&pulled.handle(), self.message("other", "a")).await;
+        assert!(matches!(other, Err(Error::Malformed { .. })), "{other:?}");
         let adopted = self.bus.adopt(&pulled.handle(), pulled.message.clone()).await;
         let adopted = adopted.expect("adopts");
         assert_eq!(adopted.message, pulled.message);

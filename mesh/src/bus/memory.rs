@@ -243,6 +243,7 @@ impl Bus for MemoryBus {
             let expected = "queue/entry/attempt";
             return Err(Error::Malformed { what: "delivery handle", expected });
         };
+        self.state().queue(&queue)?.options.expect_subject(&message.subject)?;
         let settle = MemorySettle { bus: self.clone(), queue, token };
         Ok(Delivery::new(message, token.attempt, settle))
     }

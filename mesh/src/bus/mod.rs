@@ -12,7 +12,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::{Error, Message};
+use crate::{Error, Message, message::matches};
 
 /// A cheap handle on a bus.
 pub type BusHandle = Arc<dyn Bus>;
@@ -93,6 +93,15 @@ impl QueueOptions {
             None => Ok(()),
         }
     }
+
+    /// Checks that this queue catches a subject.
+    pub(crate) fn expect_subject(&self, subject: &str) -> Result<(), Error> {
+        if matches(&self.filter, subject) {
+            return Ok(());
+        }
+        let expected = "one of the queue that the message is in";
+        Err(Error::Malformed { what: "delivery handle", expected })
+    }
 }
 
 /// What became of a publish.
@@ -147,7 +156,9 @@ pub trait Bus: Send + Sync + 'static {
     /// redelivery after the queue's `ack_wait`.
     async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error>;
 
-    /// Takes over a delivery that another process has pulled, from its [`Delivery::handle`].
+    /// Takes over a delivery that another process has pulled, from its [`Delivery::handle`]. The queue
+    /// that the handle names must be the one that catches the message's subject: so who checks what
+    /// message it adopts settles nothing in other queues.
     async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error>;
 
     /// The newest message stored under exactly this subject.

@@ -17,7 +17,7 @@ use hermesh_mesh::{
     Digest, Error, Message,
     actor::{Environment, Stopping},
     bus::{Delivery, Request},
-    wire::{Accepted, FailureCode, Refusal, Wire, accepted},
+    wire::{Accepted, FailureCode, Refusal, Task, Wire, accepted},
 };
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -187,6 +187,8 @@ async fn take(environment: &Environment, idle: &Idle, request: &Message) -> Resu
     };
     let mut message = request.clone();
     message.subject = subject.to_owned();
+    // What is adopted will be settled here: a delivery of a task and of nothing else.
+    Task::receive(&message)?;
     let mut delivery = environment.bus.adopt(handle, message).await?;
     let mut slot = Some(slot);
     // A slot may have found work of its own in the meantime.

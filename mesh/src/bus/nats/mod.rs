@@ -344,6 +344,7 @@ impl Bus for NatsBus {
         let ack = AckSubject::parse(handle)
             .ok_or(Error::Malformed { what: "delivery handle", expected: "$JS.ACK.…" })?;
         let queue = self.known(&ack.queue)?.options;
+        queue.expect_subject(&message.subject)?;
         let attempt = ack.attempt;
         let settle = NatsSettle { bus: self.clone(), queue, ack, message: message.clone() };
         Ok(Delivery::new(message, attempt, settle))

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     BUFFER,
-    convert::{from_nats, to_nats},
+    convert::{check_subject, from_nats, to_nats},
 };
 use crate::{
     Error, Message,
@@ -15,6 +15,14 @@ use crate::{
 
 /// All servers of one filter are one group, and share its requests.
 const GROUP: &str = "hermesh";
+/// Where clients of NATS wait for answers. An answer is published with the rights of who answers, so
+/// who asks must not choose another place for it: a stream, the server's interface, a delivery's ack.
+const INBOXES: &str = "_INBOX.";
+/// The largest body of a request: who offers a task sends its shard along, all others send next to
+/// nothing.
+const MAX_REQUEST: usize = 512 << 10;
+/// How many requests may wait for one server. With the above: at most 32 MiB for every filter served.
+const REQUESTS: usize = 64;
 
 fn refused(filter: &str) -> impl FnOnce(async_nats::client::SubscribeError) -> Error {
     let what = format!("a subscription to {filter}");
@@ -23,7 +31,7 @@ fn refused(filter: &str) -> impl FnOnce(async_nats::client::SubscribeError) -> E
 
 pub(super) async fn subscribe(client: &Client, filter: &str) -> Result<Subscription, Error> {
     let messages = client.subscribe(filter.to_owned()).await.map_err(refused(filter))?;
-    Ok(Subscription(forward(messages, |message, _| Some(message))))
+    Ok(Subscription(forward(messages, BUFFER, |message, _| Some(message))))
 }
 
 pub(super) async fn serve(client: &Client, filter: &str) -> Result<Requests, Error> {
@@ -31,8 +39,13 @@ pub(super) async fn serve(client: &Client, filter: &str) -> Result<Requests, Err
     let requests =
         client.queue_subscribe(filter.to_owned(), group).await.map_err(refused(filter))?;
     let client = client.clone();
-    let requests = forward(requests, move |message, reply| {
+    let requests = forward(requests, REQUESTS, move |message, reply| {
         let (client, asker) = (client.clone(), reply?);
+        if !answerable(&asker) || message.body.len() > MAX_REQUEST {
+            let (subject, bytes) = (&message.subject, message.body.len());
+            tracing::debug!(subject, bytes, reply = %asker, "a request that is not answered");
+            return None;
+        }
         let reply = move |answer: Message| -> futures_util::future::BoxFuture<'static, _> {
             Box::pin(async move {
                 let (got, limit) = (answer.size(), client.max_payload());
@@ -49,12 +62,18 @@ pub(super) async fn serve(client: &Client, filter: &str) -> Result<Requests, Err
     Ok(Requests(requests))
 }
 
+/// Whether an answer may go to this subject.
+fn answerable(reply: &str) -> bool {
+    reply.starts_with(INBOXES) && check_subject(reply).is_ok()
+}
+
 /// Hands messages on until nobody wants them. What does not fit into the buffer is lost, as promised.
 fn forward<T: Send + 'static>(
     mut messages: Subscriber,
+    buffer: usize,
     mut make: impl FnMut(Message, Option<async_nats::Subject>) -> Option<T> + Send + 'static,
 ) -> mpsc::Receiver<T> {
-    let (sender, receiver) = mpsc::channel(BUFFER);
+    let (sender, receiver) = mpsc::channel(buffer);
     tokio::spawn(async move {
         loop {
             let message = tokio::select! {
