@@ -77,7 +77,7 @@ pub(super) async fn look_after(bus: &NatsBus, queue: &QueueOptions) {
 async fn lost(bus: &NatsBus, queue: &QueueOptions) -> Result<bool, Unanswered> {
     let first = state(bus, queue).await?;
     let (stream, consumer) = &first;
-    if stream.messages <= consumer.num_pending + consumer.num_ack_pending {
+    if stream.messages <= consumer.num_pending.saturating_add(consumer.num_ack_pending) {
         return Ok(false);
     }
     sleep(AGAIN).await;

@@ -11,7 +11,7 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -96,6 +96,8 @@ struct Shared {
     asker: Asker,
     replicas: usize,
     known: RwLock<BTreeMap<String, Known>>,
+    /// Counts the pulls from several queues.
+    turns: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -162,7 +164,12 @@ impl NatsBus {
             (queue.name, known)
         });
         let known = RwLock::new(known.collect());
-        Ok(Self(Arc::new(Shared { asker, replicas: options.replicas, known })))
+        Ok(Self(Arc::new(Shared {
+            asker,
+            replicas: options.replicas,
+            known,
+            turns: AtomicUsize::new(0),
+        })))
     }
 
     /// Whether there is a connection at this moment.

@@ -1,9 +1,13 @@
 //! Waiting for the next message of several queues.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{Client, Subscriber, jetstream::AckKind};
-use futures_util::{FutureExt as _, StreamExt as _};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::{
@@ -24,9 +28,16 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// How much later its word that it has none may come.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How long a server may take to say that it has no message now. It never says so if another asker was
-/// faster to take the last one.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// For how long a server looks for a message that is there. It could be asked to look at once only, but
+/// releases 2.9 then believe their count of waiting messages, which may be wrong after a redelivery.
+const LOOK: Duration = Duration::from_millis(5);
+/// How much later its word that there is none may come. It never comes if a message is there just when
+/// the request expires.
+const AT_ONCE: Duration = Duration::from_millis(200);
+/// How long what was on its way may take to an asker that has gone.
+const LATE: Duration = Duration::from_secs(5);
+/// Of so many pulls one begins with another queue than the first, so that no queue starves.
+const STRICT: usize = 8;
 
 /// What a request for messages led to.
 enum Asked {
@@ -54,15 +65,7 @@ pub(super) async fn pull(bus: &NatsBus, queues: &[&str]) -> Result<Delivery, Err
                     return Ok(delivery);
                 }
             }
-            Asked::Nothing => {
-                pause = Pause::new();
-                for queue in queues {
-                    if let Ok(known) = bus.known(queue) {
-                        heal::look_after(bus, &known.options).await;
-                    }
-                }
-            }
-            Asked::Reconnected => pause = Pause::new(),
+            Asked::Nothing | Asked::Reconnected => pause = Pause::new(),
             Asked::Lost(why) => {
                 tracing::warn!(?queues, why, "no messages; looking at the consumers again");
                 for queue in queues {
@@ -98,9 +101,10 @@ async fn ready(bus: &NatsBus, queues: &[&str]) -> Result<Vec<Arc<QueueOptions>>,
 
 async fn next(bus: &NatsBus, queues: &[Arc<QueueOptions>]) -> Asked {
     if queues.len() > 1 {
-        for queue in queues {
-            match ask(bus, std::slice::from_ref(queue), None).await {
-                Asked::Nothing => {}
+        let turn = bus.0.turns.fetch_add(1, Ordering::Relaxed);
+        for queue in queues.iter().cycle().skip(first(turn, queues.len())).take(queues.len()) {
+            match ask(bus, std::slice::from_ref(queue), Patience::Look).await {
+                Asked::Nothing => heal::look_after(bus, queue).await,
                 asked => return asked,
             }
         }
@@ -108,12 +112,49 @@ async fn next(bus: &NatsBus, queues: &[Arc<QueueOptions>]) -> Asked {
     // Early releases of nats-server 2.9 miscount a redelivery that meets only requests whose asker is
     // gone, so requests expire before what was delivered in their time comes again.
     let ack_wait = queues.iter().map(|queue| queue.ack_wait).min().unwrap_or_default();
-    ask(bus, queues, Some((ack_wait / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT))).await
+    let expires = (ack_wait / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+    let asked = ask(bus, queues, Patience::Wait(expires)).await;
+    if let (Asked::Nothing, [queue]) = (&asked, queues) {
+        heal::look_after(bus, queue).await;
+    }
+    asked
 }
 
-/// Asks all queues for one message, and takes the first answer. Without `expires`, who has no message
-/// says so at once.
-async fn ask(bus: &NatsBus, queues: &[Arc<QueueOptions>], expires: Option<Duration>) -> Asked {
+/// With which of several queues a pull begins.
+fn first(turn: usize, queues: usize) -> usize {
+    let (round, place) = (turn / STRICT, turn % STRICT);
+    if place + 1 == STRICT { 1 + round % (queues - 1) } else { 0 }
+}
+
+/// What the server does where it has no message.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// It says so.
+    Look,
+    /// It waits for one for so long.
+    Wait(Duration),
+}
+
+impl Patience {
+    fn request(self) -> String {
+        let (no_wait, expires) = match self {
+            Self::Look => (true, LOOK),
+            Self::Wait(expires) => (false, expires),
+        };
+        format!(r#"{{"batch":1,"no_wait":{no_wait},"expires":{}}}"#, expires.as_nanos())
+    }
+
+    /// Until when there is an answer.
+    fn ends(self) -> Duration {
+        match self {
+            Self::Look => LOOK + AT_ONCE,
+            Self::Wait(expires) => expires + SILENCE,
+        }
+    }
+}
+
+/// Asks all queues for one message, and takes the first answer.
+async fn ask(bus: &NatsBus, queues: &[Arc<QueueOptions>], patience: Patience) -> Asked {
     let asker = &bus.0.asker;
     let mut connections = asker.connections();
     if !asker.connected() {
@@ -121,25 +162,20 @@ async fn ask(bus: &NatsBus, queues: &[Arc<QueueOptions>], expires: Option<Durati
     }
     let asking = async {
         let mut waiting = Waiting::begin(&asker.client).await?;
-        let body = match expires {
-            Some(expires) => format!(r#"{{"batch":1,"expires":{}}}"#, expires.as_nanos()),
-            None => r#"{"batch":1,"no_wait":true}"#.to_owned(),
-        };
         for queue in queues {
             let stream = streams::stream_name(&queue.name);
             let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", queue.name);
-            let (inbox, body) = (waiting.inbox.clone(), body.clone().into());
+            let (inbox, body) = (waiting.inbox.clone(), patience.request().into());
             asker.client.publish_with_reply(subject, inbox, body).await.ok()?;
         }
-        waiting.replies.next().await
+        waiting.reply().await
     };
-    let patience = expires.map_or(AT_ONCE, |expires| expires + SILENCE);
     tokio::select! {
-        reply = timeout(patience, asking) => match reply {
-            Ok(Some(reply)) => judge(reply),
-            Ok(None) => Asked::Lost("the connection is closed".into()),
-            Err(_) if expires.is_none() => Asked::Nothing,
-            Err(_) => Asked::Lost("nothing was heard".into()),
+        reply = timeout(patience.ends(), asking) => match (reply, patience) {
+            (Ok(Some(reply)), _) => judge(reply),
+            (Ok(None), _) => Asked::Lost("the connection is closed".into()),
+            (Err(_), Patience::Look) => Asked::Nothing,
+            (Err(_), Patience::Wait(_)) => Asked::Lost("nothing was heard".into()),
         },
         _ = connections.changed() => Asked::Reconnected,
     }
@@ -164,7 +200,8 @@ fn judge(reply: async_nats::Message) -> Asked {
 struct Waiting {
     client: Client,
     inbox: String,
-    replies: Subscriber,
+    /// Until the reply is there.
+    replies: Option<Subscriber>,
 }
 
 impl Waiting {
@@ -172,21 +209,36 @@ impl Waiting {
         let (client, inbox) = (client.clone(), client.new_inbox());
         let mut replies = client.subscribe(inbox.clone()).await.ok()?;
         replies.unsubscribe_after(1).await.ok()?;
-        Some(Self { client, inbox, replies })
+        Some(Self { client, inbox, replies: Some(replies) })
+    }
+
+    async fn reply(&mut self) -> Option<async_nats::Message> {
+        let reply = self.replies.as_mut()?.next().await;
+        self.replies = None;
+        reply
     }
 }
 
-/// Who stops waiting gives back what has come in the meantime.
+/// Who stops waiting takes the subject's one message itself, so that the server knows at once that
+/// nobody waits there, and gives back what was faster.
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let come = self.replies.next().now_or_never().flatten();
-        let unwanted = come.filter(|message| message.status.is_none());
-        if let Some(ack) = unwanted.and_then(|message| message.reply)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let client = self.client.clone();
-            runtime.spawn(async move { client.publish(ack, AckKind::Nak(None).into()).await });
-        }
+        let Some(mut replies) = self.replies.take() else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (client, inbox) = (self.client.clone(), std::mem::take(&mut self.inbox));
+        runtime.spawn(async move {
+            let _ = client.publish(inbox, Bytes::new()).await;
+            let Ok(Some(late)) = timeout(LATE, replies.next()).await else {
+                return;
+            };
+            if let (None, Some(ack)) = (late.status, late.reply) {
+                let _ = client.publish(ack, AckKind::Nak(None).into()).await;
+            }
+        });
     }
 }
 
@@ -217,5 +269,18 @@ async fn receive(bus: &NatsBus, received: async_nats::Message) -> Option<Deliver
             }
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_queue_starves() {
+        let firsts: Vec<usize> = (0..3 * STRICT).map(|turn| first(turn, 3)).collect();
+        let others: Vec<usize> = firsts.iter().copied().filter(|first| *first > 0).collect();
+        assert_eq!((others, firsts[STRICT - 1]), (vec![1, 2, 1], 1));
+        assert!((0..4 * STRICT).all(|turn| first(turn, 2) < 2));
     }
 }

@@ -58,15 +58,18 @@ impl NatsSettle {
     }
 
     /// Gives the message up: first the dead letter, then the end of the original, so that a crash
-    /// between the two loses nothing.
+    /// between the two loses nothing. Where there is no room for dead letters now, it is delivered and
+    /// buried again; only one that is too large even without its body is lost.
     pub(super) async fn bury(&self, reason: &str) -> Result<(), Error> {
         let queue = &*self.queue.name;
         tracing::warn!(queue, subject = self.message.subject, reason, "dead letter");
         if queue != DEAD_LETTERS {
             match self.publish_dead_letter(reason).await {
                 Ok(()) => {}
-                Err(error @ Error::Timeout(_)) => return Err(error),
-                Err(error) => tracing::error!(queue, %error, "a dead letter was lost"),
+                Err(error @ Error::TooLarge { .. }) => {
+                    tracing::error!(queue, %error, "a dead letter was lost");
+                }
+                Err(error) => return Err(error),
             }
         }
         self.tell(AckKind::Term).await
@@ -75,10 +78,13 @@ impl NatsSettle {
     async fn publish_dead_letter(&self, reason: &str) -> Result<(), Error> {
         let mut dead = dead_letter(&self.queue.name, &self.message, reason);
         let id = format!("{}.{}.dead", self.queue.name, self.ack.sequence);
-        if let Err(Error::TooLarge { .. }) = self.bus.check(&dead) {
-            dead.body.clear();
+        match self.bus.store(&dead, &id).await {
+            Err(Error::TooLarge { .. }) => {
+                dead.body.clear();
+                self.bus.store(&dead, &id).await.map(drop)
+            }
+            stored => stored.map(drop),
         }
-        self.bus.store(&dead, &id).await.map(drop)
     }
 }
 
