@@ -319,6 +319,8 @@ impl Running {
                     },
                 }
             }
+            // What comes from now on is for another server of the same subject.
+            drop(requests);
             while let Some(()) = in_hand.next().await {}
         });
     }
