@@ -55,6 +55,7 @@ fn queue(name: &str, retention: Retention) -> QueueOptions {
         max_messages: 1 << 21,
         max_per_subject: None,
         max_bytes: 1 << 32,
+        max_message_bytes: 1 << 20,
         max_age: None,
         dedup_window: Duration::from_secs(120),
         overflow: Overflow::Refuse,

@@ -1,7 +1,7 @@
 //! Content-addressed objects on any bus: cut into parts, each of them one message of a unique queue.
 //! So an upload that was cut off goes on where it stopped, and storing the same twice changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -79,19 +79,24 @@ pub async fn put(
     Ok(digest)
 }
 
-/// Of how many parts the object consists, if all of them are there. Somebody may have stored parts of
-/// another division, which must not hide the whole ones.
-async fn parts(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Option<usize>, Error> {
-    let mut found = BTreeMap::<usize, usize>::new();
+/// The divisions, each a number of parts, of which all parts are there, smallest first. Somebody may
+/// have stored parts of other divisions, which must not hide the true one.
+async fn divisions(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Vec<usize>, Error> {
+    let mut found = BTreeMap::<usize, BTreeSet<usize>>::new();
     for subject in bus.subjects(&bucket.filter(digest)).await? {
-        let mut tokens = subject.rsplit('.').map(str::parse::<usize>);
-        if let (Some(Ok(part)), Some(Ok(of))) = (tokens.next(), tokens.next())
+        let mut tokens = subject.rsplit('.').map(number);
+        if let (Some(Some(part)), Some(Some(of))) = (tokens.next(), tokens.next())
             && part < of
         {
-            *found.entry(of).or_default() += 1;
+            found.entry(of).or_default().insert(part);
         }
     }
-    Ok(found.into_iter().find(|(of, parts)| of == parts).map(|(of, _)| of))
+    Ok(found.into_iter().filter(|(of, parts)| *of == parts.len()).map(|(of, _)| of).collect())
+}
+
+/// A number as it is written here: others, such as `00` or `+0`, name no part.
+fn number(token: &str) -> Option<usize> {
+    token.parse().ok().filter(|number: &usize| number.to_string() == token)
 }
 
 /// Whether all of an object is there; its bytes are not looked at.
@@ -99,7 +104,7 @@ async fn parts(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Option<
 /// # Errors
 /// The bus's.
 pub async fn exists(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<bool, Error> {
-    Ok(parts(bus, bucket, digest).await?.is_some())
+    Ok(!divisions(bus, bucket, digest).await?.is_empty())
 }
 
 /// The bytes of that digest, verified, if they are at most `limit`.
@@ -112,18 +117,75 @@ pub async fn get(
     digest: Digest,
     limit: usize,
 ) -> Result<Bytes, Error> {
-    let absent = || Error::NoObject { bucket: bucket.prefix(), digest };
-    let of = parts(bus, bucket, digest).await?.ok_or_else(absent)?;
-    if (of - 1) * PART_BYTES > limit {
-        return Err(Error::TooLarge { what: "object", got: (of - 1) * PART_BYTES, limit });
+    search(bus, bucket, digest, limit, false).await
+}
+
+/// The same, and what has all its parts but not the digest is deleted.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_and_clean(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    digest: Digest,
+    limit: usize,
+) -> Result<Bytes, Error> {
+    search(bus, bucket, digest, limit, true).await
+}
+
+/// Tries one division after the other.
+async fn search(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    digest: Digest,
+    limit: usize,
+    clean: bool,
+) -> Result<Bytes, Error> {
+    let mut error = Error::NoObject { bucket: bucket.prefix(), digest };
+    for of in divisions(bus, bucket, digest).await? {
+        match read(bus, bucket, digest, of, limit).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(found @ Error::DigestMismatch { .. }) => {
+                if clean {
+                    bus.purge(&format!("{}.{digest}.{of}.*", bucket.prefix())).await?;
+                }
+                error = found;
+            }
+            Err(found @ (Error::NoObject { .. } | Error::TooLarge { .. })) => error = found,
+            Err(found) => return Err(found),
+        }
+    }
+    Err(error)
+}
+
+/// Reads one division.
+async fn read(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    digest: Digest,
+    of: usize,
+    limit: usize,
+) -> Result<Bytes, Error> {
+    let full = (of - 1).saturating_mul(PART_BYTES);
+    if full > limit {
+        return Err(Error::TooLarge { what: "object", got: full, limit });
     }
     let mut reading = stream::iter(0..of)
         .map(|part| bucket.part(digest, of, part))
         .map(async |subject| bus.last(&subject).await)
         .buffered(IN_FLIGHT);
-    let mut bytes = BytesMut::new();
+    let (mut bytes, mut parts) = (BytesMut::new(), 0);
     while let Some(part) = reading.try_next().await? {
-        bytes.extend_from_slice(&part.ok_or_else(absent)?.body);
+        let absent = || Error::NoObject { bucket: bucket.prefix(), digest };
+        let body = part.ok_or_else(absent)?.body;
+        bytes.extend_from_slice(&body);
+        parts += 1;
+        let whole = if parts < of { body.len() == PART_BYTES } else { body.len() <= PART_BYTES };
+        if !whole {
+            // Of whatever digest: no division of ours has such a part.
+            let got = Digest::of(&body);
+            return Err(Error::DigestMismatch { expected: digest, got });
+        }
         if bytes.len() > limit {
             return Err(Error::TooLarge { what: "object", got: bytes.len(), limit });
         }
@@ -134,6 +196,16 @@ pub async fn get(
         return Err(Error::DigestMismatch { expected: digest, got });
     }
     Ok(bytes)
+}
+
+/// What is in the bucket, whole or in part.
+///
+/// # Errors
+/// The bus's.
+pub async fn list(bus: &dyn Bus, bucket: &Bucket) -> Result<BTreeSet<Digest>, Error> {
+    let subjects = bus.subjects(&format!("{}.*.*.*", bucket.prefix())).await?;
+    let digests = subjects.iter().filter_map(|subject| subject.rsplit('.').nth(2)?.parse().ok());
+    Ok(digests.collect())
 }
 
 /// Deletes an object; absent is fine.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     Error,
     bus::{Bus, DEAD_LETTERS, Overflow, QueueOptions, Retention},
+    objects::PART_BYTES,
     wire::Lane,
 };
 
@@ -31,6 +32,12 @@ const DEDUP_WINDOW: Duration = Duration::from_secs(120);
 const MAX_DELIVER: u32 = 10;
 
 const GIB: usize = 1 << 30;
+/// What a queue takes where nothing smaller is known: what a server of ours takes.
+const LARGEST: usize = 8 << 20;
+/// A job: an encrypted input and its headers.
+const LARGEST_JOB: usize = 1 << 20;
+/// A part of an object. It has no headers of its own, but the bus may add some.
+const LARGEST_PART: usize = PART_BYTES + (8 << 10);
 
 /// All queues.
 pub fn queues() -> Vec<QueueOptions> {
@@ -45,6 +52,7 @@ pub fn queues() -> Vec<QueueOptions> {
         max_messages,
         max_per_subject: None,
         max_bytes,
+        max_message_bytes: LARGEST,
         max_age: Some(KEPT),
         dedup_window: DEDUP_WINDOW,
         overflow: Overflow::Refuse,
@@ -55,6 +63,7 @@ pub fn queues() -> Vec<QueueOptions> {
         unique,
         ..queue(name, filter, LastPerSubject, max_messages, max_bytes)
     };
+    let parts = |options| QueueOptions { max_message_bytes: LARGEST_PART, ..options };
     // What is known until somebody says otherwise.
     let lasting = |name: &str, filter: &str, unique, max_messages, max_bytes| QueueOptions {
         max_age: None,
@@ -64,16 +73,18 @@ pub fn queues() -> Vec<QueueOptions> {
     let mut queues = vec![
         QueueOptions {
             unique: false,
-            // A tenant that floods fills its own share of the queue and nobody else's.
+            // A tenant that floods fills its own share of the queue and nobody else's: an eighth.
             max_per_subject: Some(256),
-            ..queue(JOBS, "hermesh.job.*", WorkQueue, 10_000, GIB)
+            max_message_bytes: LARGEST_JOB,
+            ..queue(JOBS, "hermesh.job.*", WorkQueue, 10_000, 2 * GIB)
         },
         queue("partials", "hermesh.partial.>", LastPerSubject, 200_000, 4 * GIB),
         queue(ARRIVALS, "hermesh.arrived.>", WorkQueue, 200_000, GIB / 2),
         recent(ANSWERS, "hermesh.answer.>", true, 100_000, GIB / 2),
         recent("status", "hermesh.status.>", false, 100_000, GIB / 8),
         recent("refused", "hermesh.refused.>", true, 100_000, GIB / 8),
-        recent("admitted", "hermesh.admitted.>", true, 1_000_000, GIB),
+        // What tells a repeated job from a new one: rather no new job than one that is forgotten.
+        queue("admitted", "hermesh.admitted.>", LastPerSubject, 1_000_000, GIB),
         queue("open", "hermesh.open.>", LastPerSubject, 100_000, GIB / 8),
         lasting("revoked", "hermesh.revoked.>", true, 500_000, GIB / 4),
         lasting("registry", "hermesh.registry.>", true, 500_000, GIB / 4),
@@ -82,9 +93,9 @@ pub fn queues() -> Vec<QueueOptions> {
             overflow: Overflow::DiscardOldest,
             ..lasting("audit", "hermesh.audit.>", true, 1_000_000, GIB / 2)
         },
-        queue("uploads", "hermesh.upload.>", LastPerSubject, 50_000, 4 * GIB),
-        lasting("keys", "hermesh.key.>", true, 100_000, 8 * GIB),
-        lasting("models", "hermesh.model.>", true, 100_000, 4 * GIB),
+        parts(queue("uploads", "hermesh.upload.>", LastPerSubject, 50_000, 4 * GIB)),
+        parts(lasting("keys", "hermesh.key.>", true, 100_000, 8 * GIB)),
+        parts(lasting("models", "hermesh.model.>", true, 100_000, 4 * GIB)),
         QueueOptions {
             unique: false,
             ..queue(DEAD_LETTERS, "hermesh.dead.>", WorkQueue, 10_000, GIB)
@@ -113,5 +124,13 @@ mod tests {
         for queue in queues() {
             assert!(queue.max_age.is_none_or(|age| age > MAX_DEADLINE), "{}", queue.name);
         }
+    }
+
+    #[test]
+    fn no_tenant_fills_the_queue_of_jobs() {
+        let queues = queues();
+        let jobs = queues.iter().find(|queue| queue.name == JOBS).expect("is there");
+        let share = jobs.max_per_subject.expect("has a bound") * jobs.max_message_bytes;
+        assert!(share * 8 <= jobs.max_bytes);
     }
 }

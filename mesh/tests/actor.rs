@@ -33,6 +33,7 @@ async fn bus() -> BusHandle {
         max_messages: 10,
         max_per_subject: None,
         max_bytes: 1 << 10,
+        max_message_bytes: 1 << 20,
         max_age: Some(Duration::from_secs(3600)),
         dedup_window: Duration::from_secs(60),
         overflow: Overflow::Refuse,

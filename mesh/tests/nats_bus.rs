@@ -49,6 +49,7 @@ fn queue(name: &str) -> QueueOptions {
         max_messages: 10_000,
         max_per_subject: None,
         max_bytes: 1 << 24,
+        max_message_bytes: 1 << 20,
         max_age: Some(Duration::from_secs(3600)),
         dedup_window: Duration::from_secs(60),
         overflow: Overflow::Refuse,

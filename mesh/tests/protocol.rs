@@ -57,9 +57,9 @@ fn queue_row(queue: &QueueOptions) -> String {
     };
     let also = queue.max_per_subject.map(|most| format!("{most} per subject")).unwrap_or_default();
     let QueueOptions { name, filter, max_messages, max_bytes, .. } = queue;
-    let mib = max_bytes >> 20;
+    let (mib, kib) = (max_bytes >> 20, queue.max_message_bytes >> 10);
     format!(
-        "| `hermesh-{name}` | `{filter}` | {retention} | {unique} | {max_messages} | {mib} | {age} | {full} | {also} |"
+        "| `hermesh-{name}` | `{filter}` | {retention} | {unique} | {max_messages} | {mib} | {kib} | {age} | {full} | {also} |"
     )
 }
 

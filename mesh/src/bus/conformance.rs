@@ -76,6 +76,7 @@ impl Bench {
             max_messages: 4,
             max_per_subject: None,
             max_bytes: 1 << 20,
+            max_message_bytes: 1 << 20,
             max_age: Some(Duration::from_secs(3600)),
             dedup_window: Duration::from_secs(60),
             overflow: Overflow::Refuse,
@@ -405,6 +406,14 @@ impl Bench {
         let refused = self.bus.publish(message).await;
         let too_large = matches!(refused, Err(Error::TooLarge { .. }));
         assert!(too_large, "{refused:?}");
+
+        // A queue may have a bound of its own.
+        let queue = QueueOptions { max_message_bytes: 1 << 10, ..self.queue("small") };
+        self.declared(&queue).await;
+        let sized = |bytes| Message { body: vec![0; bytes].into(), ..self.message("small", "a") };
+        let refused = self.bus.publish(sized(1 << 10)).await;
+        assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+        assert_eq!(self.publish(sized(1 << 9)).await, Published::Stored);
     }
 
     async fn a_dropped_pull_loses_nothing(&self) {
@@ -556,7 +565,18 @@ impl Bench {
         let again = objects::put(bus, &bucket, bytes.clone(), |done, _| stored.push(done)).await;
         assert_eq!(again, Ok(digest));
         assert_eq!(stored.len(), 2, "one part was missing");
-        assert_eq!(get(&bucket, bytes.len()).await, Ok(bytes));
+        assert_eq!(get(&bucket, bytes.len()).await, Ok(bytes.clone()));
+
+        // What somebody else stores beside the parts hides nothing, and only that is cleaned away.
+        let stranger = |end: &str| format!("hermesh.upload.{}.{digest}.{end}", self.run);
+        for end in ["1.0", "2.00", "2.+0", "2.1"] {
+            self.publish(Message::new(stranger(end), "x")).await;
+        }
+        assert_eq!(get(&bucket, bytes.len()).await, Ok(bytes.clone()));
+        let cleaned = objects::get_and_clean(bus, &bucket, digest, bytes.len()).await;
+        assert_eq!(cleaned, Ok(bytes.clone()));
+        assert_eq!(self.bus.exists(&stranger("1.0")).await, Ok(false));
+        assert_eq!(self.bus.exists(&parts[0]).await, Ok(true));
 
         for _ in 0..2 {
             assert_eq!(objects::delete(bus, &bucket, digest).await, Ok(()));

@@ -84,13 +84,12 @@ impl State {
         let Some(queue) = caught else {
             return Err(Error::NoQueue { subject: message.subject });
         };
-        let size = message.size();
-        let class = message.class().to_owned();
         let published = queue.push(message.clone(), now)?;
         if published == Published::Stored {
-            self.count(&class, size);
-            self.show(&message);
+            self.count(message.class(), message.size());
         }
+        // Subscribers hear everything, as they do between processes, so they see duplicates too.
+        self.show(&message);
         Ok(published)
     }
 

@@ -57,6 +57,8 @@ pub struct QueueOptions {
     pub max_per_subject: Option<usize>,
     /// The most bytes it holds.
     pub max_bytes: usize,
+    /// The most bytes of one message: subject, headers and body, and what the bus adds to them.
+    pub max_message_bytes: usize,
     /// Messages older than this are dropped.
     pub max_age: Option<Duration>,
     /// For how long a second publish under the same message id is recognised.
@@ -82,6 +84,7 @@ impl QueueOptions {
             max_messages,
             max_per_subject,
             max_bytes,
+            max_message_bytes,
             max_age,
             dedup_window,
             overflow

@@ -101,6 +101,10 @@ impl Queue {
 
     fn make_room(&mut self, message: &Message) -> Result<(), Error> {
         let options = &self.options;
+        let (got, limit) = (message.size(), options.max_message_bytes);
+        if got > limit {
+            return Err(Error::TooLarge { what: "message", got, limit });
+        }
         let (max_messages, max_bytes) = (options.max_messages, options.max_bytes);
         let of_subject = self.by_subject.get(&message.subject).map_or(0, BTreeSet::len);
         if options.max_per_subject.is_some_and(|limit| of_subject >= limit) {

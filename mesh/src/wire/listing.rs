@@ -4,7 +4,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 use super::{Reader, Wire};
 use crate::{
@@ -105,6 +108,7 @@ pub struct KeyStatus {
     #[serde(with = "text")]
     pub key: Digest,
     /// The name of its parameter set.
+    #[serde(deserialize_with = "parameters")]
     pub parameters: String,
     /// Which of the tenant's keys for this parameter set it is, counted from 1.
     pub version: u32,
@@ -128,6 +132,7 @@ pub struct ModelStatus {
     #[serde(with = "text")]
     pub owner: TenantId,
     /// The name of its parameter set.
+    #[serde(deserialize_with = "parameters")]
     pub parameters: String,
     /// Its size in bytes.
     pub bytes: u64,
@@ -322,6 +327,16 @@ fn write_json(message: &mut Message, value: &impl Serialize) {
 
 fn read_json<T: DeserializeOwned>(message: &Message, expected: &'static str) -> Result<T, Error> {
     serde_json::from_slice(&message.body).map_err(|_| Error::Malformed { what: "body", expected })
+}
+
+/// The name of a parameter set, of which others make a token of a subject.
+fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let token = |byte: u8| byte.is_ascii_graphic() && !b".*>".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(token) {
+        return Ok(name);
+    }
+    Err(D::Error::custom("the name of a parameter set is not one token"))
 }
 
 /// Types with a textual form of their own are JSON strings.

@@ -19,6 +19,8 @@ impl Program for KeyManagement {
         Range::kept("service.max_keys_per_tenant", "keys"),
         Range::kept("service.max_key_records_per_tenant", "keys"),
         Range::kept("service.max_models_per_tenant", "models"),
+        Range::bytes("service.max_key_bytes_per_tenant"),
+        Range::bytes("service.max_model_bytes_per_tenant"),
         Range::bytes("service.max_key_bytes"),
         Range::bytes("service.max_model_bytes"),
         Range::kept("service.max_audit_entries", "entries"),

@@ -1,16 +1,16 @@
 //! The actor: requests in, facts and replies out, objects moved between buckets.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use hermesh_mesh::{
-    Bytes, Digest, Error as MeshError, Message,
+    Bytes, Digest, Error as MeshError, Message, TenantId,
     actor::{Environment, LogicHandle, Running, blocking},
     bus::{Published, Request as BusRequest},
     objects::{self, Bucket},
     topology,
     wire::{FactsQuery, Refusal, Wire},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 use crate::{
     Effect, Error, Fact, Input, Inspect, Inspected, Logic, Options, Request, registry::Registry,
@@ -34,6 +34,11 @@ impl Handle {
 /// Requests of a tenant handled at the same time, and of admission, which asks for every job.
 const AT_ONCE: usize = 16;
 const FACTS_AT_ONCE: usize = 64;
+/// Requests of one tenant that may wait for its inspection to end, or be in it.
+const IN_TURN: usize = 4;
+const TURN: Duration = Duration::from_secs(5);
+/// How often keys that nobody needs any more are looked for.
+const SWEEP: Duration = Duration::from_secs(600);
 /// How often the registry is read for one request. Every time but a few, another request was faster.
 const ROUNDS: usize = 64;
 
@@ -48,6 +53,7 @@ pub async fn start(
     let service = Rc::new(Service {
         logic: LogicHandle::start(logic, environment.clock.clone(), options.mailbox),
         inspections: Semaphore::new(options.inspections.max(1)),
+        turns: RefCell::default(),
         options,
         inspect,
         registry: Registry(environment.bus.clone()),
@@ -69,6 +75,11 @@ pub async fn start(
             service.reply(request, reply).await;
         });
     }
+    running.every(SWEEP, async move || {
+        if let Err(error) = service.sweep().await {
+            tracing::warn!(%error, "keys that are over were not released");
+        }
+    });
     Ok(Handle(running))
 }
 
@@ -77,6 +88,8 @@ struct Service {
     logic: LogicHandle<Logic>,
     inspect: Arc<dyn Inspect>,
     inspections: Semaphore,
+    /// The tenants whose uploads are being inspected, one at a time each.
+    turns: RefCell<HashMap<TenantId, Arc<Mutex<()>>>>,
     registry: Registry,
     environment: Environment,
 }
@@ -85,6 +98,7 @@ struct Service {
 struct Offered<'a> {
     bytes: Bytes,
     inspected: Inspected,
+    _turn: OwnedMutexGuard<()>,
     _permit: SemaphorePermit<'a>,
 }
 
@@ -181,6 +195,36 @@ impl Service {
         Ok(())
     }
 
+    /// Deletes the bytes of keys that are over, whether or not their tenants ever come back.
+    async fn sweep(&self) -> Result<(), Error> {
+        for key in objects::list(&*self.environment.bus, &Bucket::Keys).await? {
+            let holders = self.registry.holders(key).await?;
+            for effect in self.logic.call(Input::Kept(key, holders)).await? {
+                self.carry_out(effect).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no other upload of the tenant is inspected.
+    async fn turn(&self, tenant: &TenantId) -> Result<OwnedMutexGuard<()>, Error> {
+        let turn = {
+            let mut turns = self.turns.borrow_mut();
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            turns.entry(tenant.clone()).or_default().clone()
+        };
+        // One of them is the list's.
+        if Arc::strong_count(&turn) > IN_TURN + 1 {
+            return Err(Error::NoRoom {
+                what: "uploads of one tenant at the same time",
+                limit: IN_TURN,
+                advice: "ask again when they have been inspected",
+                retry_after: Some(TURN),
+            });
+        }
+        Ok(turn.lock_owned().await)
+    }
+
     async fn delete(&self, bucket: &Bucket, object: Digest) -> Result<(), MeshError> {
         objects::delete(&*self.environment.bus, bucket, object).await
     }
@@ -192,24 +236,30 @@ impl Service {
             expected: "one that offers an object",
         })?;
         let stopped = |_| MeshError::Stopped("key management");
+        let turn = self.turn(request.tenant()).await?;
         let permit = self.inspections.acquire().await.map_err(stopped)?;
         let bytes = self.bytes(&object).await?;
         let inspect = self.inspect.clone();
         let (inspected, is_model) = (bytes.clone(), object.bucket == Bucket::Models);
-        // An upload that fails stays: it may be a good one, offered as what it is not.
         let parameters =
             blocking(
                 move || {
                     if is_model { inspect.model(&inspected) } else { inspect.key(&inspected) }
                 },
             );
-        let parameters = parameters.await?.map_err(|refused| Error::Rejected(refused.0))?;
+        let parameters = match parameters.await? {
+            Ok(parameters) => parameters,
+            Err(refused) => {
+                self.delete(&object.uploads, object.digest).await?;
+                return Err(Error::Rejected(refused.0));
+            }
+        };
         let token = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>');
         if parameters.is_empty() || parameters.len() > 64 || !parameters.bytes().all(token) {
             return Err(Error::Rejected("the name of its parameter set is malformed".into()));
         }
         let inspected = Inspected { parameters, bytes: bytes.len() as u64 };
-        Ok(Offered { bytes, inspected, _permit: permit })
+        Ok(Offered { bytes, inspected, _turn: turn, _permit: permit })
     }
 
     /// The bytes of an offer: uploaded, or kept already because somebody else has offered the same.
@@ -220,17 +270,14 @@ impl Service {
             Bucket::Models => self.options.max_model_bytes,
             _ => self.options.max_key_bytes,
         };
-        match objects::get(bus, uploads, *digest, limit).await {
+        match objects::get_and_clean(bus, uploads, *digest, limit).await {
             Err(MeshError::NoObject { .. }) => {
                 match objects::get(bus, bucket, *digest, limit).await {
                     Err(MeshError::NoObject { .. }) => Err(Error::Incomplete(*digest)),
                     kept => Ok(kept?),
                 }
             }
-            Err(MeshError::DigestMismatch { .. }) => {
-                self.delete(uploads, *digest).await?;
-                Err(Error::Damaged(*digest))
-            }
+            Err(MeshError::DigestMismatch { .. }) => Err(Error::Damaged(*digest)),
             uploaded => Ok(uploaded?),
         }
     }

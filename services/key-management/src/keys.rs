@@ -76,7 +76,8 @@ pub(crate) fn upload(
     let own = find(*key);
     match own {
         Some(own) => in_time(own, now)?,
-        None => room(options, &records.keys, now)?,
+        // Its size is known when it has been inspected.
+        None => room(options, records, now)?,
     }
     let old = match replaces {
         Some(old) if old.key == *key => return Err(Error::ReplacesItself(*key)),
@@ -178,19 +179,29 @@ fn same_parameters(new: &str, old: Option<(Replaces, &Key)>) -> Result<(), Error
     }
 }
 
-fn room(options: &Options, keys: &[Key], now: UnixMillis) -> Result<(), Error> {
+/// Whether there is room for one key more.
+fn room(options: &Options, records: &Records, now: UnixMillis) -> Result<(), Error> {
     let limit = options.max_key_records_per_tenant;
-    bound("keys ever of one tenant", keys.len(), limit, "ask the mesh's operator for more")?;
-    let limit = options.max_keys_per_tenant;
-    if keys.iter().filter(|key| key.needed(now)).count() < limit {
-        return Ok(());
-    }
-    let ends = keys.iter().filter(|key| key.needed(now)).filter_map(Key::ends).min();
+    bound(
+        "keys ever of one tenant",
+        records.keys.len(),
+        limit,
+        "ask the mesh's operator for more",
+    )?;
+    let needed = || records.keys.iter().filter(|key| key.needed(now));
+    let bytes: u64 = needed().map(|key| key.record.bytes).sum();
+    let new = records.inspected.as_ref().map_or(0, |inspected| inspected.bytes);
+    let (number, size) = (options.max_keys_per_tenant, options.max_key_bytes_per_tenant);
+    let (what, limit) = match (needed().count() >= number, bytes + new > size as u64) {
+        (true, _) => ("evaluation keys of one tenant", number),
+        (_, true) => ("bytes of evaluation keys of one tenant", size),
+        _ => return Ok(()),
+    };
     Err(Error::NoRoom {
-        what: "evaluation keys of one tenant",
+        what,
         limit,
         advice: "revoke one that is not used any more",
-        retry_after: ends.map(|end| now.until(end)),
+        retry_after: needed().filter_map(Key::ends).min().map(|end| now.until(end)),
     })
 }
 
@@ -211,4 +222,10 @@ pub(crate) fn release(
         effects.push(Effect::Delete(key));
     }
     effects
+}
+
+/// What becomes of a key whose bytes are kept, when somebody looks. One that nobody holds is on its way.
+pub(crate) fn sweep(key: Digest, holders: &[Key], now: UnixMillis) -> Vec<Effect> {
+    let over = holders.iter().filter(|holder| !holder.needed(now));
+    over.flat_map(|holder| release(&holder.record.tenant, key, holders, now)).collect()
 }

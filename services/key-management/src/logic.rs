@@ -25,6 +25,8 @@ pub enum Input {
     Known(Request, Box<Records>),
     /// Who holds a key that one of its holders needs no more.
     Held(TenantId, Digest, Vec<Key>),
+    /// Who holds a key whose bytes are kept.
+    Kept(Digest, Vec<Key>),
 }
 
 /// What the registry says about a request, as far as it matters to it.
@@ -252,6 +254,17 @@ impl Logic {
             let limit = self.options.max_models_per_tenant;
             let advice = "ask the mesh's operator for more";
             bound("models of one tenant", records.offers.len(), limit, advice)?;
+            let known = records.model.as_ref().map(|model| model.bytes);
+            let new = known.or(records.inspected.as_ref().map(|inspected| inspected.bytes));
+            let offered = |known: &&ModelRecord| {
+                records.offers.iter().any(|offer| offer.model == known.model)
+            };
+            let bytes: u64 = records.models.iter().filter(offered).map(|model| model.bytes).sum();
+            let limit = self.options.max_model_bytes_per_tenant;
+            if bytes + new.unwrap_or_default() > limit as u64 {
+                let what = "bytes of models of one tenant";
+                return Err(Error::NoRoom { what, limit, advice, retry_after: None });
+            }
         }
         let mut effects = Vec::new();
         if records.model.is_none() || !records.kept {
@@ -331,6 +344,7 @@ impl actor::Logic for Logic {
             Input::Asked(request, tenant) => self.asked(&request, tenant.as_ref(), now),
             Input::Known(request, records) => self.known(&request, *records, now),
             Input::Held(tenant, key, holders) => Ok(keys::release(&tenant, key, &holders, now)),
+            Input::Kept(key, holders) => Ok(keys::sweep(key, &holders, now)),
         }
     }
 }

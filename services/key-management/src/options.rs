@@ -50,6 +50,10 @@ pub struct Options {
     pub max_key_records_per_tenant: usize,
     /// The most models of one tenant.
     pub max_models_per_tenant: usize,
+    /// The most bytes of evaluation keys of one tenant that are kept.
+    pub max_key_bytes_per_tenant: usize,
+    /// The most bytes of models of one tenant.
+    pub max_model_bytes_per_tenant: usize,
     /// The largest evaluation key, in bytes.
     pub max_key_bytes: usize,
     /// The largest model, in bytes.
@@ -70,8 +74,10 @@ impl Default for Options {
             max_keys_per_tenant: 16,
             max_key_records_per_tenant: 256,
             max_models_per_tenant: 256,
+            max_key_bytes_per_tenant: 1 << 30,
+            max_model_bytes_per_tenant: 512 << 20,
             max_key_bytes: 256 << 20,
-            max_model_bytes: 256 << 20,
+            max_model_bytes: 64 << 20,
             max_audit_entries: 1_000,
             inspections: 2,
             mailbox: 64,

@@ -87,7 +87,9 @@ impl Registry {
                     self.fact(ModelRecord::subject_of(offer.model)),
                     async { Ok(objects::exists(bus, &Bucket::Models, offer.model).await?) },
                 )?;
-                Records { offers, model, kept, ..records }
+                let offered = offers.iter().map(|offer| ModelRecord::subject_of(offer.model));
+                let models = self.facts_at(offered).await?;
+                Records { offers, models, model, kept, ..records }
             }
             Request::ListKeys(_) => {
                 Records { keys: self.keys(KeyRecord::tenant_filter(tenant)).await?, ..records }

@@ -347,6 +347,55 @@ fn bounds_hold_and_say_when_there_is_room() {
 }
 
 #[test]
+fn bytes_have_bounds_too() {
+    let mut world = world();
+    // Of five bytes each.
+    world.options.max_key_bytes_per_tenant = 9;
+    world.options.max_models_per_tenant = 2;
+    world.options.max_model_bytes_per_tenant = 9;
+    let acme = world.register("acme");
+    let who = ("acme", &acme);
+    world.upload(who, KEY, None).expect("accepted");
+    let more = world.upload(who, NEW, None).expect_err("refused");
+    assert!(matches!(more, Error::NoRoom { limit: 9, .. }), "{more:?}");
+    assert!(!world.kept.contains(&NEW));
+    assert_eq!(world.revoke(who, KEY), ACCEPTED);
+    assert_eq!(world.upload(who, NEW, None), ACCEPTED);
+    for (model, fits) in [(MODEL, true), (Digest([4; 32]), false), (MODEL, true)] {
+        world.uploads.insert(model, "p".into());
+        let request = Request::RegisterModel(RegisterModel::new(tenant("acme"), model, &acme));
+        assert_eq!(world.ask(request).is_ok(), fits);
+    }
+}
+
+#[test]
+fn keys_that_are_over_are_released_without_their_tenants() {
+    let mut world = world();
+    let (acme, umbra) = (world.register("acme"), world.register("umbra"));
+    let who = ("acme", &acme);
+    world.upload(who, KEY, None).expect("accepted");
+    world.upload(who, NEW, replacing(KEY)).expect("accepted");
+    let audit = world.audit("acme").len();
+    world.sweep();
+    assert_eq!(world.kept.len(), 2);
+    world.now = world.now.plus(HOUR + topology::MAX_DEADLINE + FRESH);
+    for _ in 0..2 {
+        world.sweep();
+        assert_eq!(world.kept.iter().collect::<Vec<_>>(), [&NEW]);
+        assert_eq!(world.audit("acme").len(), audit + 1);
+    }
+    // Another's key of the same bytes keeps them.
+    world.upload(("umbra", &umbra), NEW, None).expect("accepted");
+    assert_eq!(world.revoke(who, NEW), ACCEPTED);
+    world.sweep();
+    assert!(world.kept.contains(&NEW));
+    // What has no record yet is on its way.
+    world.kept.insert(MODEL);
+    world.sweep();
+    assert!(world.kept.contains(&MODEL));
+}
+
+#[test]
 fn a_key_whose_bytes_are_gone_can_be_uploaded_again() {
     let mut world = world();
     let acme = world.register("acme");

@@ -244,7 +244,7 @@ impl NatsBus {
                 Err(Error::Full { what })
             }
             (Some(MESSAGE_TOO_LARGE), _) => {
-                let limit = queue.max_bytes;
+                let limit = queue.max_message_bytes;
                 Err(Error::TooLarge { what: "message", got: message.size(), limit })
             }
             (_, error) => Err(error.into_error(&message.subject)),

@@ -82,7 +82,7 @@ fn stream_config(queue: &QueueOptions, replicas: usize) -> StreamConfig {
         storage: StorageType::File,
         num_replicas: replicas,
         max_consumers: -1,
-        max_message_size: -1,
+        max_message_size: i32::try_from(queue.max_message_bytes).unwrap_or(i32::MAX),
         ..StreamConfig::default()
     }
 }
@@ -125,6 +125,7 @@ fn options_of(found: &StreamConfig, wanted: &QueueOptions) -> Result<QueueOption
         max_messages: unsigned(found.max_messages),
         max_per_subject: limited.then(|| unsigned(per_subject)),
         max_bytes: unsigned(found.max_bytes),
+        max_message_bytes: unsigned(found.max_message_size.into()),
         max_age: Some(found.max_age).filter(|age| !age.is_zero()),
         dedup_window: found.duplicate_window,
         overflow: match found.discard {
@@ -161,7 +162,6 @@ fn check_stream(queue: &QueueOptions, found: &StreamConfig, replicas: usize) -> 
         sealed,
         deny_delete,
         deny_purge,
-        max_message_size,
         mirror,
         sources,
         republish

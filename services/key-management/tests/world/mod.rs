@@ -155,6 +155,22 @@ impl World {
         None
     }
 
+    /// Looks for keys that are over.
+    pub(crate) fn sweep(&mut self) {
+        for key in self.kept.clone() {
+            let holders = self.keys(|holder| holder.record.key == key);
+            for effect in self.tell(Input::Kept(key, holders)).expect("decides") {
+                match effect {
+                    Effect::Record(fact) => {
+                        self.facts.entry(fact.encode("test").subject).or_insert(fact);
+                    }
+                    Effect::Delete(key) => drop(self.kept.remove(&key)),
+                    effect => panic!("unexpected {effect:?}"),
+                }
+            }
+        }
+    }
+
     fn tell(&mut self, input: Input) -> Result<Vec<Effect>, Error> {
         // A logic of its own for every step: it remembers nothing.
         Logic::new(self.options.clone()).handle(input, self.now)
