@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Largest program that is decoded, in bytes.
-pub const MAX_PROGRAM_BYTES: u64 = 256 << 20;
+pub const MAX_PROGRAM_BYTES: u64 = 64 << 20;
 const MAX_STAGES: usize = 1024;
 /// Largest number of values that enter or leave an operator, for one row of input.
 pub const MAX_WIDTH: usize = 1 << 16;
@@ -159,6 +159,7 @@ pub struct Stage {
 
 /// Tables as one list of entries and their length, so that a few bytes cannot ask for many tables.
 mod flat {
+    use super::MAX_WIDTH;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     pub(super) fn serialize<S: Serializer>(tables: &[Vec<u64>], s: S) -> Result<S::Ok, S::Error> {
@@ -171,6 +172,10 @@ mod flat {
         let length = length as usize;
         if length == 0 || !entries.len().is_multiple_of(length) {
             return Err(D::Error::custom("tables have no common length"));
+        }
+        // Each takes more memory than a short one takes in the file.
+        if entries.len() / length > MAX_WIDTH {
+            return Err(D::Error::custom("there are more tables than values to look up"));
         }
         Ok(entries.chunks_exact(length).map(<[u64]>::to_vec).collect())
     }
@@ -197,7 +202,10 @@ impl Program {
         precision: Precision,
         stages: Vec<Stage>,
     ) -> Result<Self, Error> {
-        check(set, precision, &stages)?;
+        check_head(precision, stages.len())?;
+        for (i, stage) in stages.iter().enumerate() {
+            check_next(set, &stages[..i], stage, i + 1 == stages.len())?;
+        }
         let encode = |e: postcard::Error| malformed(e.to_string());
         let mut writer = Writer::new(Kind::Program, set, 0);
         let head = (precision, stages.len() as u32);
@@ -218,19 +226,19 @@ impl Program {
         let decode = |e: postcard::Error| malformed(e.to_string());
         let ((precision, count), mut rest): ((Precision, u32), _) =
             postcard::take_from_bytes(reader.rest()).map_err(decode)?;
-        if count as usize > MAX_STAGES {
-            return Err(malformed(format!("{count} stages are more than {MAX_STAGES}")));
-        }
+        let count = count as usize;
+        check_head(precision, count)?;
         let mut stages = Vec::new();
-        for _ in 0..count {
+        for i in 0..count {
             let stage;
             (stage, rest) = postcard::take_from_bytes(rest).map_err(decode)?;
+            // At once, so that no more than one stage that is too large is ever in memory.
+            check_next(set, &stages, &stage, i + 1 == count)?;
             stages.push(stage);
         }
         if !rest.is_empty() {
             return Err(malformed(format!("{} bytes are left over", rest.len())));
         }
-        check(set, precision, &stages)?;
         Ok(Self::assemble(set, precision, stages, bytes.to_vec()))
     }
 
@@ -345,22 +353,28 @@ fn malformed(why: impl Into<String>) -> Error {
     Error::Malformed { what: Kind::Program.name(), why: why.into() }
 }
 
-fn check(set: &ParameterSet, precision: Precision, stages: &[Stage]) -> Result<(), Error> {
+fn check_head(precision: Precision, stages: usize) -> Result<(), Error> {
     if let Precision::Exact { output_bits } = precision
         && !(1..=24).contains(&output_bits)
     {
         return Err(malformed(format!("{output_bits} output bits are outside 1..=24")));
     }
-    if !(1..=MAX_STAGES).contains(&stages.len()) {
-        return Err(malformed(format!("{} stages are outside 1..={MAX_STAGES}", stages.len())));
-    }
-    let mut width = None;
-    for (i, stage) in stages.iter().enumerate() {
-        check_stage(set, stage, width, i + 1 == stages.len())
-            .map_err(|why| malformed(format!("stage {i}: {why}")))?;
-        width = Some(stage.linear.matrix.rows());
+    if !(1..=MAX_STAGES).contains(&stages) {
+        return Err(malformed(format!("{stages} stages are outside 1..={MAX_STAGES}")));
     }
     Ok(())
+}
+
+/// Checks the stage that comes after those `before`.
+fn check_next(
+    set: &ParameterSet,
+    before: &[Stage],
+    stage: &Stage,
+    last: bool,
+) -> Result<(), Error> {
+    let width = before.last().map(|stage| stage.linear.matrix.rows());
+    check_stage(set, stage, width, last)
+        .map_err(|why| malformed(format!("stage {}: {why}", before.len())))
 }
 
 fn check_stage(
@@ -390,6 +404,9 @@ fn check_stage(
         set.bootstrap.ok_or_else(|| format!("parameter set {} has no Lookups", set.name))?;
     if lookup.table_of.len() != matrix.rows() {
         return Err(format!("{} Lookups for {} rows", lookup.table_of.len(), matrix.rows()));
+    }
+    if lookup.tables.len() > matrix.rows() {
+        return Err(format!("{} tables for {} rows", lookup.tables.len(), matrix.rows()));
     }
     if lookup.table_of.iter().any(|&t| t as usize >= lookup.tables.len()) {
         return Err("a Lookup names a table that is not there".into());

@@ -171,6 +171,7 @@ fn malformed_programs_are_refused() {
     refused(|s| s[0].lookup.as_mut().unwrap().tables[0] = vec![0; 4096]);
     refused(|s| s[0].lookup.as_mut().unwrap().tables[0].clear());
     refused(|s| s[0].lookup.as_mut().unwrap().tables.push(vec![0; 4]));
+    refused(|s| s[0].lookup.as_mut().unwrap().tables.resize(3, vec![0, 1 << 60]));
     refused(|s| s[0].lookup.as_mut().unwrap().table_of[0] = 1);
     let sparse = |offsets: &[u32], indices: &[u32], weights: &[i32]| {
         let mut stages = good();
@@ -189,6 +190,18 @@ fn malformed_programs_are_refused() {
     assert!(!sparse(&[1, 1, 3], &[1, 0, 1], &[1, 2, 3]));
     assert!(!sparse(&[0, 1, 2], &[1, 0, 1], &[1, 2, 3]));
     assert!(!sparse(&[], &[], &[]));
+}
+
+#[test]
+fn a_few_bytes_do_not_ask_for_many_tables() {
+    let mut stages = small_program(&INSECURE_TEST, 1).stages().to_vec();
+    // Tables of one entry take a byte each here, and a hundred in memory.
+    stages[0].lookup.as_mut().unwrap().tables = vec![vec![0]; MAX_WIDTH + 1];
+    let many = postcard::to_stdvec(&stages[0]).map(|b| postcard::from_bytes::<Stage>(&b));
+    assert_eq!(many, Ok(Err(postcard::Error::SerdeDeCustom)));
+    stages[0].lookup.as_mut().unwrap().tables.truncate(MAX_WIDTH);
+    let fewer = postcard::to_stdvec(&stages[0]).map(|b| postcard::from_bytes::<Stage>(&b));
+    assert_eq!(fewer, Ok(Ok(stages.remove(0))));
 }
 
 proptest! {
