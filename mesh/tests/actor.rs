@@ -108,6 +108,31 @@ fn stopping_finishes_what_is_in_hand_and_takes_no_more() {
 }
 
 #[test]
+fn who_stops_leaves_new_requests_to_others() {
+    scenario(|| async {
+        let bus: BusHandle = Arc::new(MemoryBus::default());
+        let ask = async |wait| bus.request(Message::new("ask.1", ""), wait).await;
+        let mut running = Running::default();
+        let requests = bus.serve("ask.*").await.expect("serves");
+        running.answer_many(requests, 2, async |request| {
+            sleep(Duration::from_secs(2)).await;
+            request.reply(Message::new("ask", "slow")).await.expect("replies");
+        });
+        let asking = ask(Duration::from_secs(3));
+        let late = async {
+            sleep(Duration::from_secs(1)).await;
+            tokio::join!(running.stop(), async {
+                sleep(Duration::from_millis(1)).await;
+                ask(Duration::from_secs(3)).await
+            })
+        };
+        let (answer, ((), late)) = tokio::join!(asking, late);
+        assert_eq!(answer.expect("answered").body, "slow");
+        assert!(matches!(late, Err(Error::NoResponders { .. })), "{late:?}");
+    });
+}
+
+#[test]
 fn what_a_killed_service_had_in_hand_is_delivered_again() {
     scenario(|| async {
         let bus = bus().await;
