@@ -276,6 +276,16 @@ pub enum Error {
         /// Its state.
         found: &'static str,
     },
+    /// A ciphertext that had an answer that did not decrypt.
+    #[error(
+        "the ciphertext {input} had an answer that does not decrypt, so it is never sent again: \
+         whoever altered the answer would learn about the secret key. Encrypt the input anew, and \
+         only if you know why it failed"
+    )]
+    NeverAgain {
+        /// The ciphertext's digest.
+        input: Digest,
+    },
     /// A job whose answer did not decrypt.
     #[error(
         "job {job} had an answer that does not decrypt, so neither it nor its ciphertext is ever sent \

@@ -280,9 +280,14 @@ fn what_does_not_decrypt_is_never_sent_again() {
 
     let service = service.verifying_key().to_string();
     let mesh = ["--mesh", &url, "--service-key", &service];
+    let answer = fixture.path("undecryptable-answer.ct");
+    let fetch = ["result", job, "--keys", keys, "--answer", &answer];
+    assert_eq!(ok(&[&fetch[..], &mesh].concat()), "");
+    // In a step of its own, and from a file: it is known whose answer that is.
+    let decrypt = ["decrypt", "--model", model, "--keys", keys, "--input", &answer];
+    assert!(fails(&decrypt).contains("ever sent again"));
     let result = ["result", job, "--keys", keys, "--model", model];
     let result = [&result[..], &mesh].concat();
-    assert!(fails(&result).contains("ever sent again"));
     assert!(fails(&result).contains("ever sent again"));
     // Not under another name either.
     let submit = ["submit", "--model", model, "--keys", keys, "--job", &ciphertext];
@@ -290,6 +295,27 @@ fn what_does_not_decrypt_is_never_sent_again() {
     assert_eq!(ok(&[&["submit", "--keys", keys, "--pending"][..], &mesh].concat()), "");
     let sent = RUNTIME.block_on(bus.subjects("hermesh.job.*")).unwrap();
     assert_eq!(sent, Vec::<String>::new());
+    assert_eq!(outbox.get(context.job).unwrap().state, State::Undecryptable);
+
+    // An answer that another program has fetched: whose it is has to be said.
+    let signed = json(&[&encrypt[..], &["--sign", "--json"]].concat());
+    let (job, foreign) = (text(&signed["job"]), fixture.path("undecryptable-foreign.ct"));
+    fs::write(&foreign, b"other garbage").unwrap();
+    let decrypt = ["decrypt", "--model", model, "--keys", keys, "--input", &foreign];
+    assert!(fails(&decrypt).contains("--job"));
+    assert!(fails(&[&decrypt[..], &["--job", job]].concat()).contains("ever sent again"));
+    assert!(fails(&[&submit[..], &mesh].concat()).contains("ever sent again"));
+    // Fetched and decrypted by one command.
+    let signed = json(&[&encrypt[..], &["--sign", "--json"]].concat());
+    let context = outbox.get(text(&signed["job"]).parse().unwrap()).unwrap().job.context;
+    let evil = SigningKey::generate();
+    let receipt = Receipt::new(&context, b"garbage", [0; 16], &evil);
+    let answer = Answer { tenant: context.tenant.clone(), receipt, body: "garbage".into() };
+    RUNTIME.block_on(bus.publish(answer.encode("evil"))).unwrap();
+    let evil = evil.verifying_key().to_string();
+    let result = ["result", text(&signed["job"]), "--keys", keys, "--model", model];
+    let result = [&result[..], &["--mesh", &url, "--service-key", &evil]].concat();
+    assert!(fails(&result).contains("ever sent again"));
     assert_eq!(outbox.get(context.job).unwrap().state, State::Undecryptable);
 }
 

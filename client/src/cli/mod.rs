@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hermesh_mesh::TenantId;
+use hermesh_mesh::{JobId, TenantId};
 
 pub use remote::{
     Cancel, Fetch, Key, KeyAudit, KeyList, KeyRevoke, KeyRotate, KeyUpload, Model, ModelList,
@@ -253,9 +253,13 @@ pub struct Decrypt {
     /// Directory made by keygen.
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// The answer made by evaluate.
+    /// The answer, of `evaluate`, of `result --answer`, or fetched by another program.
     #[arg(long, value_name = "ANSWER.ct")]
     pub input: PathBuf,
+    /// The job that it answers, if another program has fetched it: should it not decrypt, the job's
+    /// input is never sent again. Answers that `result` wrote are known.
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<JobId>,
     /// What to make of the answers.
     #[command(flatten)]
     pub output: Output,

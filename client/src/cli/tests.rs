@@ -34,6 +34,7 @@ fn the_forms_of_the_contract_parse() {
         "hermesh evaluate --model m.hmx --evaluation-key keys/evaluation.key --input job.ct \
          -o answer.ct",
         "hermesh decrypt --model m.hmx --keys keys --input answer.ct",
+        "hermesh decrypt --model m --keys k --input a.ct --job 000102030405060708090a0b0c0d0e0f",
         "hermesh decrypt --model m.hmx --keys keys --input answer.ct -o y.npy --json --scores",
         "hermesh infer --model m.hmx --keys keys --input x.gz --json",
         "hermesh eval --model m.hmx --inputs x --labels y --limit 200 --json",

@@ -13,12 +13,12 @@ use hermesh_client::passphrase::{self, Purpose};
 use hermesh_client::terminal::{TextTable, progress};
 use hermesh_mesh::client::State as Told;
 use hermesh_mesh::wire::{Answer, Failure, Status as Progress};
-use hermesh_mesh::{Clock as _, Error as MeshError, JobId, SystemClock};
+use hermesh_mesh::{Clock as _, Digest, Error as MeshError, JobId, SystemClock};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::jobs::{check_model, explain};
+use super::jobs::{check_model, decrypt, explain};
 use super::remote::{Remote, when};
 use super::{note, print, print_json};
 
@@ -225,6 +225,8 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
     }
     let answer = fetch(&remote, &entry, options.wait)?;
     if let Some(path) = &options.answer {
+        // From before it is written: whoever decrypts that file must find the job again.
+        remote.keys.outbox().note_answer(options.job, Digest::of(&answer.body))?;
         files::write(path, &answer.body, Audience::Public, Existing::Replace)?;
     }
     let Some(model) = model else {
@@ -232,7 +234,7 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
     };
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let (job, output) = (&entry.job.context, &options.output);
-    let answers = remote.decrypt(job, &model, &passphrase, &answer, output)?;
+    let answers = decrypt(&remote.keys, job, &model, &passphrase, &answer.body, output)?;
     let mut more = Map::new();
     more.insert("job".into(), json!(options.job.to_string()));
     more.insert("answer_bytes".into(), json!(answer.body.len()));

@@ -13,7 +13,7 @@ use hermesh_mesh::wire::{Priority, Status};
 use serde_json::{Map, Value, json};
 
 use super::answers::Answers;
-use super::jobs::sign;
+use super::jobs::{decrypt, sign};
 use super::key::check_pair;
 use super::mesh::Session;
 use super::note;
@@ -72,8 +72,8 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
             let answer = remote.ask(&secret, job, show)?;
             let seconds = start.elapsed().as_secs_f64();
             let context = hermesh_mesh::wire::Context { job: answer.receipt.job, ..context };
-            let output = &options.output;
-            let answers = remote.decrypt(&context, &model, &passphrase, &answer, output)?;
+            let (keys, body, output) = (&remote.keys, &answer.body, &options.output);
+            let answers = decrypt(keys, &context, &model, &passphrase, body, output)?;
             (answer.body.len(), answers, seconds)
         }
     };

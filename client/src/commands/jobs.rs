@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use hermesh_client::Error;
 use hermesh_client::cli::{Output, Terms};
-use hermesh_client::keys::Secret;
+use hermesh_client::keys::{KeyDirectory, Secret};
 use hermesh_client::outbox::State;
 use hermesh_client::passphrase::Passphrase;
 use hermesh_client::terminal::units;
@@ -13,7 +13,7 @@ use hermesh_compiler::Model;
 use hermesh_engine::Program;
 use hermesh_mesh::client::Pending;
 use hermesh_mesh::wire::{Answer, Context, Failure, FailureCode, Job, Status, TraceParent};
-use hermesh_mesh::{Bytes, Digest, Error as MeshError, JobId, UnixMillis};
+use hermesh_mesh::{Bytes, Clock as _, Digest, Error as MeshError, JobId, SystemClock, UnixMillis};
 
 use super::answers::Answers;
 use super::note;
@@ -21,6 +21,10 @@ use super::remote::Remote;
 
 /// How long to wait before a full mesh is tried again, if it does not say.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// How often a job is sent to a mesh that has no room, at most.
+const TRIES: u32 = 20;
+/// The longest pause between two tries that the mesh did not ask for itself.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A new job over a ciphertext, under a name of its own.
 pub(super) fn sign(
@@ -83,8 +87,8 @@ impl Remote {
     }
 
     /// Sends an encrypted input and waits for the answer. While the mesh has no room, it is asked again:
-    /// what was refused was not computed, and so nothing was decrypted. Each time it is a new job, as the
-    /// refusal of the old one stands.
+    /// no answer has come, so the repetition tells nothing about the key. Each time it is a new job, as
+    /// the refusal of the old one stands.
     pub(super) fn ask(
         &self,
         secret: &Secret,
@@ -93,14 +97,16 @@ impl Remote {
     ) -> Result<Answer> {
         let deadline = first.context.deadline;
         let mut job = first;
+        let mut tried = 0;
         loop {
+            tried += 1;
             let id = job.context.job;
             let outcome = match self.send(secret, id) {
                 Ok(pending) => self.outcome(pending, &mut progress),
                 Err(error) => match error.downcast_ref::<Error>() {
                     // Not stored, so it is the same job the next time.
                     Some(Error::Mesh(MeshError::Full { .. })) => {
-                        self.pause(TRY_AGAIN, deadline)?;
+                        self.pause(tried, TRY_AGAIN, deadline)?;
                         continue;
                     }
                     _ => return Err(error),
@@ -108,7 +114,7 @@ impl Remote {
             };
             match outcome {
                 Err(Error::Mesh(MeshError::Failed(failure))) if no_room(&failure) => {
-                    self.pause(failure.retry_after.unwrap_or(TRY_AGAIN), deadline)?;
+                    self.pause(tried, failure.retry_after.unwrap_or(TRY_AGAIN), deadline)?;
                     let context = Context { job: JobId::random(), ..job.context };
                     job = Job::new(context, job.input, &secret.signing);
                     self.keys.outbox().add(&job, State::Pending, self.now())?;
@@ -118,7 +124,13 @@ impl Remote {
         }
     }
 
-    fn pause(&self, pause: Duration, deadline: UnixMillis) -> Result<()> {
+    /// Waits before the next try, as long as the mesh asks for, but longer from try to try in any case.
+    fn pause(&self, tried: u32, asked: Duration, deadline: UnixMillis) -> Result<()> {
+        ensure!(
+            tried < TRIES,
+            "the mesh had no room {TRIES} times: try again later, or ask its operator for more"
+        );
+        let pause = asked.max(least_pause(tried));
         ensure!(
             self.now().plus(pause) < deadline,
             "the mesh has no room, and the deadline is over before it may have some: allow more time \
@@ -131,28 +143,35 @@ impl Remote {
         self.connection.wait(tokio::time::sleep(pause));
         Ok(())
     }
+}
 
-    /// Decrypts the answer of a job. If that fails it is final: whoever altered it must not learn that it
-    /// did by being asked again.
-    pub(super) fn decrypt<'a>(
-        &self,
-        job: &Context,
-        model: &Model,
-        passphrase: &Passphrase,
-        answer: &Answer,
-        options: &'a Output,
-    ) -> Result<Answers<'a>> {
-        check_model(job, model)?;
-        let secret = self.keys.read_secret_for(job.key, passphrase)?;
-        let outbox = self.keys.outbox();
-        let decrypted = Answers::decrypt(model, &secret.client, &answer.body, options);
-        let state = match &decrypted {
-            Ok(_) => State::Decrypted,
-            Err(_) => State::Undecryptable,
-        };
-        outbox.set(job.job, state, self.now())?;
-        decrypted.with_context(|| Error::Undecryptable { job: job.job }.to_string())
-    }
+/// Decrypts the answer of a job. If that fails it is final: whoever altered it must not learn that it
+/// did by being asked again. Not so if the answer names another key: that is told without the secret,
+/// and may be a slip, the file of another job.
+pub(super) fn decrypt<'a>(
+    keys: &KeyDirectory,
+    job: &Context,
+    model: &Model,
+    passphrase: &Passphrase,
+    answer: &[u8],
+    options: &'a Output,
+) -> Result<Answers<'a>> {
+    check_model(job, model)?;
+    let secret = keys.read_secret_for(job.key, passphrase)?;
+    let decrypted = Answers::decrypt(model, &secret.client, answer, options);
+    let state = match &decrypted {
+        Ok(_) => State::Decrypted,
+        Err(error) if is_another_key(error) => return decrypted,
+        Err(_) => State::Undecryptable,
+    };
+    keys.outbox().set(job.job, state, SystemClock.now())?;
+    decrypted.with_context(|| Error::Undecryptable { job: job.job }.to_string())
+}
+
+/// Whether an answer did not decrypt because it names another key than the one in hand.
+pub(super) fn is_another_key(error: &anyhow::Error) -> bool {
+    use hermesh_engine::Error as Engine;
+    matches!(error.downcast_ref(), Some(Error::Engine(Engine::WrongKey { .. })))
 }
 
 /// Said before anything is decrypted, for the wrong model is the user's slip and nobody's attack.
@@ -165,6 +184,11 @@ pub(super) fn check_model(job: &Context, model: &Model) -> Result<()> {
         job.model
     );
     Ok(())
+}
+
+/// 1 s, 2 s, 4 s, … whatever the mesh says.
+fn least_pause(tried: u32) -> Duration {
+    Duration::from_secs(1 << tried.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }
 
 fn no_room(failure: &Failure) -> bool {
@@ -188,5 +212,17 @@ pub(super) fn explain(error: Error) -> anyhow::Error {
     match again {
         Some(again) => anyhow::anyhow!("{error}; {again}"),
         None => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_further_and_further_apart() {
+        let seconds: Vec<u64> = (1..=8).map(|tried| least_pause(tried).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(least_pause(u32::MAX), LONGEST_PAUSE);
     }
 }

@@ -13,7 +13,7 @@ use hermesh_mesh::Bytes;
 use hermesh_mesh::wire::Job;
 use serde_json::{Map, json};
 
-use super::jobs::sign;
+use super::jobs::{decrypt, sign};
 use super::remote::Remote;
 use super::{note, print, print_json};
 
@@ -62,7 +62,8 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
     bar.finish_and_clear();
     // Perhaps another job than the first, which was refused for want of room.
     let context = hermesh_mesh::wire::Context { job: answer.receipt.job, ..context };
-    let answers = remote.decrypt(&context, &model, &passphrase, &answer, &options.output)?;
+    let (keys, body, output) = (&remote.keys, &answer.body, &options.output);
+    let answers = decrypt(keys, &context, &model, &passphrase, body, output)?;
     let mut more = Map::new();
     more.insert("job".into(), json!(context.job.to_string()));
     more.insert("bootstraps".into(), json!(lookups));

@@ -1,5 +1,5 @@
-//! The form of an entry: a line of its own, the message's subject and headers as lines, an empty line,
-//! the ciphertext.
+//! The form of an entry: a line of its own (with the digests of answers in files, if there are), the
+//! message's subject and headers as lines, an empty line, the ciphertext.
 //!
 //! ```text
 //! Outbox: 1 pending 1700000000000
@@ -41,9 +41,13 @@ pub fn headers(message: &Message) -> String {
 }
 
 pub(super) fn encode(entry: &Entry) -> Vec<u8> {
-    let Entry { state, since, job } = entry;
+    let Entry { state, since, answers, job } = entry;
     let message = message(job);
-    let mut head = format!("Outbox: {VERSION} {} {}\n", state.as_str(), since.0);
+    let mut head = format!("Outbox: {VERSION} {} {}", state.as_str(), since.0);
+    for answer in answers {
+        head.push_str(&format!(" {answer}"));
+    }
+    head.push('\n');
     head.push_str(&headers(&message));
     head.push('\n');
     let mut bytes = head.into_bytes();
@@ -69,12 +73,14 @@ pub(super) fn decode(bytes: &[u8], part: Part) -> Result<Entry> {
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| other("a head that is no text"))?;
     let mut lines = head.lines();
     let first: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-    let ["Outbox:", VERSION, state, since] = first[..] else {
+    let ["Outbox:", VERSION, state, since, answers @ ..] = &first[..] else {
         return Err(other("another first line"));
     };
-    let state = State::ALL.into_iter().find(|known| known.as_str() == state);
+    let state = State::ALL.into_iter().find(|known| known.as_str() == *state);
     let state = state.ok_or_else(|| other("an unknown state"))?;
     let since = since.parse().map(UnixMillis).map_err(|_| other("a malformed time"))?;
+    let answers = answers.iter().map(|answer| answer.parse().ok()).collect::<Option<_>>();
+    let answers = answers.ok_or_else(|| other("a malformed digest of an answer"))?;
     let subject = lines.next().and_then(|line| line.strip_prefix("Subject: "));
     let mut message = Message::new(subject.ok_or_else(|| other("no subject"))?, "");
     for line in lines {
@@ -84,7 +90,7 @@ pub(super) fn decode(bytes: &[u8], part: Part) -> Result<Entry> {
     if part == Part::All {
         message.body = bytes[end + GAP.len()..].to_vec().into();
     }
-    Ok(Entry { state, since, job: Job::receive(&message)? })
+    Ok(Entry { state, since, answers, job: Job::receive(&message)? })
 }
 
 fn other(found: &str) -> Error {

@@ -9,7 +9,8 @@
 //! One file for each job, `outbox/{job}.job`. What is `pending` may have been sent or not; sending it
 //! again is sending the same message, which the mesh takes for the same job. What is `undecryptable` is
 //! never sent again, and neither is its ciphertext in another job: whoever altered an answer would learn
-//! from the repetition that it did not decrypt, and so about the secret key.
+//! from the repetition that it did not decrypt, and so about the secret key. So that each send need not
+//! read every entry for that, `outbox/never/` has a file for each such ciphertext, named by its digest.
 
 mod format;
 #[cfg(test)]
@@ -31,6 +32,8 @@ use crate::{Error, Result};
 pub const MAX_OPEN: usize = 1_000;
 /// Jobs that have ended well or failed, of which the newest are kept.
 pub const MAX_ENDED: usize = 256;
+/// Where the ciphertexts are named that are never sent again.
+const NEVER: &str = "never";
 /// How long after its deadline a job that never ended is forgotten; the mesh forgets it earlier.
 const FORGOTTEN: Duration = topology::MAX_DEADLINE.saturating_mul(2);
 
@@ -90,6 +93,8 @@ pub struct Entry {
     pub state: State,
     /// Since when.
     pub since: UnixMillis,
+    /// Digests of its answers that were put into files, to be decrypted later: one, of an honest mesh.
+    pub answers: Vec<Digest>,
     /// The job; without its ciphertext if it has ended, or if only the heads were read.
     pub job: Job,
 }
@@ -114,41 +119,37 @@ impl Outbox {
     /// Keeps a signed job, before anything else is done with it.
     ///
     /// # Errors
-    /// [`Error::Undecryptable`] if the same ciphertext had an answer that did not decrypt,
+    /// [`Error::NeverAgain`] if the same ciphertext had an answer that did not decrypt,
     /// [`Error::OutboxFull`], or that it cannot be written.
     pub fn add(&self, job: &Job, state: State, now: UnixMillis) -> Result<()> {
-        fs::create_dir_all(&self.0)
-            .map_err(Error::io("create the directory"))
-            .map_err(Error::in_file(&self.0))?;
+        create(&self.0)?;
         let _lock = self.lock()?;
         let open = self.tidy(now)?;
         self.check_input(job.context.input)?;
         if open >= MAX_OPEN {
             return Err(Error::OutboxFull { limit: MAX_OPEN });
         }
-        let entry = Entry { state, since: now, job: job.clone() };
-        let bytes = format::encode(&entry);
-        files::write(&self.path(entry.id()), &bytes, Audience::Owner, Existing::Keep)
+        let entry = Entry { state, since: now, answers: Vec::new(), job: job.clone() };
+        self.write(&entry, Existing::Keep)
     }
 
     /// Refuses a ciphertext whose answer did not decrypt.
     ///
     /// # Errors
-    /// [`Error::Undecryptable`], or that the outbox cannot be read.
+    /// [`Error::NeverAgain`], or that the outbox cannot be read.
     pub fn check_input(&self, input: Digest) -> Result<()> {
-        let never = |entry: &&Entry| {
-            entry.state == State::Undecryptable && entry.job.context.input == input
-        };
-        match self.list()?.iter().find(never) {
-            Some(entry) => Err(Error::Undecryptable { job: entry.id() }),
-            None => Ok(()),
+        let never = self.never(input);
+        let there = never.try_exists().map_err(Error::io("look for the file"));
+        match there.map_err(Error::in_file(&never))? {
+            true => Err(Error::NeverAgain { input }),
+            false => Ok(()),
         }
     }
 
     /// A job that may be sent, with its ciphertext.
     ///
     /// # Errors
-    /// [`Error::Undecryptable`], [`Error::NotPending`], [`Error::NoSuchJob`].
+    /// [`Error::Undecryptable`], [`Error::NeverAgain`], [`Error::NotPending`], [`Error::NoSuchJob`].
     pub fn to_send(&self, id: JobId) -> Result<Job> {
         let entry = self.read(id, format::Part::All)?;
         match entry.state {
@@ -174,17 +175,7 @@ impl Outbox {
     /// # Errors
     /// One of the files cannot be read.
     pub fn list(&self) -> Result<Vec<Entry>> {
-        if self.0.symlink_metadata().is_err() {
-            return Ok(Vec::new());
-        }
-        let read = || -> std::io::Result<Vec<JobId>> {
-            let names = fs::read_dir(&self.0)?.map(|entry| entry.map(|entry| entry.file_name()));
-            let names: std::io::Result<Vec<_>> = names.collect();
-            let id = |name: &std::ffi::OsString| name.to_str()?.strip_suffix(".job")?.parse().ok();
-            Ok(names?.iter().filter_map(id).collect())
-        };
-        let ids =
-            read().map_err(Error::io("read the directory")).map_err(Error::in_file(&self.0))?;
+        let ids = self.ids()?;
         let mut entries: Vec<Entry> = Vec::with_capacity(ids.len());
         for id in ids {
             match self.get(id) {
@@ -196,6 +187,28 @@ impl Outbox {
         }
         entries.sort_by_key(|entry| (entry.since, entry.id()));
         Ok(entries)
+    }
+
+    /// The job with this answer, if it was noted.
+    ///
+    /// # Errors
+    /// One of the files cannot be read.
+    pub fn of_answer(&self, answer: Digest) -> Result<Option<Entry>> {
+        Ok(self.list()?.into_iter().find(|entry| entry.answers.contains(&answer)))
+    }
+
+    /// Notes whose answer it is that will be in a file, so that it is known when that is decrypted.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchJob`], or that it cannot be written.
+    pub fn note_answer(&self, id: JobId, answer: Digest) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut entry = self.read(id, format::Part::All)?;
+        if entry.answers.contains(&answer) {
+            return Ok(());
+        }
+        entry.answers.push(answer);
+        self.write(&entry, Existing::Replace)
     }
 
     /// Notes how far a job is. Where nothing is to come, the ciphertext goes.
@@ -215,12 +228,22 @@ impl Outbox {
         if state.ended() {
             entry.job.input = Default::default();
         }
-        let bytes = format::encode(&entry);
-        files::write(&self.path(id), &bytes, Audience::Owner, Existing::Replace)
+        if state == State::Undecryptable {
+            // First, so that no crash leaves an entry that says so and a ciphertext that may be sent.
+            let never = self.never(entry.job.context.input);
+            create(&self.0.join(NEVER))?;
+            files::write(&never, b"", Audience::Owner, Existing::Replace)?;
+        }
+        self.write(&entry, Existing::Replace)
     }
 
     /// Removes what is of no use any more, and counts what is open.
     fn tidy(&self, now: UnixMillis) -> Result<usize> {
+        let ids = self.ids()?;
+        // Too few for any bound, so nobody needs to read them.
+        if ids.len() < MAX_ENDED.min(MAX_OPEN) {
+            return Ok(ids.len());
+        }
         let entries = self.list()?;
         let kept = |entry: &&Entry| matches!(entry.state, State::Decrypted | State::Failed);
         let over = entries.iter().filter(kept).count().saturating_sub(MAX_ENDED - 1);
@@ -235,6 +258,20 @@ impl Outbox {
                 .map_err(Error::in_file(&path))?;
         }
         Ok(entries.iter().filter(|entry| !entry.state.ended() && !forgotten(entry)).count())
+    }
+
+    /// All jobs, in no order.
+    fn ids(&self) -> Result<Vec<JobId>> {
+        if self.0.symlink_metadata().is_err() {
+            return Ok(Vec::new());
+        }
+        let read = || -> std::io::Result<Vec<JobId>> {
+            let names = fs::read_dir(&self.0)?.map(|entry| entry.map(|entry| entry.file_name()));
+            let names: std::io::Result<Vec<_>> = names.collect();
+            let id = |name: &std::ffi::OsString| name.to_str()?.strip_suffix(".job")?.parse().ok();
+            Ok(names?.iter().filter_map(id).collect())
+        };
+        read().map_err(Error::io("read the directory")).map_err(Error::in_file(&self.0))
     }
 
     /// Keeps other processes from changing the outbox at the same time.
@@ -261,9 +298,25 @@ impl Outbox {
             .map_err(Error::in_file(&path))
     }
 
+    fn write(&self, entry: &Entry, existing: Existing) -> Result<()> {
+        let bytes = format::encode(entry);
+        files::write(&self.path(entry.id()), &bytes, Audience::Owner, existing)
+    }
+
     fn path(&self, id: JobId) -> PathBuf {
         self.0.join(format!("{id}.job"))
     }
+
+    /// What is there once an answer to this ciphertext did not decrypt.
+    fn never(&self, input: Digest) -> PathBuf {
+        self.0.join(NEVER).join(input.to_string())
+    }
+}
+
+fn create(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)
+        .map_err(Error::io("create the directory"))
+        .map_err(Error::in_file(directory))
 }
 
 /// The message of a job as it is published. Encoding is deterministic: the same job is the same message.

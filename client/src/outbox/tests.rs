@@ -28,7 +28,7 @@ fn outbox() -> (TempDir, Outbox) {
 
 /// Past the checks, which read everything each time.
 fn store(outbox: &Outbox, state: State, since: UnixMillis) {
-    let entry = Entry { state, since, job: job(b"x") };
+    let entry = Entry { state, since, answers: Vec::new(), job: job(b"x") };
     fs::write(outbox.path(entry.id()), format::encode(&entry)).unwrap();
 }
 
@@ -67,15 +67,20 @@ fn what_did_not_decrypt_is_never_sent_again() {
     let twin = job(b"ciphertext");
     outbox.add(&twin, State::Pending, NOW).unwrap();
     outbox.set(id, State::Undecryptable, NOW).unwrap();
+    let input = first.context.input;
     let never = |result: Result<()>| {
+        let refused = matches!(result, Err(Error::NeverAgain { input: of }) if of == input);
+        assert!(refused, "{result:?}");
+    };
+    let ended = |result: Result<()>| {
         assert!(matches!(result, Err(Error::Undecryptable { job }) if job == id));
     };
-    never(outbox.to_send(id).map(drop));
+    ended(outbox.to_send(id).map(drop));
     // Not under another name either, nor if it was signed before.
     never(outbox.add(&job(b"ciphertext"), State::Pending, NOW));
     never(outbox.to_send(twin.context.job).map(drop));
     for state in State::ALL.into_iter().filter(|state| *state != State::Undecryptable) {
-        never(outbox.set(id, state, NOW));
+        ended(outbox.set(id, state, NOW));
     }
     // Time does not change that, nor do many other jobs.
     let later = NOW.plus(FORGOTTEN * 100);
@@ -84,6 +89,25 @@ fn what_did_not_decrypt_is_never_sent_again() {
     }
     outbox.add(&job(b"other"), State::Pending, later).unwrap();
     never(outbox.add(&job(b"ciphertext"), State::Pending, later));
+}
+
+#[test]
+fn an_answer_in_a_file_is_known_by_its_digest() {
+    let (_directory, outbox) = outbox();
+    let (first, second) = (job(b"x"), job(b"y"));
+    for job in [&first, &second] {
+        outbox.add(job, State::Pending, NOW).unwrap();
+    }
+    let (id, answer) = (first.context.job, Digest::of(b"answer"));
+    assert_eq!(outbox.of_answer(answer).unwrap(), None);
+    // The mesh should give but one; if it gives more, each of them is remembered.
+    for answer in [answer, Digest::of(b"another"), answer] {
+        outbox.note_answer(id, answer).unwrap();
+    }
+    outbox.set(id, State::Failed, NOW).unwrap();
+    let entry = outbox.of_answer(answer).unwrap().unwrap();
+    assert_eq!((entry.id(), entry.answers.len()), (id, 2));
+    assert_eq!(outbox.to_send(second.context.job).unwrap(), second);
 }
 
 #[test]
@@ -152,13 +176,15 @@ fn others_cannot_read_it() {
 
 #[test]
 fn anything_else_is_an_error() {
-    let entry = Entry { state: State::Pending, since: NOW, job: job(b"x") };
+    let answers = vec![Digest::of(b"answer"), Digest::of(b"other")];
+    let entry = Entry { state: State::Pending, since: NOW, answers, job: job(b"x") };
     let good = format::encode(&entry);
     assert_eq!(format::decode(&good, format::Part::All).unwrap(), entry);
     let text = String::from_utf8(good.clone()).unwrap();
     for bad in [
         text.replace("Outbox: 1", "Outbox: 2"),
         text.replace("pending", "sending"),
+        text.replace(&Digest::of(b"answer").to_string(), "answer"),
         text.replace("Subject: hermesh.job.acme", "Subject: hermesh.job.evil"),
         text.replace("Hermesh-Job: ", "Hermesh-Job: x"),
         text.replace("Hermesh-Signature: ", "Hermesh-Signature "),
