@@ -201,7 +201,7 @@ pub struct ModelList {
 ///
 /// Prints the job's id. The job is written to DIR/outbox before it is sent, and sent again from there,
 /// as the same message, if that was cut off. The outbox holds up to 1000 jobs that have not ended; of
-/// those that have, only the headers stay, of the newest 256. A job whose answer does not decrypt is
+/// those that have, only the headers stay, of the newest 256. An input whose answer did not decrypt is
 /// never sent again.
 #[derive(Clone, Debug, PartialEq, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["input", "job", "pending"]))]
@@ -221,7 +221,8 @@ pub struct Submit {
     /// Send what an earlier submit wrote to the outbox and may not have sent.
     #[arg(long, conflicts_with_all = ["model", "wait"])]
     pub pending: bool,
-    /// Wait for the answer and decrypt it. If the mesh has no room, wait for that as well.
+    /// Wait for the answer and decrypt it. If the mesh has no room, wait for that as well, and send the
+    /// same input again, at most 20 times.
     #[arg(long)]
     pub wait: bool,
     /// What is signed.

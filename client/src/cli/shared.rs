@@ -41,8 +41,8 @@ impl Data {
 /// Options of commands that speak to a mesh in other processes.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Mesh {
-    /// Address of the mesh. Plain NATS is spoken to this machine only: run it through the sidecar
-    /// or a tunnel. [default: that of `tenant register`]
+    /// Address of the mesh. Plain NATS is spoken to this machine only, unless --insecure-plaintext: run
+    /// it through the sidecar or a tunnel. [default: that of `tenant register`]
     #[arg(long, value_name = "nats://HOST:PORT", env = "HERMESH_MESH")]
     pub mesh: Option<MeshAddress>,
     /// Speak plain NATS to another machine, over a network that you trust: whoever is on it sees who
