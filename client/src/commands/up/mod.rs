@@ -21,21 +21,20 @@ use super::{print, print_json};
 /// How long all services may take to be ready.
 const READY: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How long a service may take to end: longer than it takes for what it has in hand.
-const DRAIN: Duration = Duration::from_secs(30);
+/// After how long a service that ends is mentioned. It bounds that itself (`drain_seconds`, of which only
+/// its configuration knows), so nothing is killed here unless the user asks for it.
+const MENTIONED: Duration = Duration::from_secs(30);
 const NATS_DRAIN: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(options: &Up) -> Result<()> {
     // Before anything is started.
     let programs = Program::find_all()?;
-    let temporary = match &options.dir {
-        Some(_) => None,
-        None => Some(tempfile::Builder::new().prefix("hermesh-").tempdir()?),
-    };
-    let directory = match (&options.dir, &temporary) {
-        (Some(directory), _) => directory.clone(),
-        (None, Some(temporary)) => temporary.path().to_owned(),
-        (None, None) => bail!("there is no directory"),
+    let (directory, temporary) = match &options.dir {
+        Some(directory) => (directory.clone(), None),
+        None => {
+            let temporary = tempfile::Builder::new().prefix("hermesh-").tempdir()?;
+            (temporary.path().to_owned(), Some(temporary))
+        }
     };
     let logs = directory.join("logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
@@ -196,9 +195,9 @@ impl Stack {
             let alike = self.services.iter().take_while(|service| service.program() == same);
             let mut ending: Vec<Service> = self.services.drain(..alike.count()).collect();
             ending.iter().for_each(Service::terminate);
-            let deadline = Instant::now() + DRAIN;
+            let mentioned = Instant::now() + MENTIONED;
             for service in &mut ending {
-                service.ended(deadline).await;
+                service.ended(mentioned).await;
             }
         }
         if let Some(nats) = self.nats.take() {

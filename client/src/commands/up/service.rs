@@ -218,12 +218,12 @@ impl Service {
         }
     }
 
-    /// Waits until it has ended; kills it if it does not.
-    pub(super) async fn ended(&mut self, deadline: Instant) {
-        if timeout_at(deadline, self.child.wait()).await.is_err() {
-            say(&format!("{} does not end; killing it", self.name));
-            // Fails only if it has ended.
-            let _ = self.child.kill().await;
+    /// Waits until it has ended, and says so if that takes longer than it should.
+    pub(super) async fn ended(&mut self, mentioned: Instant) {
+        if timeout_at(mentioned, self.child.wait()).await.is_err() {
+            say(&format!("{} still has work in hand; Ctrl-C ends it at once", self.name));
+            // An error means that there is nothing to wait for.
+            let _ = self.child.wait().await;
         }
     }
 }
