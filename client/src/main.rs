@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hermesh_client::cli::{Cli, Command};
+use hermesh_client::terminal::describe;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If standard error is gone too, there is nobody to tell.
-            let _ = writeln!(io::stderr(), "error: {}", describe(&error));
+            let _ = writeln!(io::stderr(), "error: {}", describe(error.chain()));
             ExitCode::FAILURE
         }
     }
@@ -45,15 +46,4 @@ fn main() -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     kind == Some(io::ErrorKind::BrokenPipe)
-}
-
-/// An error and its causes, but for those whose text is there already.
-fn describe(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
-        match (text.is_empty(), text.contains(&cause)) {
-            (true, _) => cause,
-            (false, true) => text,
-            (false, false) => format!("{text}: {cause}"),
-        }
-    })
 }

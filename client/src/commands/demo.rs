@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use rand::seq::index;
 
 use super::mesh::Session;
-use super::{count, print, report};
+use super::{count, print, print_styled, report};
 
 /// A multilayer perceptron for scikit-learn's 8×8 digits, and rows that it was not trained on.
 const MODEL: &[u8] = include_bytes!("../../../examples/digits/mlp.onnx");
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
         let shown = outcome.infer(&model, &client, &session, digits.row(*row)?)?;
         let truth = digits.labels.get(*row).context("a digit without a label")?;
         outcome.compare(&shown, truth);
-        print(&shown.lines(style, number + 1, digits.rows.len(), truth))?;
+        print_styled(&shown.lines(style, number + 1, digits.rows.len(), truth))?;
     }
     heading(style, "Summary")?;
     print(&outcome.summary(&model, &session, evaluation.encode().len()))?;
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
 }
 
 fn heading(style: Style, text: &str) -> Result<()> {
-    print(&match style {
+    print_styled(&match style {
         Style::Ascii => format!("\n== {text} ==\n"),
         Style::Palette | Style::TrueColor => format!("\n\x1b[1m{text}\x1b[0m\n"),
     })

@@ -10,7 +10,7 @@ use hermesh_client::keys::KeyDirectory;
 use hermesh_client::model;
 use hermesh_client::outbox::{Entry, State};
 use hermesh_client::passphrase::{self, Purpose};
-use hermesh_client::terminal::{TextTable, progress};
+use hermesh_client::terminal::{TextTable, plain_line, progress};
 use hermesh_mesh::client::State as Told;
 use hermesh_mesh::wire::{Answer, Failure, Status as Progress};
 use hermesh_mesh::{Clock as _, Digest, Error as MeshError, JobId, SystemClock};
@@ -70,7 +70,7 @@ fn failed(failure: &Failure) -> (Value, String) {
         "retryable": failure.retryable(),
         "retry_after_seconds": retry_after.map(|after| after.as_secs()),
     });
-    (document, format!("failed: {}: {message}", code.as_str()))
+    (document, format!("failed: {}: {}", code.as_str(), plain_line(message)))
 }
 
 fn list(options: &Status) -> Result<()> {
@@ -195,7 +195,7 @@ impl View {
                     Err(MeshError::Failed(failure)) => failed(failure),
                     Err(error) => {
                         let message = error.to_string();
-                        let text = format!("not known: {message}");
+                        let text = format!("not known: {}", plain_line(&message));
                         (json!({"state": "unknown", "message": message}), text)
                     }
                 };

@@ -25,12 +25,18 @@ pub(crate) mod up;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
+use hermesh_client::terminal::plain;
 use hermesh_engine::{Digest, Timings};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Prints a result.
+/// Prints a result, which may have come from others in part.
 fn print(text: &str) -> Result<()> {
+    print_styled(&plain(text))
+}
+
+/// Prints what is our own throughout, and may have colours.
+fn print_styled(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
@@ -45,7 +51,7 @@ fn print_json(value: &impl Serialize) -> Result<()> {
 fn note(text: &str) {
     if io::stderr().is_terminal() {
         // A terminal that is gone needs no note.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", plain(text));
     }
 }
 

@@ -2,6 +2,7 @@
 //! standard error; printing results is up to the commands.
 
 mod picture;
+mod plain;
 pub mod progress;
 mod style;
 mod table;
@@ -10,5 +11,6 @@ mod tests;
 pub mod units;
 
 pub use picture::Picture;
+pub use plain::{describe, plain, plain_line};
 pub use style::Style;
 pub use table::TextTable;

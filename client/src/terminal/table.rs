@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::plain_line;
+
 /// A table for people: a header, a rule, rows. Text stands left, numbers stand right.
 #[derive(Clone, Debug, Default)]
 pub struct TextTable {
@@ -14,9 +16,10 @@ impl TextTable {
         table
     }
 
-    /// Adds a row. Missing cells are blank; cells beyond the headings get a column of their own.
+    /// Adds a row. Missing cells are blank; cells beyond the headings get a column of their own. What is
+    /// in a cell stays in it: control characters are replaced.
     pub fn push<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self.rows.push(cells.into_iter().map(|cell| plain_line(&cell.into())).collect());
     }
 }
 

@@ -132,3 +132,30 @@ fn quantities_read_well() {
     assert_eq!(units::percent(0.9849), "98.5 %");
     assert_eq!(units::percent(1.0), "100.0 %");
 }
+
+/// A window title, a cleared screen, an 8-bit escape, an overwritten line.
+const HOSTILE: &str = "full\x1b]0;owned\x07\x1b[2J\u{9b}31m\x7f\rok\nerror: none\tb";
+
+#[test]
+fn what_others_wrote_does_not_steer_the_terminal() {
+    let allowed = |text: &str| text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t');
+    assert!(allowed(&plain(HOSTILE)), "{:?}", plain(HOSTILE));
+    assert!(plain(HOSTILE).ends_with("ok\nerror: none\tb"));
+    assert_eq!(plain("größer\n\t7 µs\n"), "größer\n\t7 µs\n");
+    assert!(!plain_line(HOSTILE).contains(char::is_control));
+    let mut table = TextTable::new(["key", "parameters"]);
+    table.push(["1", HOSTILE]);
+    let table = table.to_string();
+    assert!(table.lines().count() == 3 && !table.contains(['\x1b', '\t', '\r']), "{table:?}");
+}
+
+#[test]
+fn an_error_that_others_wrote_is_one_error() {
+    let refusal = hermesh_mesh::Error::Start { why: HOSTILE.into() };
+    let error = anyhow::Error::from(crate::Error::from(refusal)).context("cannot upload");
+    let text = describe(error.chain());
+    assert!(text.starts_with("cannot upload: cannot start nats-server: full"), "{text:?}");
+    assert!(!text.contains(['\x1b', '\r', '\u{9b}']), "{text:?}");
+    // Neither does a part of it look like an error of its own.
+    assert!(text.lines().skip(1).all(|line| line.starts_with("  ")), "{text:?}");
+}
