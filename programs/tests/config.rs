@@ -161,13 +161,13 @@ fn an_error_in_the_file_says_where_and_what_was_expected() {
         ("[service]\nin_fligt = 3", ["program.toml", "line 2", "in_fligt", "in_flight"]),
         ("[htp]\nlisten = \"127.0.0.1:1\"", ["program.toml", "line 1", "htp", "http"]),
         ("[service]\n\nin_flight = \"3\"", ["program.toml", "line 3", "in_flight", "usize"]),
-        ("[service]\nin_flight = 2.7", ["program.toml", "line 2", "in_flight", "float"]),
-        ("[service]\nin_flight = -1", ["program.toml", "line 2", "-1", "usize"]),
-        ("[log]\nlevel = \"loud\"", ["program.toml", "line 2", "loud", "warn"]),
-        ("drain_seconds = nan", ["program.toml", "line 1", "NaN", "number of seconds"]),
-        ("drain_seconds = -1", ["program.toml", "line 1", "-1", "number of seconds"]),
+        ("[service]\nin_flight = 2.7", ["program.toml", "line 2", "in_flight", "usize"]),
+        ("[service]\nin_flight = -1", ["program.toml", "line 2", "in_flight", "usize"]),
+        ("[log]\nlevel = \"loud\"", ["program.toml", "line 2", "level", "warn"]),
+        ("drain_seconds = nan", ["program.toml", "line 1", "drain_seconds", "number of seconds"]),
+        ("drain_seconds = -1", ["program.toml", "line 1", "drain_seconds", "number of seconds"]),
         ("[http]\nlisten = \"here\"", ["program.toml", "line 2", "listen", "socket address"]),
-        ("[service\n", ["program.toml", "line 1", "service", "]"]),
+        ("[service\n", ["program.toml", "line 1", "table", "]"]),
     ] {
         let error = refused(text);
         for part in expected {
@@ -177,6 +177,56 @@ fn an_error_in_the_file_says_where_and_what_was_expected() {
     let missing = PathBuf::from("/no/such/file.toml");
     let error = hermesh_programs::load::<Evaluation>(Some(&missing), &Environment::new());
     assert!(matches!(error, Err(Error::Unreadable { file, .. }) if file == missing));
+}
+
+/// A password at a wrong place, or under a name that is none of an option.
+#[test]
+fn values_that_are_not_understood_are_not_told() {
+    const SECRET: &str = "hunter2, expected `pearls`";
+    for (text, name) in [
+        ("[nats]\npassword = \"…\"", "password"),
+        ("[service]\nin_flight = \"…\"", "in_flight"),
+        ("[service]\nin_flight = [\"…\"]", "in_flight"),
+        ("[service]\nin_flight = { \"…\" = 1 }", "in_flight"),
+        ("[log]\nlevel = \"…\"", "level"),
+        ("[http]\nlisten = \"…\"", "listen"),
+        ("drain_seconds = \"…\"", "drain_seconds"),
+        ("password = \"\"\"\n…\"\"\"", "password"),
+        ("[nats]\npassword = …", "line 2"),
+        ("[nats]\npassword = \"…", "line 2"),
+        ("nats = \"…\"", "nats"),
+    ] {
+        let text = text.replace('…', SECRET);
+        let Err(error) = loaded::<Evaluation>(Some(&text), &[]) else {
+            panic!("{text} was accepted");
+        };
+        let told = format!("{error} {error:?}");
+        assert!(told.contains(name), "{text}: {told}");
+        assert!(!told.contains("hunter2") && !told.contains("pearls"), "{text}: {told}");
+    }
+    for name in [
+        "HERMESH_NATS__PASSWORD",
+        "HERMESH_PASSWORD",
+        "HERMESH_NATS",
+        "HERMESH_LOG__LEVEL",
+        "HERMESH_HTTP__LISTEN",
+        "HERMESH_SERVICE__IN_FLIGHT",
+        "HERMESH_DRAIN_SECONDS",
+        "HERMESH_DRAIN_SECONDS__X",
+    ] {
+        let Err(error) = loaded::<Evaluation>(None, &[(name, SECRET)]) else {
+            panic!("{name} was accepted");
+        };
+        let told = format!("{error} {error:?}");
+        assert!(told.contains(name), "{name}: {told}");
+        assert!(!told.contains("hunter2") && !told.contains("pearls"), "{name}: {told}");
+    }
+    let listed = format!("[service]\ntenants = {{ acme = \"{SECRET}\" }}");
+    let Err(error) = loaded::<KeyManagement>(Some(&listed), &[]) else {
+        panic!("{listed} was accepted");
+    };
+    let told = error.to_string();
+    assert!(told.contains("ed25519") && !told.contains("hunter2"), "{told}");
 }
 
 #[test]

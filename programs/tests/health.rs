@@ -57,13 +57,12 @@ fn all_four_are_ready_while_the_broker_is_there() {
             (Evaluation::NAME, build::<Evaluation>(config::<Evaluation>(&url)).await.unwrap()),
             (Aggregation::NAME, build::<Aggregation>(signing).await.unwrap()),
         ];
-        for (name, program) in &programs {
+        for (_, program) in &programs {
             assert_ne!(program.address().port(), 0);
             ready_is(program.address(), 200, "ready").await;
             assert_eq!(get(program.address(), "/healthz").await.unwrap().0, 200);
-            let (status, metrics) = get(program.address(), "/metrics").await.unwrap();
-            assert_eq!(status, 200);
-            assert!(metrics.is_empty() || metrics.contains(name), "{metrics}");
+            // What is in them after some work, `client/tests/mesh.rs` sees.
+            assert_eq!(get(program.address(), "/metrics").await.unwrap().0, 200);
             assert_eq!(get(program.address(), "/").await.unwrap().0, 404);
         }
         nats.kill();

@@ -1,4 +1,7 @@
 //! From file and environment to a checked [`Config`].
+//!
+//! What is not understood may well be a password, at a wrong place or under a wrong name, and errors end
+//! in logs. So they have names and positions, and what was expected, but never a value.
 
 use std::{
     collections::BTreeMap,
@@ -34,20 +37,20 @@ pub enum Error {
         source: io::Error,
     },
     /// The file is not TOML, or has an option that does not exist or is of another type.
-    #[error("{}: {source}", .file.display())]
+    #[error("{}: {place}{why}", .file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// What is wrong, with the line.
-        source: Box<toml::de::Error>,
+        /// The line, and the option if one is known, each with a colon behind it; perhaps empty.
+        place: String,
+        /// What was expected.
+        why: String,
     },
     /// An environment variable names no option, or its value is of another type.
-    #[error("environment variable {name}={value:?}: {why}")]
+    #[error("environment variable {name}: {why}")]
     Variable {
         /// The variable.
         name: String,
-        /// Its value.
-        value: String,
         /// What was expected.
         why: String,
     },
@@ -126,17 +129,59 @@ fn read<O: DeserializeOwned + Default>(file: &Path) -> Result<Table, Error> {
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(unreadable)?;
     opened.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
-    let malformed = |source| Error::File { file: file.to_owned(), source: Box::new(source) };
-    // Typed first and from the text, for then an error knows its line.
-    toml::from_str::<Config<O>>(&text).map_err(malformed)?;
-    toml::from_str(&text).map_err(malformed)
+    let error = |error: &toml::de::Error, named: bool, why: String| {
+        let place = place(&text, error.span(), named);
+        Error::File { file: file.to_owned(), place, why }
+    };
+    // What is wrong with the syntax is told in words that come from no file.
+    let table = toml::from_str::<Table>(&text);
+    let table = table.map_err(|wrong| error(&wrong, false, wrong.message().to_owned()))?;
+    // From the text once more, for then an error knows its line.
+    toml::from_str::<Config<O>>(&text)
+        .map_err(|wrong| error(&wrong, true, expected(wrong.message())))?;
+    Ok(table)
+}
+
+/// `line 3: in_flight: `: where it is, and with `named` which option has its value there.
+fn place(text: &str, span: Option<std::ops::Range<usize>>, named: bool) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else {
+        return String::new();
+    };
+    let number = before.matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let name = line.split_once('=').map_or("", |(name, _)| name.trim());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let place = format!("line {}: ", number + 1);
+    match named && !name.is_empty() && name.bytes().all(plain) {
+        true => format!("{place}{name}: "),
+        false => place,
+    }
+}
+
+/// The part of a message that says what was expected. What stands before it may quote the value, unless
+/// it is about a name.
+fn expected(message: &str) -> String {
+    if message.starts_with("unknown field ") {
+        return message.to_owned();
+    }
+    // The standard library's, which serde hands on.
+    if message.starts_with("invalid socket address") {
+        return "expected a socket address, such as 127.0.0.1:9403".to_owned();
+    }
+    match message.rsplit_once("expected ") {
+        Some((_, what)) => {
+            format!("expected {}", what.split_once(", got ").map_or(what, |(what, _)| what))
+        }
+        None => "expected another value".to_owned(),
+    }
 }
 
 impl<O: DeserializeOwned + Default> Config<O> {
     fn deserialize(table: Table, file: Option<&Path>) -> Result<Self, Error> {
-        table.try_into().map_err(|source| Error::File {
+        table.try_into().map_err(|wrong: toml::de::Error| Error::File {
             file: file.unwrap_or(Path::new("defaults")).to_owned(),
-            source: Box::new(source),
+            place: String::new(),
+            why: expected(wrong.message()),
         })
     }
 }
@@ -162,7 +207,7 @@ fn set<O>(table: &mut Table, name: &str, text: &str) -> Result<Config<O>, Error>
 where
     O: DeserializeOwned + Default,
 {
-    let error = |why: String| Error::Variable { name: name.into(), value: text.into(), why };
+    let error = |why: String| Error::Variable { name: name.into(), why };
     let key = name[PREFIX.len()..].to_lowercase();
     let candidates = literal(text).into_iter().chain([Value::String(text.into())]);
     let mut first = None;
@@ -186,7 +231,7 @@ where
             Err(why) => drop(first.get_or_insert(why)),
         }
     }
-    Err(error(first.map(|why| why.message().to_owned()).unwrap_or_default()))
+    Err(error(first.map(|why| expected(why.message())).unwrap_or_default()))
 }
 
 /// The text as a number or a truth value, if it is one.
