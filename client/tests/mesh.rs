@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/up.rs"]
+mod up;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::Stdio;
 
 use common::*;
 use hermesh_client::connection::{Connection, MeshAddress};
@@ -20,74 +22,9 @@ use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions};
 use hermesh_mesh::objects::{self, Bucket};
 use hermesh_mesh::wire::{Answer, Receipt, Wire as _};
 use hermesh_mesh::{Digest, JobId, SigningKey, topology};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// `hermesh up`, ended in order at the end of a test, also of one that fails.
-struct Mesh {
-    child: Child,
-    _stdout: BufReader<ChildStdout>,
-    url: String,
-    pids: Vec<i32>,
-    workers: Vec<i32>,
-}
-
-impl Mesh {
-    fn start(directory: &Path) -> Self {
-        let programs =
-            Path::new(env!("CARGO_BIN_EXE_hermesh")).with_file_name("hermesh-evaluation");
-        assert!(
-            programs.exists(),
-            "{} is missing: run cargo build --release -p hermesh-programs",
-            programs.display()
-        );
-        let directory = directory.to_str().unwrap();
-        let mut child =
-            command(&["up", "--port", "0", "--workers", "2", "--dir", directory, "--json"])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut printed = String::new();
-        while stdout.read_line(&mut printed).unwrap() > 0 && !printed.ends_with("\n}\n") {}
-        let document: Value = serde_json::from_str(&printed).unwrap();
-        let services = document["services"].as_array().unwrap();
-        assert_eq!(services.len(), 5);
-        let pid = |service: &Value| service["pid"].as_i64().unwrap() as i32;
-        let is_worker = |service: &&Value| text(&service["name"]).starts_with("evaluation");
-        let workers = services.iter().filter(is_worker).map(pid).collect();
-        let pids = services.iter().map(pid);
-        let nats = document["nats_pid"].as_i64().unwrap() as i32;
-        let pids = pids.chain([nats]).collect();
-        let url = document["mesh"].as_str().unwrap().to_owned();
-        Self { child, _stdout: stdout, url, pids, workers }
-    }
-
-    fn alive(&self) -> Vec<i32> {
-        let alive = |pid: &i32| Path::new(&format!("/proc/{pid}")).exists();
-        self.pids.iter().copied().filter(alive).collect()
-    }
-
-    fn signal_workers(&self, signal: Signal) {
-        for &pid in &self.workers {
-            kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-        }
-    }
-
-    fn stop(&mut self) -> Option<i32> {
-        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
-        let _ = kill_process(pid, Signal::TERM);
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Mesh {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.stop();
-        }
-    }
-}
+use up::Mesh;
 
 /// A tenant's own directory of keys.
 fn keys(fixture: &Fixture, name: &str) -> String {
@@ -104,10 +41,6 @@ fn nats(url: &str) -> NatsBus {
 
 static RUNTIME: std::sync::LazyLock<tokio::runtime::Runtime> =
     std::sync::LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
-}
 
 #[test]
 fn a_mesh_of_processes_answers() {
@@ -165,6 +98,7 @@ fn a_mesh_of_processes_answers() {
     assert_eq!(ok(&decryption), lines(&labels));
     assert_eq!(json(&["status", "--keys", keys, "--json"])[0]["state"], json!("decrypted"));
     assert!(fails(&["cancel", job, "--keys", keys]).contains("ended"));
+    assert!(mesh.calls().iter().sum::<f64>() > 0.0);
 
     // Receipts of others are refused.
     let other = SigningKey::generate().verifying_key().to_string();
@@ -199,11 +133,11 @@ fn a_mesh_of_processes_answers() {
     );
 
     // A job whose workers stand still is cancelled, and ends as that.
-    mesh.signal_workers(Signal::STOP);
+    mesh.signal(&mesh.workers, Signal::STOP);
     let stuck = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
     let stuck = stuck.trim();
     assert_eq!(ok(&["cancel", stuck, "--keys", keys]), "");
-    mesh.signal_workers(Signal::CONT);
+    mesh.signal(&mesh.workers, Signal::CONT);
     let status = json(&["status", stuck, "--keys", keys, "--json"]);
     assert_eq!((&status["state"], &status["code"]), (&json!("failed"), &json!("cancelled")));
     assert!(fails(&["result", stuck, "--keys", keys, "--model", model]).contains("cancelled"));
@@ -234,6 +168,25 @@ fn a_mesh_of_processes_answers() {
     let document = json(&[&infer[..], &["--json"]].concat());
     assert_eq!(document["labels"], json!(labels));
 
+    // What is the first tenant's own, the other does not see.
+    let private = ok(&["model", "register", &regression().model, "--keys", keys]);
+    let listed = |what: &[&str], keys: &str| ok(&[what, &["--keys", keys, "--json"]].concat());
+    let foreign = [first.as_str(), second, private.trim()];
+    for what in [&["key", "list"][..], &["model", "list"], &["key", "audit"]] {
+        let (own, others) = (listed(what, keys), listed(what, &others));
+        assert!(foreign.iter().any(|digest| own.contains(digest)), "{what:?}: {own}");
+        assert!(!foreign.iter().any(|digest| others.contains(digest)), "{what:?}: {others}");
+    }
+    assert!(fails(&["result", job, "--keys", &others, "--model", model]).contains("outbox"));
+    // Nor can it end the first one's jobs: by the same name, it has another.
+    mesh.signal(&mesh.workers, Signal::STOP);
+    let kept = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
+    let kept = kept.trim();
+    ok(&["cancel", kept, "--keys", &others]);
+    mesh.signal(&mesh.workers, Signal::CONT);
+    let result = ["result", kept, "--wait", "--keys", keys, "--model", model];
+    assert_eq!(ok(&result), lines(&labels));
+
     // Withdrawn at once.
     assert_eq!(ok(&["key", "revoke", second, "--keys", keys]), "");
     assert!(fails(&submit).contains("revoked"));
@@ -246,6 +199,31 @@ fn a_mesh_of_processes_answers() {
     assert_eq!(mesh.alive().len(), 6);
     assert_eq!(mesh.stop(), Some(0));
     assert_eq!(mesh.alive(), [0; 0]);
+}
+
+/// One worker is ended while it computes, as in a rolling update.
+#[test]
+fn a_worker_that_is_ended_loses_no_work() {
+    let fixture = perceptron();
+    let mesh = Mesh::start(&scratch("mesh-drain"));
+    let keys = &keys(fixture, "drain-keys");
+    let (input, labels) = sure_rows(fixture, 24, "drain-rows.csv");
+    let model = &fixture.model;
+    ok(&["tenant", "register", "--keys", keys, "--mesh", &mesh.url]);
+    ok(&["key", "upload", "--keys", keys]);
+    ok(&["model", "register", model, "--keys", keys]);
+    let job = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
+    let job = job.trim();
+    let status = || json(&["status", job, "--keys", keys, "--json"]);
+    let both = |calls: &[f64]| calls.iter().all(|&calls| calls > 0.0);
+    mesh.until("both workers compute", || both(&mesh.calls()));
+    mesh.signal(&mesh.workers[..1], Signal::TERM);
+    assert_eq!(status()["state"], json!("running"));
+    mesh.until("it has ended in order", || {
+        mesh.said().contains("evaluation-1 ended (exit status: 0)")
+    });
+    let result = ["result", job, "--wait", "--keys", keys, "--model", model];
+    assert_eq!(ok(&result), lines(&labels));
 }
 
 /// A hostile mesh: it answers with garbage, under a receipt that verifies.

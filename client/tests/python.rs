@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::*;
-use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions};
+use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions, free_port};
 use tokio::runtime::Runtime;
 
 const SERVICES: [&str; 4] = ["key-management", "preprocessing", "evaluation", "aggregation"];
@@ -25,23 +25,28 @@ const PATIENCE: u32 = 120;
 struct Mesh {
     server: NatsServer,
     services: Vec<Child>,
+    /// Where evaluation serves its metrics.
+    evaluation: String,
 }
 
 impl Mesh {
     fn start(directory: &Path) -> Self {
         let options = NatsServerOptions::new(directory.join("nats"));
         let server = Runtime::new().unwrap().block_on(NatsServer::start(options)).unwrap();
-        let mut mesh = Self { server, services: Vec::new() };
+        let evaluation = format!("127.0.0.1:{}", free_port().unwrap());
+        let mut mesh =
+            Self { server, services: Vec::new(), evaluation: format!("http://{evaluation}") };
         for service in SERVICES {
             let program = Path::new(env!("CARGO_BIN_EXE_hermesh"))
                 .with_file_name(format!("hermesh-{service}"));
             assert!(program.exists(), "no {}: cargo build -p hermesh-programs", program.display());
             let log = fs::File::create(directory.join(format!("{service}.log"))).unwrap();
+            let listen = if service == "evaluation" { &evaluation } else { "127.0.0.1:0" };
             let mut command = Command::new(program);
             command
                 .current_dir(directory)
                 .env("HERMESH_NATS__URL", mesh.server.url())
-                .env("HERMESH_HTTP__LISTEN", "127.0.0.1:0")
+                .env("HERMESH_HTTP__LISTEN", listen)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(log);
@@ -151,6 +156,8 @@ fn a_python_program_publishes_a_job_and_fetches_the_answer() {
 
     // The same job once more is the same answer, and no second computation.
     let again = fixture.path("python-again.ct");
+    let computed = operator_calls(&mesh.evaluation);
+    assert!(computed > 0.0);
     assert!(submit(&interpreter, &mesh, &job, &headers, &again).0);
     assert_eq!(fs::read(&again).unwrap(), fs::read(&answer).unwrap());
 
@@ -159,4 +166,6 @@ fn a_python_program_publishes_a_job_and_fetches_the_answer() {
     fs::write(&job, b"another").unwrap();
     let (success, said) = submit(&interpreter, &mesh, &job, &headers, &again);
     assert!(!success && said.starts_with("error: digest-mismatch: "), "{said}");
+    // By now preprocessing is done with the repetition too, which stood before this in the same queue.
+    assert_eq!(operator_calls(&mesh.evaluation), computed);
 }

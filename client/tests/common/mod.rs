@@ -176,3 +176,15 @@ pub(crate) fn sure_rows(fixture: &Fixture, count: usize, name: &str) -> (String,
 pub(crate) fn lines(labels: &[i64]) -> String {
     labels.iter().map(|label| format!("{label}\n")).collect()
 }
+
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+/// Operators that the service at this address has run: the sum over their kinds.
+pub(crate) fn operator_calls(health: &str) -> f64 {
+    let metrics = ureq::get(format!("{health}/metrics")).call().unwrap();
+    let metrics = metrics.into_body().read_to_string().unwrap();
+    let calls = metrics.lines().filter(|line| line.starts_with("hermesh_operator_calls_total{"));
+    calls.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
