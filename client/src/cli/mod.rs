@@ -15,7 +15,7 @@ pub use remote::{
     Cancel, Fetch, Key, KeyAudit, KeyList, KeyRevoke, KeyRotate, KeyUpload, Model, ModelList,
     ModelRegister, Status, Submit, Tenant, TenantRegister, TenantShow, Up, Watch,
 };
-pub use shared::{Compute, Data, Mesh, Output, Report, Terms};
+pub use shared::{Compute, Data, Member, Mesh, Output, Report, Terms};
 
 /// Machine-learning inference on encrypted inputs.
 ///
@@ -274,9 +274,6 @@ pub struct Infer {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
     /// The inputs: one row or a batch of rows.
     #[arg(long, value_name = "X")]
     pub input: PathBuf,
@@ -286,15 +283,12 @@ pub struct Infer {
     /// What to make of the answers.
     #[command(flatten)]
     pub output: Output,
-    /// Which mesh, if not one in this process.
-    #[command(flatten)]
-    pub mesh: Mesh,
     /// Where to compute.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Whose keys, and which mesh, if not one in this process.
     #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh eval`

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use hermesh_mesh::{Digest, JobId};
 
-use super::shared::{Compute, Data, Mesh, Output, Report, Terms, duration};
+use super::shared::{Compute, Data, Member, Output, Report, Terms, duration};
 
 /// `hermesh tenant`
 #[derive(Clone, Debug, PartialEq, Subcommand)]
@@ -25,18 +25,12 @@ pub enum Tenant {
 /// `hermesh tenant register`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct TenantRegister {
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
     /// Trust the keys that the mesh states now, in the place of those stored before.
     #[arg(long)]
     pub accept_new_keys: bool,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh tenant show`
@@ -71,9 +65,6 @@ pub enum Key {
 /// `hermesh key upload`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyUpload {
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
     /// The evaluation key that it takes the place of: its SHA-256.
     #[arg(long, value_name = "DIGEST")]
     pub replaces: Option<Digest>,
@@ -81,46 +72,31 @@ pub struct KeyUpload {
     #[arg(long, value_name = "TIME", default_value = "24h", requires = "replaces",
           value_parser = duration)]
     pub overlap: Duration,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh key rotate`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyRotate {
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
     /// For how long new jobs may still use the old key: a number and s, m, h or d.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub overlap: Duration,
-    /// Which mesh.
-    #[command(flatten)]
-    pub mesh: Mesh,
     /// Where to compute.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh key list`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyList {
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh key revoke`
@@ -129,32 +105,20 @@ pub struct KeyRevoke {
     /// The evaluation key: its SHA-256, 64 hexadecimal digits.
     #[arg(value_name = "DIGEST")]
     pub key: Digest,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh key audit`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyAudit {
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
     /// Show the newest N entries.
     #[arg(long, value_name = "N", default_value = "50")]
     pub limit: NonZeroU16,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh model`
@@ -172,29 +136,17 @@ pub struct ModelRegister {
     /// The compiled model.
     #[arg(value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh model list`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct ModelList {
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh submit`
@@ -209,9 +161,6 @@ pub struct Submit {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx", required_unless_present = "pending")]
     pub model: Option<PathBuf>,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
     /// The inputs: one row or a batch of rows.
     #[arg(long, value_name = "X")]
     pub input: Option<PathBuf>,
@@ -234,12 +183,9 @@ pub struct Submit {
     /// With --wait, what to make of the answers.
     #[command(flatten)]
     pub output: Output,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh status`
@@ -248,15 +194,9 @@ pub struct Status {
     /// The job; without one, the outbox is listed, and nobody is asked.
     #[arg(value_name = "JOB")]
     pub job: Option<JobId>,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh watch`
@@ -267,15 +207,9 @@ pub struct Watch {
     /// The job; without one, all that were sent and have not ended.
     #[arg(value_name = "JOB")]
     pub job: Option<JobId>,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh result`
@@ -284,9 +218,6 @@ pub struct Fetch {
     /// The job.
     #[arg(value_name = "JOB")]
     pub job: JobId,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
     /// The compiled model; without it, the answer is fetched and verified, but not decrypted.
     #[arg(long, value_name = "MODEL.hmx", required_unless_present = "answer")]
     pub model: Option<PathBuf>,
@@ -299,12 +230,9 @@ pub struct Fetch {
     /// What to make of the answers.
     #[command(flatten)]
     pub output: Output,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh cancel`
@@ -313,15 +241,9 @@ pub struct Cancel {
     /// The job.
     #[arg(value_name = "JOB")]
     pub job: JobId,
-    /// Directory made by keygen.
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Which mesh.
+    /// Whose keys, which mesh.
     #[command(flatten)]
-    pub mesh: Mesh,
-    /// How to report.
-    #[command(flatten)]
-    pub report: Report,
+    pub member: Member,
 }
 
 /// `hermesh up`

@@ -55,6 +55,20 @@ pub struct Mesh {
     pub service_keys: Vec<VerifyingKey>,
 }
 
+/// Options of commands for members of a mesh.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Member {
+    /// Directory made by keygen.
+    #[arg(long, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// Which mesh.
+    #[command(flatten)]
+    pub mesh: Mesh,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
 /// Options of commands that sign jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct Terms {

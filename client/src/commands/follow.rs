@@ -29,7 +29,7 @@ pub(crate) fn status(options: &Status) -> Result<()> {
     let Some(id) = options.job else {
         return list(options);
     };
-    let remote = Remote::open(&options.keys, &options.mesh)?;
+    let remote = Remote::open(&options.member)?;
     let entry = remote.keys.outbox().get(id)?;
     let pending = remote.connection.attach(&entry.job, &remote.services)?;
     let told = remote.connection.run(pending.look()).map_err(explain)?;
@@ -51,7 +51,7 @@ pub(crate) fn status(options: &Status) -> Result<()> {
         Told::Failed(_) => remote.note_end(id, State::Failed)?,
         _ => {}
     }
-    match options.report.json {
+    match options.member.report.json {
         true => print_json(&document),
         false => print(&format!(
             "{id}  {line}  (here: {}, deadline {})\n",
@@ -74,8 +74,8 @@ fn failed(failure: &Failure) -> (Value, String) {
 }
 
 fn list(options: &Status) -> Result<()> {
-    let entries = KeyDirectory::new(&options.keys).outbox().list()?;
-    if options.report.json {
+    let entries = KeyDirectory::new(&options.member.keys).outbox().list()?;
+    if options.member.report.json {
         let document = |entry: &Entry| {
             json!({
                 "job": entry.id().to_string(),
@@ -106,7 +106,7 @@ enum Event {
 }
 
 pub(crate) fn watch(options: &Watch) -> Result<()> {
-    let remote = Remote::open(&options.keys, &options.mesh)?;
+    let remote = Remote::open(&options.member)?;
     let outbox = remote.keys.outbox();
     let entries = match options.job {
         Some(id) => vec![outbox.get(id)?],
@@ -125,7 +125,7 @@ pub(crate) fn watch(options: &Watch) -> Result<()> {
         watching.push(remote.connection.attach(&entry.job, &remote.services)?);
     }
     let mut tasks = JoinSet::new();
-    let mut view = View::new(options.report.json);
+    let mut view = View::new(options.member.report.json);
     remote.connection.wait(async {
         for pending in watching {
             let (id, sender) = (pending.context().job, sender.clone());
@@ -215,7 +215,7 @@ fn line(document: &Value) -> Result<()> {
 
 pub(crate) fn result(options: &Fetch) -> Result<()> {
     let model = options.model.as_deref().map(model::read).transpose()?;
-    let remote = Remote::open(&options.keys, &options.mesh)?;
+    let remote = Remote::open(&options.member)?;
     let entry = remote.keys.outbox().get(options.job)?;
     if entry.state == State::Undecryptable {
         return Err(Error::Undecryptable { job: options.job }.into());
@@ -238,7 +238,7 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
     let mut more = Map::new();
     more.insert("job".into(), json!(options.job.to_string()));
     more.insert("answer_bytes".into(), json!(answer.body.len()));
-    answers.report(options.report.json, more)
+    answers.report(options.member.report.json, more)
 }
 
 /// The answer, its receipt verified.
@@ -279,7 +279,7 @@ fn fetch(remote: &Remote, entry: &Entry, wait: bool) -> Result<Answer> {
 }
 
 pub(crate) fn cancel(options: &Cancel) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
     remote
         .connection
@@ -290,7 +290,7 @@ pub(crate) fn cancel(options: &Cancel) -> Result<()> {
         Ok(()) | Err(Error::NoSuchJob { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    if options.report.json {
+    if options.member.report.json {
         return print_json(&json!({"cancelled": options.job.to_string()}));
     }
     note(&format!("job {} is cancelled", options.job));

@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let model = model::read(&options.model)?;
     let program = model.program();
     let table = data::read_table(&options.input, options.data.limits())?;
-    let keys = KeyDirectory::new(&options.keys);
+    let keys = KeyDirectory::new(&options.member.keys);
     let evaluation = keys.read_evaluation_key()?;
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let secret = keys.read_secret(&passphrase)?;
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let input_bytes = input.len();
     let lookups = program.lookups_per_row() * table.rows;
     let bar = progress::bar(lookups as u64, "inferring", "bootstraps");
-    let prepared = match &options.mesh.mesh {
+    let prepared = match &options.member.mesh.mesh {
         Some(_) => Where::Remote(Box::new(prepare(options, &secret, &evaluation, program)?)),
         None => Where::Embedded(Box::new(
             Session::start(
@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     add("seconds", json!(seconds));
     add("input_bytes", json!(input_bytes));
     add("answer_bytes", json!(answer_bytes));
-    answers.report(options.report.json, more)
+    answers.report(options.member.report.json, more)
 }
 
 /// Has a mesh know tenant, key and model; whose receipts to trust is remembered, or remembered now.
@@ -95,9 +95,9 @@ fn prepare(
     evaluation: &EvaluationKey,
     program: &Program,
 ) -> Result<Remote> {
-    let mut remote = Remote::connect(&options.keys, &options.mesh)?;
+    let mut remote = Remote::connect(&options.member)?;
     let first = remote.services.is_empty();
-    remote.register(secret, &options.mesh.service_keys, false)?;
+    remote.register(secret, &options.member.mesh.service_keys, false)?;
     if first {
         for key in &remote.services {
             note(&format!("trusting receipts signed with {key} from now on"));

@@ -23,13 +23,13 @@ pub(crate) fn run(command: &Key) -> Result<()> {
 }
 
 fn upload(options: &KeyUpload) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let evaluation = remote.keys.read_evaluation_key()?;
     let (secret, _) = remote.unlock()?;
     check_pair(&remote.keys, &secret, &evaluation)?;
     let replaces = options.replaces.map(|key| Replaces { key, overlap: options.overlap });
     let resumed = send(&remote, &secret, &evaluation, replaces)?;
-    report(&evaluation, resumed, options.report.json)
+    report(&evaluation, resumed, options.member.report.json)
 }
 
 pub(super) fn check_pair(
@@ -74,7 +74,7 @@ fn report(evaluation: &EvaluationKey, resumed: usize, json: bool) -> Result<()> 
 }
 
 fn rotate(options: &KeyRotate) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let keys = &remote.keys;
     keys.finish_install()?;
     let (current, passphrase) = remote.unlock()?;
@@ -98,11 +98,11 @@ fn rotate(options: &KeyRotate) -> Result<()> {
     let replaces = Replaces { key: old, overlap: options.overlap };
     let resumed = send(&remote, &current, &evaluation, Some(replaces))?;
     keys.install_next(old)?;
-    if !options.report.json {
+    if !options.member.report.json {
         note(&format!(
             "the old key {old} retires in {}; its secret stays in {}",
             units::seconds(options.overlap.as_secs_f64()),
-            options.keys.join("old").display()
+            options.member.keys.join("old").display()
         ));
         return report(&evaluation, resumed, false);
     }
@@ -116,10 +116,10 @@ fn rotate(options: &KeyRotate) -> Result<()> {
 }
 
 fn list(options: &KeyList) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
     let listed = remote.connection.run(remote.client(&secret).list_keys())?;
-    if options.report.json {
+    if options.member.report.json {
         return print_json(&listed);
     }
     let now = remote.now();
@@ -146,10 +146,10 @@ fn list(options: &KeyList) -> Result<()> {
 }
 
 fn revoke(options: &KeyRevoke) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
     remote.connection.run(remote.client(&secret).revoke_key(options.key))?;
-    if options.report.json {
+    if options.member.report.json {
         return print_json(&json!({"revoked": options.key.to_string()}));
     }
     note(&format!("{} is revoked: nothing is computed with it any more", options.key));
@@ -157,11 +157,11 @@ fn revoke(options: &KeyRevoke) -> Result<()> {
 }
 
 fn audit(options: &KeyAudit) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
     let limit = options.limit.get().into();
     let entries = remote.connection.run(remote.client(&secret).read_audit(limit))?;
-    if options.report.json {
+    if options.member.report.json {
         return print_json(&entries);
     }
     let now = remote.now();

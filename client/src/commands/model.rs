@@ -20,10 +20,10 @@ pub(crate) fn run(command: &Model) -> Result<()> {
 fn register(options: &ModelRegister) -> Result<()> {
     let model = model::read(&options.model)?;
     let program = model.program();
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
     let resumed = send(&remote, &secret, program)?;
-    if options.report.json {
+    if options.member.report.json {
         return print_json(&json!({
             "program": hex(&program.digest()),
             "program_bytes": program.encode().len(),
@@ -64,10 +64,10 @@ pub(super) fn prepare(
 }
 
 fn list(options: &ModelList) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
     let listed = remote.connection.run(remote.client(&secret).list_models())?;
-    if options.report.json {
+    if options.member.report.json {
         return print_json(&listed);
     }
     let now = remote.now();

@@ -1,10 +1,8 @@
 //! What the commands for a mesh in other processes have in common.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use hermesh_client::Error;
-use hermesh_client::cli::Mesh;
+use hermesh_client::cli::Member;
 use hermesh_client::connection::{Connection, MeshAddress};
 use hermesh_client::keys::{KeyDirectory, Secret};
 use hermesh_client::membership::{Membership, trusted};
@@ -28,15 +26,16 @@ pub(super) struct Remote {
 impl Remote {
     /// Connects to the mesh that is named, or else to the one of the registration, whose receipts must
     /// be known by now.
-    pub(super) fn open(directory: &Path, options: &Mesh) -> Result<Self> {
-        let remote = Self::connect(directory, options)?;
+    pub(super) fn open(member: &Member) -> Result<Self> {
+        let remote = Self::connect(member)?;
         ensure!(!remote.services.is_empty(), Error::NotRegistered);
         Ok(remote)
     }
 
     /// The same where no receipt is involved.
-    pub(super) fn connect(directory: &Path, options: &Mesh) -> Result<Self> {
-        let keys = KeyDirectory::new(directory);
+    pub(super) fn connect(member: &Member) -> Result<Self> {
+        let options = &member.mesh;
+        let keys = KeyDirectory::new(&member.keys);
         let stored = Membership::read(&keys)?;
         let address = match (&options.mesh, &stored) {
             (Some(address), _) => address.clone(),

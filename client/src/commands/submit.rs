@@ -26,8 +26,8 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
     };
     let model = model::read(path)?;
     let remote = match options.wait {
-        true => Remote::open(&options.keys, &options.mesh)?,
-        false => Remote::connect(&options.keys, &options.mesh)?,
+        true => Remote::open(&options.member)?,
+        false => Remote::connect(&options.member)?,
     };
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let secret = remote.keys.read_secret(&passphrase)?;
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
     more.insert("seconds".into(), json!(seconds));
     more.insert("input_bytes".into(), json!(input_bytes));
     more.insert("answer_bytes".into(), json!(answer.body.len()));
-    answers.report(options.report.json, more)
+    answers.report(options.member.report.json, more)
 }
 
 fn encrypt(
@@ -89,7 +89,7 @@ fn encrypt(
 
 /// Sends what an earlier command has left. The same message twice is one job.
 fn pending(options: &Submit) -> Result<()> {
-    let remote = Remote::connect(&options.keys, &options.mesh)?;
+    let remote = Remote::connect(&options.member)?;
     let entries = remote.keys.outbox().list()?;
     let waiting: Vec<_> =
         entries.into_iter().filter(|entry| entry.state == State::Pending).collect();
@@ -107,7 +107,7 @@ fn pending(options: &Submit) -> Result<()> {
 
 fn submitted(options: &Submit, jobs: &[Job]) -> Result<()> {
     let ids = jobs.iter().map(|job| job.context.job.to_string());
-    if !options.report.json {
+    if !options.member.report.json {
         return print(&ids.map(|id| id + "\n").collect::<String>());
     }
     match (options.pending, jobs) {

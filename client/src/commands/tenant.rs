@@ -18,13 +18,13 @@ pub(crate) fn run(command: &Tenant) -> Result<()> {
 }
 
 fn register(options: &TenantRegister) -> Result<()> {
-    let mut remote = Remote::connect(&options.keys, &options.mesh)?;
+    let mut remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
     let spinner = progress::spinner("registering");
-    let pinned = &options.mesh.service_keys;
+    let pinned = &options.member.mesh.service_keys;
     let membership = remote.register(&secret, pinned, options.accept_new_keys)?;
     spinner.finish_and_clear();
-    report(&membership, &remote.connection, options.report.json)
+    report(&membership, &remote.connection, options.member.report.json)
 }
 
 fn report(membership: &Membership, connection: &Connection, json: bool) -> Result<()> {
