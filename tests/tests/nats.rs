@@ -39,15 +39,14 @@ fn the_embedded_mesh_and_the_one_over_nats_give_the_same_answers() {
         .collect();
 
     let directory = tempfile::tempdir().expect("a directory");
-    let logs = directory.path().join("logs");
-    std::fs::create_dir(&logs).expect("creates");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let there: Vec<_> = runtime.expect("builds").block_on(async {
         let server = NatsServer::start(NatsServerOptions::new(directory.path().join("nats")));
         let server = server.await.expect("nats-server starts");
         let url = server.url();
         let program = Path::new(CRASH_HISTORY);
-        let _cluster = Cluster::start(server, program, Engine::Real, &logs).expect("starts");
+        let cluster = Cluster::start(server, program, Engine::Real, directory.path());
+        let _cluster = cluster.expect("starts");
         let bus = role::connect(&url).await;
         let (name, signing) = ("acme".parse().expect("a valid name"), SigningKey::generate());
         let service = role::identity().verifying_key();

@@ -1,31 +1,36 @@
 //! `crash-history`: see `--help`.
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions};
 use hermesh_tests::{
     history::{
-        cluster::Cluster,
-        events, faults,
+        cluster::{Cluster, EVENTS},
+        events::{self, Counts},
+        faults,
         role::{self, Engine, Process},
         workload::{self, Outcomes, StubWorkload, Workload},
     },
     real::RealWorkload,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 /// Runs jobs on real processes and a real nats-server while services are killed (SIGKILL), stopped
 /// and continued, and nats-server is killed and restarted, at random moments that follow from a seed;
 /// then counts what was lost, answered twice, wrong, computed again, or left behind.
 ///
-/// Exit code 0 if nothing was, else 1.
+/// Exit code 0 if nothing was and every kind of fault occurred, else 1.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -62,14 +67,16 @@ struct History {
     /// Seconds after which jobs that have not ended count as lost.
     #[arg(long, default_value_t = 3000, value_name = "SECONDS")]
     patience: u64,
-    /// Keep the logs and the server's files here. [default: a temporary directory]
+    /// Keep the events, the logs and the server's files here. [default: a temporary directory, which is
+    /// kept if something is wrong]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
 
 fn main() -> Result<ExitCode> {
     tracing_subscriber::fmt()
-        .with_env_filter(std::env::var("HERMESH_LOG").unwrap_or_else(|_| "off".into()))
+        .with_env_filter(std::env::var("HERMESH_LOG").unwrap_or_else(|_| "error".into()))
+        .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
     let cli = Cli::parse();
@@ -85,73 +92,100 @@ fn main() -> Result<ExitCode> {
 async fn history(options: &History) -> Result<ExitCode> {
     let temporary = tempfile::tempdir()?;
     let directory = options.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let logs = directory.join("logs");
-    std::fs::create_dir_all(&logs).context("cannot create the directory of the logs")?;
+    let verdict = run(options, &directory).await;
+    if !matches!(verdict, Ok(true)) {
+        if options.keep.is_none() {
+            // Whoever wants to know why finds it there.
+            let _ = temporary.keep();
+        }
+        println!("events and logs are in {}", directory.display());
+    }
+    Ok(if verdict? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs one history and says whether all is well.
+#[allow(clippy::print_stdout)]
+async fn run(options: &History, directory: &Path) -> Result<bool> {
     let server = NatsServer::start(NatsServerOptions::new(directory.join("nats"))).await?;
     let url = server.url();
     let (engine, workload): (_, Arc<dyn Workload>) = match options.real {
         true => (Engine::Real, Arc::new(RealWorkload::new())),
         false => (Engine::Stub, Arc::new(StubWorkload)),
     };
-    let mut cluster = Cluster::start(server, &std::env::current_exe()?, engine, &logs)?;
+    let mut cluster = Cluster::start(server, &std::env::current_exe()?, engine, directory)?;
     let bus = role::connect(&url).await;
 
     let outcomes = Arc::new(Outcomes::default());
-    let (stop, stopped) = watch::channel(false);
     let started = Instant::now();
     let jobs = (options.jobs, options.tenants);
-    let work = tokio::spawn(workload::run(bus.clone(), workload, jobs, outcomes.clone()));
-    let watching = outcomes.clone();
-    let total = options.jobs;
-    let patience = Duration::from_secs(options.patience);
-    let clock = tokio::spawn(async move {
-        while watching.ended() < total && started.elapsed() < patience && !stop.is_closed() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if started.elapsed().as_millis() % 10_000 < 100 {
-                println!(
-                    "{:>6.0} s: {} of {total} jobs ended",
-                    started.elapsed().as_secs_f64(),
-                    watching.ended()
-                );
-            }
+    let mut work = tokio::spawn(workload::run(bus.clone(), workload, jobs, outcomes.clone()));
+    let progress = tokio::spawn(progress(outcomes.clone(), options.jobs));
+    let (stop, stopped) = watch::channel(false);
+    let faults = async {
+        if options.calm {
+            return Ok(faults::calm(&mut cluster, stopped).await.map(|()| BTreeMap::new())?);
         }
-        let _ = stop.send(true);
-    });
-    let counts = if options.calm {
-        let mut stopped = stopped;
-        let _ = stopped.wait_for(|stop| *stop).await;
-        Default::default()
-    } else {
-        faults::rage(&mut cluster, options.seed, stopped).await?
+        Ok(faults::rage(&mut cluster, options.seed, stopped).await?)
     };
-    clock.await?;
+    // What fails ends both at once; that not all jobs end in time does not.
+    let waiting = async {
+        let done = match timeout(Duration::from_secs(options.patience), &mut work).await {
+            Ok(done) => done?.map(|()| true)?,
+            Err(_) => false,
+        };
+        let _ = stop.send(true);
+        anyhow::Ok(done)
+    };
+    let (counts, done) = tokio::try_join!(faults, waiting)?;
     let seconds = started.elapsed().as_secs_f64();
-    // What did not end in time may still, now that nothing goes wrong any more.
-    if tokio::time::timeout(Duration::from_secs(120), work).await.is_err() {
-        println!("some jobs have not ended two minutes after the last fault");
+    if !done {
+        println!("some jobs have not ended in time; they may still, now that nothing goes wrong");
+        if let Ok(done) = timeout(Duration::from_secs(120), work).await {
+            done??;
+        }
     }
+    progress.abort();
     let left = workload::settled(&bus).await?;
     drop(cluster);
-    let events = events::read(&logs)?;
-
-    let [right, wrong, refused] =
-        [&outcomes.right, &outcomes.wrong, &outcomes.refused].map(|n| n.load(Ordering::Relaxed));
-    let lost = options.jobs - right - wrong;
-    println!("seed {}: {} jobs in {seconds:.0} s, {right} right", options.seed, options.jobs);
+    println!("seed {}: {} jobs in {seconds:.0} s", options.seed, options.jobs);
     for (fault, times) in &counts {
         println!("  {times:>6} × {fault}");
     }
+    let events = events::read(&directory.join(EVENTS))?;
+    Ok(report(options.jobs, &outcomes, events, &left) & counts.values().all(|times| *times > 0))
+}
+
+#[allow(clippy::print_stdout)]
+async fn progress(outcomes: Arc<Outcomes>, total: usize) {
+    let started = Instant::now();
+    let mut every = tokio::time::interval(Duration::from_secs(10));
+    loop {
+        let seconds = (every.tick().await - started).as_secs_f64();
+        println!("{seconds:>6.0} s: {} of {total} jobs ended", outcomes.ended());
+    }
+}
+
+/// Prints what came of the jobs, and says whether that is as it must be.
+#[allow(clippy::print_stdout)]
+fn report(
+    jobs: usize,
+    outcomes: &Outcomes,
+    events: Counts,
+    left: &BTreeMap<&'static str, usize>,
+) -> bool {
+    let [right, wrong, refused] =
+        [&outcomes.right, &outcomes.wrong, &outcomes.refused].map(|n| n.load(Ordering::Relaxed));
+    let lost = jobs - right - wrong;
+    let Counts { shards, evaluations, delivered_again, recomputed, answered_twice, .. } = events;
+    println!("  {right:>6} right");
     println!("  {lost:>6} lost");
     println!("  {wrong:>6} wrong");
-    println!("  {:>6} answered twice", events.answered_twice);
-    println!("  {:>6} shards computed again after their result was stored", events.recomputed);
-    println!(
-        "  {:>6} shards of {} computed again because the first attempt died before it was stored",
-        events.repeated_before_stored, events.shards
-    );
+    println!("  {answered_twice:>6} answered twice");
+    println!("  {evaluations:>6} evaluations of {shards} shards, of which");
+    println!("  {:>6} because the first died before it was stored", events.repeated_before_stored);
+    println!("  {delivered_again:>6} finished shards delivered again, of which");
+    println!("  {recomputed:>6} computed again");
     println!("  {refused:>6} submissions refused for want of room, and made again");
     println!("  left behind: {left:?}");
-    let left: usize = left.values().sum();
-    let bad = lost + wrong + events.answered_twice + events.recomputed + left;
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    lost + wrong + answered_twice + recomputed + left.values().sum::<usize>() == 0
 }

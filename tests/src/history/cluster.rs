@@ -1,6 +1,7 @@
 //! The processes of a history.
 
 use std::{
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -19,6 +20,11 @@ pub const REPLICAS: [(Role, usize); 4] = [
     (Role::Aggregation, 2),
 ];
 
+/// Where the processes note what they do.
+pub const EVENTS: &str = "events";
+/// Where the processes log.
+pub const LOGS: &str = "logs";
+
 /// A nats-server and the services on it.
 pub struct Cluster {
     /// The server.
@@ -26,7 +32,7 @@ pub struct Cluster {
     members: Vec<Member>,
     program: PathBuf,
     engine: Engine,
-    logs: PathBuf,
+    directory: PathBuf,
 }
 
 struct Member {
@@ -36,18 +42,22 @@ struct Member {
 }
 
 impl Cluster {
-    /// Starts all processes of `program`, which is `crash-history`; they log into `logs`.
+    /// Starts all processes of `program`, which is `crash-history`. Under `directory` they note what they
+    /// do in `events`, and log into `logs`.
     ///
     /// # Errors
-    /// A process cannot be started.
+    /// A process cannot be started, or a directory cannot be made.
     pub fn start(
         server: NatsServer,
         program: &Path,
         engine: Engine,
-        logs: &Path,
+        directory: &Path,
     ) -> io::Result<Self> {
-        let (program, logs) = (program.to_owned(), logs.to_owned());
-        let mut cluster = Self { server, members: Vec::new(), program, engine, logs };
+        let (program, directory) = (program.to_owned(), directory.to_owned());
+        for part in [EVENTS, LOGS] {
+            fs::create_dir_all(directory.join(part))?;
+        }
+        let mut cluster = Self { server, members: Vec::new(), program, engine, directory };
         for (role, replicas) in REPLICAS {
             for _ in 0..replicas {
                 cluster.members.push(Member { role, child: None });
@@ -78,11 +88,14 @@ impl Cluster {
     /// The process cannot be started.
     pub fn revive(&mut self, member: usize) -> io::Result<()> {
         let (engine, url) = (self.engine, self.server.url());
-        let member = &mut self.members[member];
+        let (number, member) = (member, &mut self.members[member]);
         if member.child.is_none() {
+            let role = member.role.name();
+            let log = self.directory.join(LOGS).join(format!("{role}-{number}.log"));
+            let log = File::options().create(true).append(true).open(log)?;
             let mut command = Command::new(&self.program);
-            command.args(["service", member.role.name(), engine.name(), &url]).arg(&self.logs);
-            member.child = Some(command.stdin(Stdio::null()).spawn()?);
+            command.args(["service", role, engine.name(), &url]).arg(self.directory.join(EVENTS));
+            member.child = Some(command.stdin(Stdio::null()).stderr(log).spawn()?);
         }
         Ok(())
     }
@@ -111,21 +124,20 @@ impl Cluster {
         Ok(())
     }
 
-    /// Services that ended by themselves, which none should.
+    /// Makes sure that no service ended by itself.
     ///
     /// # Errors
-    /// The system does not say.
-    pub fn ended(&mut self) -> io::Result<Vec<Role>> {
-        let mut ended = Vec::new();
+    /// One did, or the system does not say.
+    pub fn check(&mut self) -> io::Result<()> {
         for member in &mut self.members {
             if let Some(child) = &mut member.child
-                && child.try_wait()?.is_some()
+                && let Some(status) = child.try_wait()?
             {
-                ended.push(member.role);
-                member.child = None;
+                let role = member.role.name();
+                return Err(io::Error::other(format!("{role} ended by itself: {status}")));
             }
         }
-        Ok(ended)
+        Ok(())
     }
 }
 

@@ -16,13 +16,16 @@ pub struct Counts {
     /// Shards computed more than once, because the first attempt died or was overtaken before its
     /// result was stored.
     pub repeated_before_stored: usize,
+    /// Deliveries of shards whose result was known to be stored: how often `recomputed` could have been
+    /// counted.
+    pub delivered_again: usize,
     /// Shards taken up again, and computed, after their result was known to be stored. Must be none.
     pub recomputed: usize,
     /// Jobs whose outcome was stored more than once. Must be none.
     pub answered_twice: usize,
 }
 
-/// Reads all logs in `directory`.
+/// Reads what all processes noted in `directory`.
 ///
 /// # Errors
 /// The directory or a file cannot be read.
@@ -53,31 +56,35 @@ pub fn count(history: &str) -> Counts {
         answered_twice: answers.values().filter(|times| **times > 1).count(),
         ..Counts::default()
     };
-    // When each process last took up each shard: the lines of one process are in order.
+    // When each process last took up each shard, or last looked whether it is done; gone once it has
+    // computed it, for what it then publishes again is the same result. The lines of one process are in
+    // order.
     let mut taken = HashMap::<(&str, &str), u64>::new();
     let mut evaluated = HashSet::new();
     for (what, at, who, subject) in &events {
-        if !who.starts_with("evaluation") {
+        let Some(shard) = who.starts_with("evaluation").then(|| shard_of(subject)).flatten() else {
             continue;
-        }
-        if *what == "pulled" {
-            taken.insert((who, shard_of(subject)), *at);
-        } else if *what == "publishing" {
-            let Some(shard) = subject.strip_prefix("hermesh.partial.") else { continue };
-            counts.evaluations += 1;
-            if !evaluated.insert(shard) {
-                counts.repeated_before_stored += 1;
+        };
+        let stored_before = |moment: u64| stored.get(shard).is_some_and(|stored| *stored < moment);
+        match *what {
+            "pulled" | "adopted" | "looked" => {
+                taken.insert((who, shard), *at);
+                counts.delivered_again += usize::from(*what == "pulled" && stored_before(*at));
             }
-            let taken = taken.get(&(*who, shard));
-            if let (Some(taken), Some(stored)) = (taken, stored.get(shard))
-                && stored < taken
-            {
-                counts.recomputed += 1;
+            "publishing" => {
+                let Some(taken) = taken.remove(&(*who, shard)) else { continue };
+                counts.evaluations += 1;
+                let again = !evaluated.insert(shard);
+                if stored_before(taken) {
+                    counts.recomputed += 1;
+                } else if again {
+                    counts.repeated_before_stored += 1;
+                }
             }
+            _ => {}
         }
     }
     counts.shards = evaluated.iter().filter(|shard| stored.contains_key(*shard)).count();
-    counts.repeated_before_stored -= counts.recomputed.min(counts.repeated_before_stored);
     counts
 }
 
@@ -86,9 +93,12 @@ fn parse(line: &str) -> Option<(&str, u64, &str, &str)> {
     Some((words.next()?, words.next()?.parse().ok()?, words.next()?, words.next()?))
 }
 
-/// `hermesh.task.{lane}.{shard}` → `{shard}`.
-fn shard_of(task: &str) -> &str {
-    task.splitn(4, '.').nth(3).unwrap_or(task)
+/// `hermesh.task.{lane}.{shard}`, `hermesh.partial.{shard}` → `{shard}`.
+fn shard_of(subject: &str) -> Option<&str> {
+    match subject.strip_prefix("hermesh.task.") {
+        Some(task) => task.split_once('.').map(|(_, shard)| shard),
+        None => subject.strip_prefix("hermesh.partial."),
+    }
 }
 
 #[cfg(test)]
@@ -96,19 +106,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_must_not_be() {
+    fn what_dies_before_it_is_stored_may_be_repeated() {
         let counts = count(
             "pulled 1 evaluation.7 hermesh.task.normal.acme.j.0.0\n\
+             looked 1 evaluation.7 hermesh.partial.acme.j.0.0\n\
              publishing 2 evaluation.7 hermesh.partial.acme.j.0.0\n\
              pulled 2 evaluation.8 hermesh.task.normal.acme.j.0.0\n\
              stored 3 evaluation.7 hermesh.partial.acme.j.0.0\n\
              publishing 4 evaluation.8 hermesh.partial.acme.j.0.0\n\
+             publishing 5 evaluation.8 hermesh.partial.acme.j.0.0\n\
              duplicate 5 evaluation.8 hermesh.partial.acme.j.0.0\n\
+             pulled 6 evaluation.7 hermesh.task.normal.acme.j.0.0\n\
+             looked 6 evaluation.7 hermesh.partial.acme.j.0.0\n\
              stored 6 aggregation.9 hermesh.answer.acme.j\n",
         );
-        let expected =
-            Counts { shards: 1, evaluations: 2, repeated_before_stored: 1, ..Counts::default() };
+        let expected = Counts {
+            shards: 1,
+            evaluations: 2,
+            repeated_before_stored: 1,
+            delivered_again: 1,
+            ..Counts::default()
+        };
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn counts_what_must_not_be() {
         let counts = count(
             "stored 3 evaluation.7 hermesh.partial.acme.j.0.0\n\
              pulled 4 evaluation.8 hermesh.task.bulk.acme.j.0.0\n\
@@ -116,6 +139,18 @@ mod tests {
              stored 6 aggregation.9 hermesh.answer.acme.j\n\
              stored 7 aggregation.9 hermesh.answer.acme.j\n",
         );
-        assert_eq!((counts.recomputed, counts.answered_twice), (1, 1));
+        assert_eq!((counts.delivered_again, counts.recomputed, counts.answered_twice), (1, 1, 1));
+    }
+
+    #[test]
+    fn who_looks_again_and_computes_all_the_same_is_counted() {
+        let counts = count(
+            "pulled 1 evaluation.8 hermesh.task.bulk.acme.j.0.0\n\
+             looked 2 evaluation.8 hermesh.partial.acme.j.0.0\n\
+             stored 3 evaluation.7 hermesh.partial.acme.j.0.0\n\
+             looked 4 evaluation.8 hermesh.partial.acme.j.0.0\n\
+             publishing 5 evaluation.8 hermesh.partial.acme.j.0.0\n",
+        );
+        assert_eq!((counts.delivered_again, counts.recomputed), (0, 1));
     }
 }

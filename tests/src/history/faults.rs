@@ -6,6 +6,10 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::cluster::Cluster;
 
+/// The names of all kinds.
+pub const KINDS: [&str; 3] =
+    ["service killed", "service stopped and continued", "nats-server killed and restarted"];
+
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -34,9 +38,9 @@ impl Fault {
     /// Its kind, for counting.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Kill { .. } => "service killed",
-            Self::Freeze { .. } => "service stopped and continued",
-            Self::KillServer { .. } => "nats-server killed and restarted",
+            Self::Kill { .. } => KINDS[0],
+            Self::Freeze { .. } => KINDS[1],
+            Self::KillServer { .. } => KINDS[2],
         }
     }
 }
@@ -77,8 +81,24 @@ impl Iterator for Schedule {
 /// What is to be undone, and when.
 type Undo = (tokio::time::Instant, Fault);
 
+/// Only watches until told to stop.
+///
+/// # Errors
+/// A process ended by itself.
+pub async fn calm(
+    cluster: &mut Cluster,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> io::Result<()> {
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => cluster.check()?,
+        }
+    }
+}
+
 /// Lets faults happen until told to stop, and mends all of them before it returns. Returns how many
-/// of each kind there were.
+/// of each kind there were, none included.
 ///
 /// # Errors
 /// A process could not be started or signalled, or ended by itself.
@@ -87,7 +107,7 @@ pub async fn rage(
     seed: u64,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) -> io::Result<BTreeMap<&'static str, usize>> {
-    let mut counts = BTreeMap::new();
+    let mut counts = BTreeMap::from(KINDS.map(|kind| (kind, 0)));
     let mut pending: Vec<Undo> = Vec::new();
     for (pause, fault) in Schedule::new(seed, cluster.len()) {
         let at = tokio::time::Instant::now() + pause;
@@ -109,9 +129,7 @@ pub async fn rage(
             let (_, fault) = pending.remove(0);
             undo(cluster, fault).await?;
         }
-        if let Some(role) = cluster.ended()?.first() {
-            return Err(io::Error::other(format!("{} ended by itself", role.name())));
-        }
+        cluster.check()?;
         if let Some(until) = inflict(cluster, fault, &pending)? {
             *counts.entry(fault.name()).or_default() += 1;
             pending.push((tokio::time::Instant::now() + until, fault));

@@ -74,7 +74,8 @@ impl Bus for Recorder {
     }
 
     async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error> {
-        self.note("pulled", &message.subject);
+        // Its delivery has been noted by whoever hands it over.
+        self.note("adopted", &message.subject);
         self.inner.adopt(handle, message).await
     }
 
@@ -83,6 +84,9 @@ impl Bus for Recorder {
     }
 
     async fn exists(&self, subject: &str) -> Result<bool, Error> {
+        if subject.starts_with("hermesh.partial.") {
+            self.note("looked", subject);
+        }
         self.inner.exists(subject).await
     }
 

@@ -71,8 +71,8 @@ pub struct Process {
     pub engine: Engine,
     /// The server.
     pub nats: String,
-    /// The directory of the logs.
-    pub logs: PathBuf,
+    /// The directory in which it notes what it does.
+    pub events: PathBuf,
 }
 
 /// The key that signs receipts; a fixed one, for the histories' replicas share it.
@@ -88,7 +88,7 @@ pub fn run(process: &Process) -> anyhow::Result<()> {
     actix::System::new().block_on(async {
         let bus = connect(&process.nats).await;
         let id = format!("{}.{}", process.role.name(), std::process::id());
-        let log = process.logs.join(&id);
+        let log = process.events.join(&id);
         let bus: BusHandle = Arc::new(Recorder::new(bus, &log, id)?);
         let _running = loop {
             match start(process, &bus).await {

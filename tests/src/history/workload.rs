@@ -97,13 +97,13 @@ struct Tenant {
 /// Submits `jobs` jobs of `tenants` tenants and checks every answer.
 ///
 /// # Errors
-/// A tenant could not be registered.
+/// A tenant could not be registered, or a job panicked.
 pub async fn run(
     bus: BusHandle,
     workload: Arc<dyn Workload>,
     (jobs, tenants): (usize, usize),
     outcomes: Arc<Outcomes>,
-) -> Result<(), Error> {
+) -> anyhow::Result<()> {
     let mut registered = Vec::new();
     for number in 0..tenants {
         registered.push(Arc::new(register(&bus, &*workload, &format!("tenant-{number}")).await?));
@@ -112,8 +112,8 @@ pub async fn run(
     for number in 0..jobs {
         let tenant = registered[number % tenants].clone();
         let (workload, outcomes) = (workload.clone(), outcomes.clone());
-        while running.len() >= WINDOW * tenants {
-            running.join_next().await;
+        if running.len() >= WINDOW * tenants {
+            running.join_next().await.transpose()?;
         }
         running.spawn(async move {
             let _permit = tenant.window.acquire().await;
@@ -128,7 +128,7 @@ pub async fn run(
             count.fetch_add(1, Ordering::Relaxed);
         });
     }
-    while running.join_next().await.is_some() {}
+    while running.join_next().await.transpose()?.is_some() {}
     Ok(())
 }
 
