@@ -1,41 +1,74 @@
 //! Seeded faults in the in-memory mesh, the short form; `--bin schedules` runs ten thousand.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
-use hermesh_tests::faults::{history::Violation, plan::Sabotage, run::run};
+use hermesh_tests::faults::{
+    fault::Kind,
+    history::{History, Violation},
+    plan::Sabotage,
+    run::run,
+};
 
 const SEEDS: u64 = 300;
 
-/// The seeds below `end` whose schedules break an invariant. Seeds are independent of each other.
-fn broken(end: u64, sabotage: Sabotage) -> Vec<(u64, Vec<Violation>)> {
-    let next = AtomicU64::new(0);
+/// Runs the schedules of all seeds, which are independent of each other, until `done` says that it has
+/// seen enough.
+fn run_all(sabotage: Sabotage, done: impl FnMut(u64, History) -> bool + Send) {
+    let (next, done) = (AtomicU64::new(0), Mutex::new(done));
     let worker = || {
-        let seeds = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
-        seeds
-            .take_while(|seed| *seed < end)
-            .map(|seed| (seed, run(seed, sabotage).1.violations))
-            .filter(|(_, violations)| !violations.is_empty())
-            .collect::<Vec<_>>()
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS {
+                return;
+            }
+            let (_, history) = run(seed, sabotage);
+            if done.lock().unwrap_or_else(PoisonError::into_inner)(seed, history) {
+                next.store(SEEDS, Ordering::Relaxed);
+            }
+        }
     };
     thread::scope(|scope| {
-        let workers = [scope.spawn(worker), scope.spawn(worker)];
-        workers.into_iter().flat_map(|worker| worker.join().expect("does not panic")).collect()
-    })
+        scope.spawn(worker);
+        scope.spawn(worker);
+    });
 }
 
 fn is_caught(sabotage: Sabotage, invariant: &str) {
-    let found = broken(SEEDS, sabotage);
-    let caught = found.iter().flat_map(|(_, violations)| violations);
-    assert!(caught.into_iter().any(|v| v.invariant == invariant), "{sabotage:?}: {found:?}");
+    let (mut caught, mut others) = (false, Vec::<Violation>::new());
+    run_all(sabotage, |_, history| {
+        caught |= history.violations.iter().any(|found| found.invariant == invariant);
+        others.extend(history.violations);
+        caught
+    });
+    assert!(caught, "{sabotage:?} does not break {invariant:?}, but {others:?}");
 }
 
 #[test]
 fn every_schedule_keeps_the_invariants() {
-    let broken = broken(SEEDS, Sabotage::None);
+    let (mut total, mut broken) = (History::default(), Vec::new());
+    run_all(Sabotage::None, |seed, history| {
+        for (kind, times) in history.faults {
+            *total.faults.entry(kind).or_default() += times;
+        }
+        total.crashes += history.crashes;
+        total.redeliveries += history.redeliveries;
+        if !history.violations.is_empty() {
+            broken.push((seed, history.violations));
+        }
+        false
+    });
     assert!(broken.is_empty(), "{broken:#?}");
+    // Otherwise that would not mean much.
+    for kind in Kind::ALL {
+        assert!(total.faults.contains_key(&kind), "no {kind:?} in {:?}", total.faults);
+    }
+    assert!(total.crashes > 0 && total.redeliveries > 0);
 }
 
 #[test]
@@ -57,14 +90,24 @@ fn wrong_results_are_caught() {
 #[test]
 fn a_queue_that_is_not_unique_is_caught() {
     is_caught(Sabotage::SharedSubjects, "a job ends once");
+    is_caught(Sabotage::SharedSubjects, "an outcome never changes");
 }
 
 #[test]
 fn lost_tasks_are_caught() {
-    is_caught(Sabotage::LostTasks, "an outcome is right");
+    is_caught(Sabotage::Lost("hermesh.task."), "an outcome is right");
 }
 
 #[test]
-fn a_worker_that_does_not_look_is_caught() {
-    is_caught(Sabotage::Forgetful, "a stored shard is not evaluated again");
+fn lost_outcomes_are_caught() {
+    is_caught(Sabotage::Lost("hermesh.answer."), "every job ends");
+    is_caught(Sabotage::Lost("hermesh.answer."), "nothing is left behind");
+}
+
+#[test]
+fn who_does_not_look_is_caught() {
+    is_caught(Sabotage::Blind("hermesh.partial."), "a stored shard is not evaluated again");
+    is_caught(Sabotage::Blind("hermesh.answer."), "an ended job is not computed");
+    is_caught(Sabotage::Blind("hermesh.answer."), "who waits gets the outcome");
+    is_caught(Sabotage::Blind("hermesh.revoked."), "a revoked key is not used");
 }

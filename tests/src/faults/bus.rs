@@ -120,13 +120,16 @@ impl FaultyBus {
 
     async fn store(&self, message: &Message) -> Result<Published, Error> {
         let (simulation, subject) = (&self.0.simulation, &message.subject);
-        let losing = simulation.sabotage == Sabotage::LostTasks;
-        if losing && subject.starts_with("hermesh.task.") && subject.ends_with(".1") {
+        if matches!(simulation.sabotage, Sabotage::Lost(prefix) if subject.starts_with(prefix)) {
             return Ok(Published::Stored);
         }
         let published = self.inner().publish(message.clone()).await?;
         simulation.history().published(simulation.now(), message, published);
         Ok(published)
+    }
+
+    fn is_blind(&self, subject: &str) -> bool {
+        matches!(self.0.simulation.sabotage, Sabotage::Blind(prefix) if subject.starts_with(prefix))
     }
 
     /// A delivery that settles by this handle.
@@ -259,26 +262,30 @@ impl Bus for FaultyBus {
 
     async fn last(&self, subject: &str) -> Result<Option<Message>, Error> {
         let fault = self.begin(Operation::Read, subject).await?;
-        let result = self.inner().last(subject).await;
+        let result = match self.is_blind(subject) {
+            true => Ok(None),
+            false => self.inner().last(subject).await,
+        };
         let describe = |found: &Option<Message>| if found.is_some() { "found" } else { "nothing" };
         self.end((Operation::Read, subject, fault), result, describe).await
     }
 
     async fn exists(&self, subject: &str) -> Result<bool, Error> {
         let fault = self.begin(Operation::Read, subject).await?;
-        let mut result = self.inner().exists(subject).await;
-        if self.0.simulation.sabotage == Sabotage::Forgetful
-            && subject.starts_with("hermesh.partial.")
-        {
-            result = Ok(false);
-        }
+        let result = match self.is_blind(subject) {
+            true => Ok(false),
+            false => self.inner().exists(subject).await,
+        };
         let describe = |there: &bool| if *there { "there" } else { "not there" };
         self.end((Operation::Read, subject, fault), result, describe).await
     }
 
     async fn subjects(&self, filter: &str) -> Result<Vec<String>, Error> {
         let fault = self.begin(Operation::Read, filter).await?;
-        let result = self.inner().subjects(filter).await;
+        let result = match self.is_blind(filter) {
+            true => Ok(Vec::new()),
+            false => self.inner().subjects(filter).await,
+        };
         self.end((Operation::Read, filter, fault), result, |_| "listed").await
     }
 

@@ -21,10 +21,10 @@ pub enum Sabotage {
     WrongResults,
     /// Unique queues take any number of messages of a subject.
     SharedSubjects,
-    /// Some tasks are said to be stored and are not.
-    LostTasks,
-    /// Workers do not see what is stored.
-    Forgetful,
+    /// What is published under this prefix is said to be stored, and is not.
+    Lost(&'static str),
+    /// Who reads under this prefix is told that there is nothing.
+    Blind(&'static str),
 }
 
 /// A tenant of a schedule.
