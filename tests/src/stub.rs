@@ -130,6 +130,7 @@ pub struct Stub {
     pub mood: Mood,
     evaluated: Mutex<BTreeMap<Vec<u8>, usize>>,
     loads: AtomicUsize,
+    started: AtomicUsize,
     gate: Option<Mutex<mpsc::Receiver<()>>>,
 }
 
@@ -148,6 +149,11 @@ impl Stub {
     /// How many keys it has loaded for evaluation.
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
+    }
+
+    /// How many shards it has begun to evaluate, those that still wait at the gate included.
+    pub fn started(&self) -> usize {
+        self.started.load(Ordering::SeqCst)
     }
 
     /// How many shards it has evaluated, and the most times that any one of them was.
@@ -217,6 +223,7 @@ impl hermesh_evaluation::Compute for Stub {
             Mood::Refusing => return Err(Refused("the stub does not like this shard".into())),
             Mood::Panicking => panic!("the stub panics, as the test wants it to"),
         }
+        self.started.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
             let _ = gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
         }

@@ -99,9 +99,10 @@ fn a_worker_that_ends_finishes_one_shard_and_hands_back_the_other_at_once() {
         let ending = mesh.evaluation(mesh.handle(), &stub).await;
         let pending = acme.submit(model.input(1)).await;
         // One shard is being computed, and the other waits for the only thread.
-        while stub.loads() == 0 {
+        while stub.started() == 0 {
             tokio::task::yield_now().await;
         }
+        // No thread takes part in the other's way there, so turns are enough.
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
