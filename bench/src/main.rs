@@ -20,7 +20,7 @@ mod statistics;
 use std::io::Write;
 use std::num::NonZeroUsize;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use hermesh_compiler::{Options, Precision};
 
@@ -75,9 +75,9 @@ fn main() -> Result<()> {
     let Cli { command, compare } = Cli::parse();
     match command {
         Some(Command::Serve { kind, threads }) => return remote::serve(kind, threads),
-        Some(Command::Scaling(options)) => return print(&scaling::run(&options)?),
+        Some(Command::Scaling(options)) => return conclude(&scaling::run(&options)?),
         Some(Command::Bus(options)) => return print(&bus::run(&options)?),
-        Some(Command::Fairness(options)) => return print(&scaling::fairness::run(&options)?),
+        Some(Command::Fairness(options)) => return conclude(&scaling::fairness::run(&options)?),
         None => {}
     }
     let threads = match compare.threads {
@@ -95,6 +95,13 @@ fn main() -> Result<()> {
         false => report.to_string(),
     };
     print(&text)
+}
+
+/// Prints the measurement, and fails if it does not pass its check.
+fn conclude(measured: &scaling::Measured) -> Result<()> {
+    print(&measured.text)?;
+    ensure!(measured.shortfalls.is_empty(), "{}", measured.shortfalls.join("; "));
+    Ok(())
 }
 
 fn print(text: &str) -> Result<()> {

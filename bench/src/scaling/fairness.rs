@@ -3,18 +3,24 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use hermesh_mesh::{Error, wire::FailureCode};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Mesh, load::Tenant, services::Role};
+use super::{Measured, Mesh, load::Tenant, services::Role};
 use crate::statistics::Summary;
+
+/// What a flood may do to the latency of another tenant.
+const MOST: f64 = 2.0;
+/// Until the flood is there.
+const RISING: Duration = Duration::from_secs(5);
 
 /// `hermesh-bench fairness`
 #[derive(Args)]
@@ -32,6 +38,9 @@ pub(crate) struct Fairness {
     /// at once.
     #[arg(long, default_value_t = 200)]
     flood: usize,
+    /// Fail if the quiet tenant's jobs take more than twice as long as alone.
+    #[arg(long)]
+    check: bool,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
@@ -51,17 +60,24 @@ struct Report {
     flood_refused: usize,
 }
 
-/// Measures, and returns text or the document.
-pub(crate) fn run(options: &Fairness) -> Result<String> {
+/// Measures; the text or the document, and whether it passes the check.
+pub(crate) fn run(options: &Fairness) -> Result<Measured> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(measure(options))?;
-    if options.json {
-        return Ok(format!("{}\n", serde_json::to_string_pretty(&report)?));
-    }
+    let failed = options.check && report.ratio > MOST;
+    let shortfalls = if failed { vec![format!("ratio above {MOST}")] } else { Vec::new() };
+    let text = match options.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&report)?),
+        false => text(&report),
+    };
+    Ok(Measured { text, shortfalls })
+}
+
+fn text(report: &Report) -> String {
     let line = |name: &str, of: Summary| {
         format!("{name}: median {:.3} s ({:.3}–{:.3})\n", of.median, of.min, of.max)
     };
-    Ok(format!(
+    format!(
         "one job at a time, {} workers\n{}{}ratio {:.2}; meanwhile the other had {} jobs answered and \
          {} refused\n",
         report.workers,
@@ -70,7 +86,7 @@ pub(crate) fn run(options: &Fairness) -> Result<String> {
         report.ratio,
         report.flood_answered,
         report.flood_refused
-    ))
+    )
 }
 
 async fn measure(options: &Fairness) -> Result<Report> {
@@ -91,26 +107,71 @@ async fn measure(options: &Fairness) -> Result<Report> {
     flooding.job().await?;
     let alone = one_by_one(&quiet).await?;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-    let mut flood = JoinSet::new();
-    for _ in 0..options.flood {
-        let (stop, counts, tenant) = (stop.clone(), counts.clone(), flooding.clone());
-        flood.spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let refused = tenant.job().await.is_err();
-                counts[usize::from(refused)].fetch_add(1, Ordering::Relaxed);
-            }
-        });
+    let mut flood = Flood::start(&flooding, options.flood);
+    tokio::time::sleep(RISING).await;
+    flood.reset();
+    let flooded = tokio::select! {
+        flooded = one_by_one(&quiet) => flooded?,
+        error = flood.failed() => return Err(error.context("the flood failed")),
+    };
+    let [answered, refused] = flood.counts();
+    ensure!(
+        answered > 0 && refused > 0,
+        "expected a flood that is answered and meets limits, got {answered} answers and {refused} \
+         refusals; a larger --flood or more --jobs may help"
+    );
+    Ok(Report {
+        workers: options.workers,
+        alone,
+        flooded,
+        ratio: flooded.median / alone.median,
+        flood_answered: answered,
+        flood_refused: refused,
+    })
+}
+
+/// Submissions of one tenant, as many as it can, until dropped.
+struct Flood {
+    tasks: JoinSet<Error>,
+    /// Answered and refused.
+    counts: Arc<[AtomicUsize; 2]>,
+}
+
+impl Flood {
+    fn start(tenant: &Arc<Tenant>, submissions: usize) -> Self {
+        let mut flood = Self { tasks: JoinSet::new(), counts: Arc::default() };
+        for _ in 0..submissions {
+            let (counts, tenant) = (flood.counts.clone(), tenant.clone());
+            flood.tasks.spawn(async move {
+                loop {
+                    let refused = match tenant.job().await {
+                        Ok(_) => false,
+                        Err(Error::Full { .. }) => true,
+                        Err(Error::Failed(why)) if why.code == FailureCode::Overloaded => true,
+                        Err(error) => return error,
+                    };
+                    counts[usize::from(refused)].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        flood
     }
-    // Until the flood is there.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let flooded = one_by_one(&quiet).await?;
-    stop.store(true, Ordering::Relaxed);
-    flood.abort_all();
-    let [flood_answered, flood_refused] =
-        [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed));
-    let ratio = flooded.median / alone.median;
-    let workers = options.workers;
-    Ok(Report { workers, alone, flooded, ratio, flood_answered, flood_refused })
+
+    fn reset(&self) {
+        self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    fn counts(&self) -> [usize; 2] {
+        [0, 1].map(|which| self.counts[which].load(Ordering::Relaxed))
+    }
+
+    /// Waits until a submission comes to anything but an answer or a refusal.
+    async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok(error)) => error.into(),
+            Some(Err(panic)) => panic.into(),
+            // Nobody floods.
+            None => std::future::pending().await,
+        }
+    }
 }

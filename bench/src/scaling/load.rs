@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use hermesh_mesh::{Digest, SigningKey, SystemClock, bus::BusHandle, client::Client};
+use hermesh_mesh::{Digest, Error, SigningKey, SystemClock, bus::BusHandle, client::Client};
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::timed::INPUT_BYTES;
@@ -38,7 +38,7 @@ impl Tenant {
     }
 
     /// One job; returns how long it took, in seconds.
-    pub(super) async fn job(&self) -> Result<f64> {
+    pub(super) async fn job(&self) -> Result<f64, Error> {
         let started = Instant::now();
         let input = vec![0; INPUT_BYTES].into();
         let pending = self.client.submit(self.model, self.key, input, PATIENCE).await?;

@@ -25,9 +25,18 @@ use load::Tenant;
 use services::{Role, Service};
 use timed::{LOOKUPS, STAGES, Timed};
 
-/// As in preprocessing.
-const PER_SHARD: usize = 16;
 const TENANTS: usize = 8;
+/// What `--check` asks for: the least efficiency up to so many workers, and the most overhead.
+const EFFICIENCY: [(usize, f64); 2] = [(8, 0.9), (64, 0.8)];
+const OVERHEAD: f64 = 0.05;
+
+/// What a measurement came to.
+pub(crate) struct Measured {
+    /// The measurement, to be printed.
+    pub(crate) text: String,
+    /// Where it falls short of what was asked for.
+    pub(crate) shortfalls: Vec<String>,
+}
 
 /// `hermesh-bench scaling`
 #[derive(Args)]
@@ -44,6 +53,10 @@ pub(crate) struct Scaling {
     /// Measurements of each number of workers.
     #[arg(long, default_value_t = 3)]
     repetitions: usize,
+    /// Fail if efficiency is below 0.9 with up to 8 workers or below 0.8 with up to 64, or overhead
+    /// above 5 % of the bootstraps.
+    #[arg(long)]
+    check: bool,
     /// Also draw the table.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -78,19 +91,39 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// Measures, and returns the table or the document.
-pub(crate) fn run(options: &Scaling) -> Result<String> {
+/// Measures; the table or the document, and whether it passes the check.
+pub(crate) fn run(options: &Scaling) -> Result<Measured> {
     ensure!(options.bootstrap > 0.0, "expected a positive time for --bootstrap");
     ensure!(!options.workers.is_empty() && !options.workers.contains(&0), "expected workers");
+    let meaningful = !options.check || options.workers[0] == 1;
+    ensure!(meaningful, "expected --workers to begin with 1, which --check compares with");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(measure(options))?;
     if let Some(path) = &options.plot {
         plot::draw(&report.rows, path)?;
     }
-    Ok(match options.json {
+    let text = match options.json {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),
         false => report.to_string(),
-    })
+    };
+    let shortfalls = if options.check { shortfalls(&report.rows) } else { Vec::new() };
+    Ok(Measured { text, shortfalls })
+}
+
+fn shortfalls(rows: &[Row]) -> Vec<String> {
+    let mut found = Vec::new();
+    for row in rows {
+        let least = EFFICIENCY.into_iter().find(|(most, _)| row.workers <= *most);
+        if let Some((_, least)) = least
+            && row.efficiency < least
+        {
+            found.push(format!("efficiency below {least} with {} workers", row.workers));
+        }
+        if row.overhead > OVERHEAD {
+            found.push(format!("overhead above {OVERHEAD} with {} workers", row.workers));
+        }
+    }
+    found
 }
 
 /// A broker, and the services except for workers.
@@ -182,9 +215,10 @@ async fn measure(options: &Scaling) -> Result<Report> {
 }
 
 fn least_latency(workers: usize, bootstrap: f64) -> f64 {
-    let rounds = |values: &usize| values.div_ceil(PER_SHARD).div_ceil(workers);
+    let per_shard = hermesh_preprocessing::Options::default().lookups_per_shard;
+    let rounds = |values: &usize| values.div_ceil(per_shard).div_ceil(workers);
     let rounds: usize = STAGES.iter().map(rounds).sum();
-    (rounds * PER_SHARD) as f64 * bootstrap
+    (rounds * per_shard) as f64 * bootstrap
 }
 
 fn cpu_seconds(server: &NatsServer) -> Result<f64> {
@@ -228,6 +262,27 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_falls_short_is_named() {
+        let of = |value| Summary::of(&[value]).expect("one value");
+        let row = |workers, efficiency, overhead| Row {
+            workers,
+            jobs_per_second: of(1.0),
+            efficiency,
+            of_compute: efficiency,
+            latency: of(1.0),
+            least_latency: 1.0,
+            overhead,
+        };
+        assert!(
+            shortfalls(&[row(1, 1.0, 0.04), row(8, 0.91, 0.04), row(64, 0.81, 0.04)]).is_empty()
+        );
+        assert_eq!(
+            shortfalls(&[row(8, 0.89, 0.0), row(16, 0.79, 0.0), row(64, 0.9, 0.06)]).len(),
+            3
+        );
+    }
 
     #[test]
     fn compute_alone_takes_whole_rounds() {
