@@ -250,7 +250,8 @@ fn what_does_not_decrypt_is_never_sent_again() {
     let outbox = KeyDirectory::new(Path::new(keys)).outbox();
     let context = outbox.get(job.parse().unwrap()).unwrap().job.context;
     let receipt = Receipt::new(&context, b"garbage", [0; 16], &service);
-    let answer = Answer { tenant: context.tenant.clone(), receipt, body: "garbage".into() };
+    let (tenant, body) = (context.tenant.clone(), "garbage".into());
+    let answer = Answer { tenant, receipt, trace: None, body };
     RUNTIME.block_on(async {
         topology::declare(&bus).await.unwrap();
         bus.publish(answer.encode("evil")).await.unwrap();
@@ -288,7 +289,8 @@ fn what_does_not_decrypt_is_never_sent_again() {
     let context = outbox.get(text(&signed["job"]).parse().unwrap()).unwrap().job.context;
     let evil = SigningKey::generate();
     let receipt = Receipt::new(&context, b"garbage", [0; 16], &evil);
-    let answer = Answer { tenant: context.tenant.clone(), receipt, body: "garbage".into() };
+    let (tenant, body) = (context.tenant.clone(), "garbage".into());
+    let answer = Answer { tenant, receipt, trace: None, body };
     RUNTIME.block_on(bus.publish(answer.encode("evil"))).unwrap();
     let evil = evil.verifying_key().to_string();
     let result = ["result", text(&signed["job"]), "--keys", keys, "--model", model];

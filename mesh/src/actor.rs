@@ -17,11 +17,11 @@ use tokio::{
 
 pub use crate::handling::with_heartbeat;
 use crate::{
-    Bytes, Clock, Digest, Error, Message, UnixMillis,
+    Bytes, Clock, Digest, Error, JobId, Message, TenantId, UnixMillis,
     bus::{BusHandle, Delivery, Published, Request, Requests},
     handling::{Backoff, Handling},
     telemetry::Metrics,
-    wire::{Failure, Wire as _},
+    wire::{Admitted, Failure, Wire as _},
 };
 
 /// What a service is given to live in.
@@ -79,6 +79,12 @@ impl Environment {
         if let Err(error) = self.bus.emit(message).await {
             tracing::warn!(service = self.metrics.service(), %error, "an event was not sent");
         }
+    }
+
+    /// The submission that a job's name stands for, if it has been admitted.
+    pub async fn admitted(&self, tenant: &TenantId, job: JobId) -> Result<Option<Digest>, Error> {
+        let stored = self.bus.last(&Admitted::subject_of(tenant, job)).await?;
+        stored.map(|message| Ok(Admitted::receive(&message)?.submission)).transpose()
     }
 
     /// Publishes the refusal of a submission; of two, the first stands.

@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     Digest, Error,
     actor::blocking,
     bus::Bus,
+    locks::Locks,
     objects::{self, Bucket},
     telemetry::Metrics,
     wire::Refused,
@@ -89,15 +90,14 @@ pub struct Cache<V> {
     name: &'static str,
     metrics: Option<Metrics>,
     held: Mutex<Lru<Digest, Arc<V>>>,
-    // Locked across the load, so they must be async mutexes.
-    loading: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    loading: Locks<Digest>,
 }
 
 impl<V> Cache<V> {
     /// An empty cache that holds at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let held = Mutex::new(Lru::new(limit));
-        Self { name: "", metrics: None, held, loading: Mutex::default() }
+        Self { name: "", metrics: None, held, loading: Locks::default() }
     }
 
     /// The same, counted under this name.
@@ -136,8 +136,7 @@ impl<V> Cache<V> {
         if let Some(value) = self.look_up(&digest) {
             return Ok(value);
         }
-        let lock = self.lock_of(digest);
-        let _one_at_a_time = lock.lock().await;
+        let _one_at_a_time = self.loading.lock(digest).await;
         if let Some(value) = self.held().get(&digest) {
             return Ok(value);
         }
@@ -168,17 +167,6 @@ impl<V> Cache<V> {
             metrics.cache_lookup(self.name, value.is_some());
         }
         value
-    }
-
-    fn lock_of(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = loading.get(&digest).and_then(Weak::upgrade) {
-            return lock;
-        }
-        loading.retain(|_, lock| lock.strong_count() > 0);
-        let lock = Arc::default();
-        loading.insert(digest, Arc::downgrade(&lock));
-        lock
     }
 
     fn change(&self, change: impl FnOnce(&mut Lru<Digest, Arc<V>>)) {

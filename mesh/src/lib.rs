@@ -11,6 +11,7 @@ mod error;
 pub mod handling;
 mod identity;
 mod ids;
+pub mod locks;
 mod message;
 pub mod nats_server;
 pub mod objects;

@@ -78,11 +78,15 @@ pub fn queues() -> Vec<QueueOptions> {
             max_message_bytes: LARGEST_JOB,
             ..queue(JOBS, "hermesh.job.*", WorkQueue, 10_000, 2 * GIB)
         },
-        queue("partials", "hermesh.partial.>", LastPerSubject, 200_000, 4 * GIB),
-        queue(ARRIVALS, "hermesh.arrived.>", WorkQueue, 200_000, GIB / 2),
-        recent(ANSWERS, "hermesh.answer.>", true, 100_000, GIB / 2),
+        queue("partials", "hermesh.partial.>", LastPerSubject, 1_000_000, 16 * GIB),
+        queue(ARRIVALS, "hermesh.arrived.>", WorkQueue, 1_000_000, 2 * GIB),
+        recent(ANSWERS, "hermesh.answer.>", true, 1_000_000, 8 * GIB),
         recent("status", "hermesh.status.>", false, 100_000, GIB / 8),
         recent("refused", "hermesh.refused.>", true, 100_000, GIB / 8),
+        // Withdrawn before they came to admission, most of them; and where a job has gone on from. Both
+        // only spare work.
+        recent("cancelled", "hermesh.cancelled.>", true, 100_000, GIB / 16),
+        recent("joined", "hermesh.joined.>", true, 200_000, GIB / 8),
         // What tells a repeated job from a new one: rather no new job than one that is forgotten.
         queue("admitted", "hermesh.admitted.>", LastPerSubject, 1_000_000, GIB),
         queue("open", "hermesh.open.>", LastPerSubject, 100_000, GIB / 8),
@@ -102,7 +106,7 @@ pub fn queues() -> Vec<QueueOptions> {
         },
     ];
     queues.extend(Lane::ALL.iter().zip(TASKS).map(|(lane, name)| {
-        queue(name, &format!("hermesh.task.{lane}.>"), WorkQueue, 100_000, 2 * GIB)
+        queue(name, &format!("hermesh.task.{lane}.>"), WorkQueue, 500_000, 8 * GIB)
     }));
     queues
 }

@@ -11,12 +11,13 @@ use hermesh_mesh::{
     },
     objects, topology,
     wire::{
-        Accepted, Admitted, Answer, Arrived, AuditEntry, AuditKind, AuditLog, CancelJob, Context,
-        Facts, FactsQuery, Failure, FailureCode, Job, KeyFacts, KeyList, KeyRecord, KeyRetires,
-        KeyRevoked, KeyStatus, KeyVersion, Lane, ListKeys, ListModels, ModelFacts, ModelList,
-        ModelOffer, ModelRecord, ModelStatus, OpenJob, OperatorTime, Partial, Position, Priority,
-        ReadAudit, Receipt, Refusal, RegisterModel, RegisterTenant, Replaces, RevokeKey,
-        ServiceKey, Status, Task, TenantRecord, UploadEvaluationKey, VERSION, Wire,
+        Accepted, Admitted, Answer, Arrived, AuditEntry, AuditKind, AuditLog, CancelJob, Cancelled,
+        Context, Facts, FactsQuery, Failure, FailureCode, Job, Joined, KeyFacts, KeyList,
+        KeyRecord, KeyRetires, KeyRevoked, KeyStatus, KeyVersion, Lane, ListKeys, ListModels,
+        ModelFacts, ModelList, ModelOffer, ModelRecord, ModelStatus, OpenJob, OperatorTime,
+        Partial, Position, Priority, ReadAudit, Receipt, Refusal, RegisterModel, RegisterTenant,
+        Replaces, RevokeKey, ServiceKey, Status, Task, TenantRecord, UploadEvaluationKey, VERSION,
+        Wire,
     },
 };
 
@@ -97,7 +98,8 @@ fn the_document_lists_every_name() {
     let source = source();
     let literals = source.split('"').skip(1).step_by(2).chain(source.split('"').step_by(2));
     let headers: BTreeSet<&str> = literals
-        .filter(|text| text.starts_with("Hermesh-") && !text.contains(char::is_whitespace))
+        .filter(|text| text.starts_with("Hermesh-") && !text.ends_with('-'))
+        .filter(|text| !text.contains(char::is_whitespace))
         .chain([DEAD_REASON, DEAD_QUEUE, DEAD_SUBJECT])
         .collect();
     assert!(headers.len() > 40, "{headers:?}");
@@ -159,12 +161,17 @@ fn job() -> Job {
     Job::new(context(), "input".into(), &signing())
 }
 
+fn submission() -> Digest {
+    Job::submission(job().context, job().signature)
+}
+
 /// What tenants say, and are told.
 fn tenants_examples() -> Vec<Message> {
     let client = "client";
     let replaces = Replaces { key: OLD, overlap: Duration::from_secs(3600) };
-    let refusal = Failure::refusing(&job().encode(client), FailureCode::Overloaded, "full")
-        .expect("names the job");
+    let refusal =
+        Failure::refusing(&job().encode(client), submission(), FailureCode::Overloaded, "full")
+            .expect("names the job");
     let key = KeyStatus {
         key: KEY,
         parameters: "tfhe-3x512-768/1".into(),
@@ -179,11 +186,11 @@ fn tenants_examples() -> Vec<Message> {
     vec![
         job().encode(client),
         CancelJob::new(tenant(), context().job, &signing()).encode(client),
-        Status { tenant: tenant(), job: context().job, done: 160, total: 176 }
-            .encode("aggregation"),
+        Status::new(&context(), 160, 176).encode("aggregation"),
         Answer {
             tenant: tenant(),
             receipt: Receipt::new(&context(), b"answer", [7; 16], &service()),
+            trace: context().trace,
             body: "answer".into(),
         }
         .encode("aggregation"),
@@ -257,15 +264,19 @@ fn services_examples() -> Vec<Message> {
         bytes: 400_000,
         created: AT,
     };
-    let admitted = Admitted { tenant: tenant(), job: context().job, signature: job().signature };
+    let admitted = Admitted { tenant: tenant(), job: context().job, submission: submission() };
+    let cancelled = Cancelled { tenant: tenant(), job: context().job };
+    let joined = Joined { tenant: tenant(), job: context().job, stage: 1 };
     vec![
         FactsQuery { tenant: tenant(), key: KEY, model: MODEL }.encode(begin),
         facts.encode(keys),
         admitted.encode(begin),
+        cancelled.encode(begin),
         open.encode(begin),
         Task { context: context(), position: position(), body: "shard".into() }.encode(begin),
         partial.encode("evaluation"),
         Arrived { context: context(), position: position() }.encode("evaluation"),
+        joined.encode("aggregation"),
         TenantRecord { tenant: tenant(), key: signing().verifying_key(), created: AT }.encode(keys),
         key.encode(keys),
         version.encode(keys),

@@ -7,12 +7,12 @@ use hermesh_mesh::{
     Digest, Error, Headers, JobId, Message, Signature, SigningKey, TenantId, UnixMillis,
     VerifyingKey, matches,
     wire::{
-        Accepted, Admitted, Answer, AuditEntry, AuditKind, AuditLog, CancelJob, Context, Facts,
-        FactsQuery, Failure, FailureCode, Job, KeyFacts, KeyList, KeyRecord, KeyRetires,
-        KeyRevoked, KeyStatus, KeyVersion, Lane, ListKeys, ListModels, ModelFacts, ModelList,
-        ModelOffer, ModelRecord, ModelStatus, OpenJob, OperatorTime, Outcome, Partial, Position,
-        Priority, ReadAudit, Receipt, Refusal, RegisterModel, RegisterTenant, Replaces, RevokeKey,
-        ServiceKey, Status, Task, TenantRecord, TraceParent, UploadEvaluationKey, Wire,
+        Accepted, Admitted, Answer, AuditEntry, AuditKind, AuditLog, CancelJob, Cancelled, Context,
+        Facts, FactsQuery, Failure, FailureCode, Job, Joined, KeyFacts, KeyList, KeyRecord,
+        KeyRetires, KeyRevoked, KeyStatus, KeyVersion, Lane, ListKeys, ListModels, ModelFacts,
+        ModelList, ModelOffer, ModelRecord, ModelStatus, OpenJob, OperatorTime, Outcome, Partial,
+        Position, Priority, ReadAudit, Receipt, Refusal, RegisterModel, RegisterTenant, Replaces,
+        RevokeKey, ServiceKey, Status, Task, TenantRecord, TraceParent, UploadEvaluationKey, Wire,
     },
 };
 use proptest::prelude::*;
@@ -103,20 +103,24 @@ fn every_type_round_trips() {
     round_trip(&Answer {
         tenant: tenant.clone(),
         receipt: Receipt::new(&context, b"answer", [6; 16], &key()),
+        trace: context.trace.clone(),
         body: "answer".into(),
     });
     round_trip(&Failure::new(&context, FailureCode::Expired, "too late"));
     let job = Job::new(context.clone(), "input".into(), &key());
-    let refusal = Failure::refusing(&job.encode("test"), FailureCode::Replay, "used");
+    let submission = Job::submission(job.context.clone(), job.signature);
+    let refusal = Failure::refusing(&job.encode("test"), submission, FailureCode::Replay, "used");
     let refusal = refusal.expect("names the job");
-    assert_eq!(refusal.refused, Some(job.signature));
+    assert_eq!(refusal.refused, Some(submission));
     round_trip(&refusal);
-    round_trip(&Admitted { tenant: tenant.clone(), job: context.job, signature: job.signature });
+    round_trip(&Admitted { tenant: tenant.clone(), job: context.job, submission });
+    round_trip(&Cancelled { tenant: tenant.clone(), job: context.job });
+    round_trip(&Joined { tenant: tenant.clone(), job: context.job, stage: 1 });
     let lane = Lane::Express;
     round_trip(&OpenJob { context: context.clone(), bytes: 5, lane, admitted: AT });
     round_trip(&CancelJob::new(tenant.clone(), context.job, &key()));
     round_trip(&ServiceKey(key().verifying_key()));
-    round_trip(&Status { tenant, job: context.job, done: 3, total: 5 });
+    round_trip(&Status::new(&context, 3, 5));
 }
 
 const KEY: Digest = Digest([4; 32]);

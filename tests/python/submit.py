@@ -25,6 +25,12 @@ def read_headers(path):
     return headers.pop("Subject"), headers
 
 
+def submission(job, body):
+    """What this submission is known by: all headers of hermesh, and the body."""
+    lines = "".join(f"{name}:{job[name]}\n" for name in sorted(job) if name.startswith("Hermesh-"))
+    return hashlib.sha256(lines.encode() + hashlib.sha256(body).digest()).hexdigest()
+
+
 async def stored(js, stream, subject):
     """The last message under a subject, if there is one."""
     try:
@@ -44,12 +50,12 @@ async def publish(js, subject, body, headers):
         sys.exit(f"error: not queued: {error}; try again, it will be the same job")
 
 
-async def outcome(js, job, news):
+async def outcome(js, job, body, news):
     """Waits for whatever ends the job: an answer, a failure or a refusal."""
     name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
     places = [
         ("hermesh-answers", f"hermesh.answer.{name}"),
-        ("hermesh-refused", f"hermesh.refused.{name}.{job['Hermesh-Signature'][:16]}"),
+        ("hermesh-refused", f"hermesh.refused.{name}.{submission(job, body)[:16]}"),
     ]
     give_up = int(job["Hermesh-Deadline"]) / 1000 + GRACE
     while time.time() < give_up:
@@ -85,8 +91,9 @@ async def main(url, input_path, headers_path, answer_path):
     # Before the job is published, so that nothing is missed.
     for kind in (f"status.{name}", f"answer.{name}", f"refused.{name}.*"):
         await connection.subscribe(f"hermesh.{kind}", cb=news.put)
-    await publish(js, subject, Path(input_path).read_bytes(), job)
-    message = await outcome(js, job, news)
+    body = Path(input_path).read_bytes()
+    await publish(js, subject, body, job)
+    message = await outcome(js, job, body, news)
     await connection.close()
     headers = message.headers
     if headers["ce-type"] != "hermesh.answer":

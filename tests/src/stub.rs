@@ -11,6 +11,7 @@ use std::{
 };
 
 use hermesh_mesh::wire::{Computed, Refused, Shard, Step};
+use hermesh_preprocessing::Weight;
 
 /// A model of the stub: `stages` Lookups of `width` values each, for one parameter set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,21 +187,23 @@ impl hermesh_preprocessing::Prepare for Stub {
         Ok((Model::decode(bytes)?, bytes.len()))
     }
 
-    fn begin(
-        &self,
-        model: &Model,
-        input: &[u8],
-        lookups_per_shard: usize,
-    ) -> Result<Computed<hermesh_preprocessing::Begun>, Refused> {
+    fn weigh(&self, model: &Model, input: &[u8]) -> Result<Weight, Refused> {
         let values = decode(input)?;
         if values.len() != model.width {
             let (width, got) = (model.width, values.len());
             return Err(Refused(format!("expected {width} values, got {got}")));
         }
-        Ok(computed(hermesh_preprocessing::Begun {
-            step: model.step(0, &linear(&values), lookups_per_shard),
-            total: u64::from(model.stages) * model.width as u64,
-        }))
+        let lookups = u64::from(model.stages) * model.width as u64;
+        Ok(Weight { lookups, bytes: input.len() as u64 })
+    }
+
+    fn begin(
+        &self,
+        model: &Model,
+        input: &[u8],
+        lookups_per_shard: usize,
+    ) -> Result<Computed<Step>, Refused> {
+        Ok(computed(model.step(0, &linear(&decode(input)?), lookups_per_shard)))
     }
 }
 

@@ -143,7 +143,8 @@ fn a_forged_outcome_is_never_taken_for_the_answer() {
             let context = victim.pending.context().clone();
             let receipt = Receipt::new(&context, b"evil", [0; 16], &SigningKey::generate());
             let tenant = context.tenant.clone();
-            let mut forged = Answer { tenant, receipt, body: "evil".into() }.encode("x");
+            let mut forged =
+                Answer { tenant, receipt, trace: None, body: "evil".into() }.encode("x");
             let subject = forged.subject.clone();
             match forgery {
                 0 => {}
@@ -368,18 +369,21 @@ fn one_tenants_key_is_not_anothers_to_take_or_withdraw() {
 }
 
 #[test]
-fn an_upload_survives_a_false_claim_on_it() {
+fn a_false_claim_costs_the_upload_and_nothing_else() {
     scenario(|| async {
         let (mesh, _keys) = Mesh::start().await;
         let acme = mesh.tenant("acme", &Model::new(1, 8)).await;
         let bus = mesh.handle();
         let tenant: TenantId = "acme".parse().expect("a valid name");
         let bucket = Bucket::Uploads(tenant.clone());
-        let key = stub::key("p", "fresh").into();
-        let key = objects::put(&*bus, &bucket, key, |_, _| {}).await.expect("stores");
+        let bytes = Bytes::from(stub::key("p", "fresh"));
+        let key = objects::put(&*bus, &bucket, bytes.clone(), |_, _| {}).await.expect("stores");
         let model = RegisterModel::new(tenant.clone(), key, &acme.signing).encode("x");
         let claimed = bus.request(model, LIMIT).await.expect("answers");
         assert!(matches!(accepted(&claimed), Err(Error::Refused(_))));
+        // Otherwise it could be claimed, and read, again and again.
+        assert_eq!(objects::exists(&*bus, &bucket, key).await, Ok(false));
+        objects::put(&*bus, &bucket, bytes, |_, _| {}).await.expect("stores again");
         let upload = UploadEvaluationKey::new(tenant, key, &acme.signing).encode("x");
         let reply = bus.request(upload, LIMIT).await.expect("answers");
         assert_eq!(accepted(&reply), Ok(()));

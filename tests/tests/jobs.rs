@@ -6,7 +6,7 @@ use hermesh_mesh::{
     Digest, Error, JobId,
     client::Pending,
     topology,
-    wire::{Answer, Context, Failure, FailureCode, Job, Priority, Status, Wire},
+    wire::{Answer, Context, Failure, FailureCode, Job, Priority, Status, Wire, submission},
 };
 use hermesh_tests::{
     mesh::{LIMIT, Mesh, PER_SHARD, Tenant, scenario},
@@ -187,13 +187,14 @@ fn a_forged_job_is_refused() {
         let mut message = job.encode("test");
         message.headers.insert("Hermesh-Deadline", "zz").expect("valid");
         let Context { tenant, job: id, .. } = &job.context;
-        let subject = Failure::refusal_subject(tenant, *id, &job.signature);
+        let submission = submission(&message, Digest::of(&message.body));
+        let subject = Failure::refusal_subject(tenant, *id, &submission);
         let mut events = mesh.handle().subscribe(&subject).await.expect("subscribes");
         mesh.handle().publish(message).await.expect("publishes");
         let failure = Failure::receive(&events.next().await.expect("an event"));
         let failure = failure.expect("a refusal");
         assert_eq!(failure.code, FailureCode::Malformed);
-        assert_eq!(failure.refused, Some(job.signature));
+        assert_eq!(failure.refused, Some(submission));
         assert!(failure.message.contains("Hermesh-Deadline"), "{failure}");
         // It is not the outcome of the job that it names.
         let outcome = Answer::subject_of(&job.context.tenant, job.context.job);
@@ -211,7 +212,8 @@ fn an_identifier_is_good_for_one_job() {
         let first = acme.submit(model.input(1)).await;
         let context = first.context().clone();
         let second = Job::new(context.clone(), model.input(2).into(), &acme.signing);
-        let subject = Failure::refusal_subject(&context.tenant, context.job, &second.signature);
+        let submission = Job::submission(second.context.clone(), second.signature);
+        let subject = Failure::refusal_subject(&context.tenant, context.job, &submission);
         let again = acme.client.submit_job(second).await.expect("submits");
 
         // The first job goes on, and the second is refused without touching its outcome.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use hermesh_mesh::wire::{Computed, OperatorTime, Refused, Shard, Step};
+use hermesh_preprocessing::Weight;
 
 /// Values of each stage.
 pub(super) const STAGES: [usize; 2] = [128, 64];
@@ -60,14 +61,12 @@ impl hermesh_preprocessing::Prepare for Timed {
         Ok(((), 1))
     }
 
-    fn begin(
-        &self,
-        (): &(),
-        _: &[u8],
-        per_shard: usize,
-    ) -> Result<Computed<hermesh_preprocessing::Begun>, Refused> {
-        let step = stage(0, per_shard);
-        Ok(computed(hermesh_preprocessing::Begun { step, total: LOOKUPS as u64 }))
+    fn weigh(&self, (): &(), _: &[u8]) -> Result<Weight, Refused> {
+        Ok(Weight { lookups: LOOKUPS as u64, bytes: (STAGES[0] * LARGE_BYTES) as u64 })
+    }
+
+    fn begin(&self, (): &(), _: &[u8], per_shard: usize) -> Result<Computed<Step>, Refused> {
+        Ok(computed(stage(0, per_shard)))
     }
 }
 

@@ -5,13 +5,16 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::{
-    Clock, Error, Message, Signature, VerifyingKey,
+    Clock, Digest, Error, Message, Signature, VerifyingKey,
     bus::{BusHandle, Subscription},
-    wire::{Answer, Context, Failure, Outcome, Status, Wire},
+    wire::{Answer, Context, Failure, Job, Outcome, Status, Wire},
 };
 
-/// How long after its deadline the failure of a job may still arrive.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long after its deadline the failure of a job may still arrive: aggregation looks every ten
+/// seconds.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long one look at what is stored may take, and for how long a false outcome is looked at again.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often what is stored is looked up, should its announcement have been lost.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -35,7 +38,7 @@ pub struct Pending {
     status: Subscription,
     refusals: Subscription,
     context: Context,
-    signature: Signature,
+    submission: Digest,
     services: Vec<VerifyingKey>,
     patience: Duration,
     /// Whether it may have been submitted long ago, so that there is something to look up at once.
@@ -56,14 +59,15 @@ impl Pending {
         signature: Signature,
     ) -> Result<Self, Error> {
         let (tenant, job) = (&context.tenant, context.job);
+        let submission = Job::submission(context.clone(), signature);
         Ok(Self {
             answers: bus.subscribe(&Answer::subject_of(tenant, job)).await?,
             status: bus.subscribe(&Status::subject_of(tenant, job)).await?,
-            refusals: bus.subscribe(&Failure::refusal_subject(tenant, job, &signature)).await?,
+            refusals: bus.subscribe(&Failure::refusal_subject(tenant, job, &submission)).await?,
             bus,
             patience: clock.now().until(context.deadline) + GRACE,
             context,
-            signature,
+            submission,
             services,
             attached: true,
         })
@@ -112,10 +116,16 @@ impl Pending {
                     progress(&message, &mut done, &mut on_progress);
                     None
                 }
-                Some(message) = self.refusals.next() => self.refusal(&message),
+                // What is published is a hint: what is stored counts.
+                Some(_) = self.refusals.next() => {
+                    poll.reset_immediately();
+                    None
+                }
                 message = self.answers.next() => match message {
-                    // Whatever it is, it must not keep the true outcome from being seen.
-                    Some(message) => self.read(&message).ok(),
+                    Some(_) => {
+                        poll.reset_immediately();
+                        None
+                    }
                     None => return self.last_look().await,
                 },
                 _ = poll.tick() => {
@@ -127,7 +137,7 @@ impl Pending {
                         }
                     };
                     // What is shown meanwhile must not wait for a look that hangs.
-                    match timeout(GRACE, look).await.unwrap_or(Err(Error::Timeout(GRACE))) {
+                    match timeout(LOOK, look).await.unwrap_or(Err(Error::Timeout(LOOK))) {
                         Ok(outcome) => outcome,
                         Err(error) if error.retryable() => {
                             tracing::debug!(job = %self.context.job, %error, "looking again");
@@ -137,7 +147,7 @@ impl Pending {
                             // What is stored under the outcome's name stays; the true one may have
                             // been on its way all the same.
                             let since = *false_since.get_or_insert_with(Instant::now);
-                            if since.elapsed() >= GRACE || Instant::now() >= give_up {
+                            if since.elapsed() >= LOOK || Instant::now() >= give_up {
                                 return Err(error);
                             }
                             None
@@ -184,11 +194,18 @@ impl Pending {
     /// The stored end of the job, verified: its outcome, or the refusal of this very submission.
     async fn ended(&self) -> Result<Option<Outcome>, Error> {
         let (tenant, job) = (&self.context.tenant, self.context.job);
-        if let Some(message) = self.bus.last(&Answer::subject_of(tenant, job)).await? {
-            return self.read(&message).map(Some);
+        let outcome = self.bus.last(&Answer::subject_of(tenant, job)).await?;
+        let outcome = outcome.map(|message| self.read(&message));
+        if let Some(Ok(outcome)) = outcome {
+            return Ok(Some(outcome));
         }
-        let refused = Failure::refusal_subject(tenant, job, &self.signature);
-        Ok(self.bus.last(&refused).await?.and_then(|message| self.refusal(&message)))
+        // The job's name may stand for another submission, whose answer is none to this one.
+        let refused = Failure::refusal_subject(tenant, job, &self.submission);
+        let refusal = self.bus.last(&refused).await?;
+        match refusal.and_then(|message| self.refusal(&message)) {
+            Some(refusal) => Ok(Some(refusal)),
+            None => outcome.transpose(),
+        }
     }
 
     /// The outcome of this job, verified.
@@ -207,7 +224,7 @@ impl Pending {
     /// The refusal of this very submission; another one under its name is none of its business.
     fn refusal(&self, message: &Message) -> Option<Outcome> {
         let failure = Failure::receive(message).ok()?;
-        (failure.refused == Some(self.signature)).then_some(Outcome::Failure(failure))
+        (failure.refused == Some(self.submission)).then_some(Outcome::Failure(failure))
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{str::FromStr, time::Duration};
 
 use super::{
-    Context, Reader, Wire,
+    Context, Reader, TraceParent, Wire,
+    job::write_trace,
     outcome::{answer_subject, outcome_id},
 };
-use crate::{Error, Headers, JobId, Message, Signature, TenantId};
+use crate::{Digest, Error, Headers, JobId, Message, TenantId};
 
 macro_rules! failure_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, retryable: $retryable:literal;)*) => {
@@ -92,8 +93,8 @@ impl FromStr for FailureCode {
 /// The end of a job without an answer, or the refusal of one that was not admitted.
 ///
 /// The end of an admitted job is stored as its outcome. A refusal speaks of one submission and not of
-/// the job's name, which may belong to another: it carries the submission's signature, and is stored
-/// under it.
+/// the job's name, which may belong to another: it carries the [`submission`](super::submission), and
+/// is stored under it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("job {job}: {}: {message}", .code.as_str())]
 pub struct Failure {
@@ -105,16 +106,19 @@ pub struct Failure {
     pub code: FailureCode,
     /// Why, for people.
     pub message: String,
-    /// The signature of the submission that is refused, if this is a refusal.
-    pub refused: Option<Signature>,
+    /// The submission that is refused, if this is a refusal.
+    pub refused: Option<Digest>,
     /// After how long another try may succeed, if that is known.
     pub retry_after: Option<Duration>,
+    /// The trace it belongs to.
+    pub trace: Option<TraceParent>,
 }
 
 impl Failure {
     /// The failure of an admitted job.
     pub fn new(context: &Context, code: FailureCode, message: impl ToString) -> Self {
-        Self::ending(&context.tenant, context.job, code, message)
+        let trace = context.trace.clone();
+        Self { trace, ..Self::ending(&context.tenant, context.job, code, message) }
     }
 
     /// The failure of a job of which only the name is known.
@@ -131,25 +135,32 @@ impl Failure {
             message: message.to_string(),
             refused: None,
             retry_after: None,
+            trace: None,
         }
     }
 
-    /// The refusal of the job in `message`, if it can be read so far.
-    pub fn refusing(message: &Message, code: FailureCode, why: impl ToString) -> Option<Self> {
+    /// The refusal of the job in `message`, which is this submission, if it can be read so far.
+    pub fn refusing(
+        message: &Message,
+        submission: Digest,
+        code: FailureCode,
+        why: impl ToString,
+    ) -> Option<Self> {
         let reader = Reader::new(message, "job");
         Some(Self {
             tenant: reader.parse("Hermesh-Tenant").ok()?,
             job: reader.parse("Hermesh-Job").ok()?,
             code,
             message: why.to_string(),
-            refused: Some(reader.parse("Hermesh-Signature").ok()?),
+            refused: Some(submission),
             retry_after: None,
+            trace: reader.parse_optional("traceparent").ok()?,
         })
     }
 
     /// Where the refusal of one submission is shown and kept.
-    pub fn refusal_subject(tenant: &TenantId, job: JobId, signature: &Signature) -> String {
-        format!("hermesh.refused.{tenant}.{job}.{}", signature.short())
+    pub fn refusal_subject(tenant: &TenantId, job: JobId, submission: &Digest) -> String {
+        format!("hermesh.refused.{tenant}.{job}.{}", submission.short())
     }
 
     /// Whether a new job of the same content may succeed later.
@@ -164,14 +175,14 @@ impl Wire for Failure {
     fn subject(&self) -> String {
         match &self.refused {
             None => answer_subject(&self.tenant, self.job),
-            Some(signature) => Self::refusal_subject(&self.tenant, self.job, signature),
+            Some(submission) => Self::refusal_subject(&self.tenant, self.job, submission),
         }
     }
 
     fn id(&self) -> String {
         match &self.refused {
             None => outcome_id(&self.tenant, self.job),
-            Some(signature) => format!("{}.{}.refused", self.tenant, signature.short()),
+            Some(submission) => format!("{}.{}.refused", self.tenant, submission.short()),
         }
     }
 
@@ -182,10 +193,11 @@ impl Wire for Failure {
         headers.set("Hermesh-Code", self.code.as_str());
         headers.set("Hermesh-Reason", &self.message);
         headers.set("Hermesh-Retryable", self.retryable());
-        if let Some(signature) = self.refused {
-            headers.set("Hermesh-Signature", signature);
+        if let Some(submission) = self.refused {
+            headers.set("Hermesh-Submission", submission);
         }
         write_retry_after(headers, self.retry_after);
+        write_trace(headers, &self.trace);
     }
 
     fn read(message: &Message) -> Result<Self, Error> {
@@ -195,8 +207,9 @@ impl Wire for Failure {
             job: reader.parse("Hermesh-Job")?,
             code: reader.parse("Hermesh-Code")?,
             message: reader.text("Hermesh-Reason")?.to_owned(),
-            refused: reader.parse_optional("Hermesh-Signature")?,
+            refused: reader.parse_optional("Hermesh-Submission")?,
             retry_after: read_retry_after(&reader)?,
+            trace: reader.parse_optional("traceparent")?,
         })
     }
 }

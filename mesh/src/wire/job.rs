@@ -1,14 +1,13 @@
-//! A job on its way: the tenant's [`Job`], the shards of it as [`Task`]s, their results as
-//! [`Partial`]s.
+//! What tenants say of jobs: the [`Job`] itself, and the order to stop it.
 
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 
-use super::{OperatorTime, Reader, Wire};
+use super::{Reader, Wire};
 use crate::{
-    Digest, Error, JobId, Message, Signature, SigningKey, TenantId, Transcript, UnixMillis,
-    VerifyingKey,
+    Digest, Error, Headers, JobId, Message, Signature, SigningKey, TenantId, Transcript,
+    UnixMillis, VerifyingKey,
 };
 
 /// A W3C `traceparent`: which trace a message belongs to.
@@ -145,9 +144,7 @@ impl Context {
         headers.set("Hermesh-Input", self.input);
         headers.set("Hermesh-Deadline", self.deadline.0);
         headers.set("Hermesh-Priority", self.priority);
-        if let Some(trace) = &self.trace {
-            headers.set("traceparent", trace);
-        }
+        write_trace(headers, &self.trace);
     }
 
     pub(super) fn read(reader: &Reader<'_>) -> Result<Self, Error> {
@@ -186,6 +183,26 @@ impl Context {
     }
 }
 
+pub(super) fn write_trace(headers: &mut Headers, trace: &Option<TraceParent>) {
+    if let Some(trace) = trace {
+        headers.set("traceparent", trace);
+    }
+}
+
+/// What one submission of a job is known by: the digest of all that is said in its name, signed or not,
+/// and of its body. So whoever copies a job and alters it gets no say in what becomes of the true one.
+///
+/// It is the SHA-256 of a line `name:value\n` for each header that begins with `Hermesh-`, in the order of
+/// their names, followed by `body`, the SHA-256 of the body. What a dead letter adds does not count.
+pub fn submission(message: &Message, body: Digest) -> Digest {
+    let said = |name: &str| name.starts_with("Hermesh-") && !name.starts_with("Hermesh-Dead-");
+    let lines = message.headers.iter().filter(|(name, _)| said(name));
+    let mut text: Vec<u8> =
+        lines.flat_map(|(name, value)| format!("{name}:{value}\n").into_bytes()).collect();
+    text.extend(body.0);
+    Digest::of(&text)
+}
+
 /// A tenant's order: apply this model to this encrypted input under this key, until then.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Job {
@@ -205,6 +222,12 @@ impl Job {
         context.input = Digest::of(&input);
         let signature = key.sign(&context.transcript());
         Self { context, signature, input }
+    }
+
+    /// What the submission of a job with this context and signature is known by; see [`submission`].
+    pub fn submission(context: Context, signature: Signature) -> Digest {
+        let body = context.input;
+        submission(&Self { context, signature, input: Bytes::new() }.encode(""), body)
     }
 
     /// Checks the tenant's signature and that the input is the one it covers.
@@ -250,229 +273,6 @@ impl Wire for Job {
             input: message.body.clone(),
         })
     }
-}
-
-/// Which shard of which stage, and how far the job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Which queue the job's tasks go to.
-    pub lane: Lane,
-    /// The stage, counted from 0.
-    pub stage: u32,
-    /// The shard, counted from 0.
-    pub shard: u32,
-    /// How many shards the stage has.
-    pub of: u32,
-    /// Lookups in this shard.
-    pub lookups: u32,
-    /// Lookups in this stage.
-    pub stage_lookups: u64,
-    /// Lookups in all earlier stages.
-    pub done_before: u64,
-    /// Lookups of the whole job.
-    pub total: u64,
-}
-
-impl Position {
-    fn write(&self, message: &mut Message) {
-        let headers = &mut message.headers;
-        headers.set("Hermesh-Lane", self.lane);
-        headers.set("Hermesh-Stage", self.stage);
-        headers.set("Hermesh-Shard", self.shard);
-        headers.set("Hermesh-Of", self.of);
-        headers.set("Hermesh-Lookups", self.lookups);
-        headers.set("Hermesh-Stage-Lookups", self.stage_lookups);
-        headers.set("Hermesh-Done-Before", self.done_before);
-        headers.set("Hermesh-Total", self.total);
-    }
-
-    /// The most shards one stage may have; bounds what the join reads back.
-    pub const MAX_SHARDS: u32 = 1 << 16;
-    /// The most lookups one job may have.
-    pub const MAX_LOOKUPS: u64 = 1 << 40;
-
-    fn read(reader: &Reader<'_>) -> Result<Self, Error> {
-        let position = Self {
-            lane: reader.parse("Hermesh-Lane")?,
-            stage: reader.number("Hermesh-Stage")?,
-            shard: reader.number("Hermesh-Shard")?,
-            of: reader.number("Hermesh-Of")?,
-            lookups: reader.number("Hermesh-Lookups")?,
-            stage_lookups: reader.number("Hermesh-Stage-Lookups")?,
-            done_before: reader.number("Hermesh-Done-Before")?,
-            total: reader.number("Hermesh-Total")?,
-        };
-        if position.shard >= position.of || position.of > Self::MAX_SHARDS {
-            return Err(Error::BadHeader {
-                header: "Hermesh-Of".into(),
-                expected: "more than Hermesh-Shard and at most 65536",
-            });
-        }
-        // Bounded, so that arithmetic on them cannot overflow.
-        let reached = position.done_before.checked_add(position.stage_lookups);
-        if position.total > Self::MAX_LOOKUPS || reached.is_none_or(|n| n > position.total) {
-            return Err(Error::BadHeader {
-                header: "Hermesh-Total".into(),
-                expected: "at most 2^40, and no less than the earlier stages and this one have",
-            });
-        }
-        Ok(position)
-    }
-}
-
-/// One shard to evaluate.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Task {
-    /// What the job is about.
-    pub context: Context,
-    /// Which shard this is.
-    pub position: Position,
-    /// The shard.
-    pub body: Bytes,
-}
-
-debug_without_body!(Task { context, position } body);
-
-impl Task {
-    /// The subjects of all tasks of a job, in one lane.
-    pub fn job_filter(lane: Lane, tenant: &TenantId, job: JobId) -> String {
-        format!("hermesh.task.{lane}.{tenant}.{job}.>")
-    }
-}
-
-impl Wire for Task {
-    const TYPE: &'static str = "hermesh.task";
-
-    fn subject(&self) -> String {
-        let name = shard_name(&self.context, &self.position);
-        format!("hermesh.task.{}.{name}", self.position.lane)
-    }
-
-    fn id(&self) -> String {
-        shard_name(&self.context, &self.position)
-    }
-
-    fn write(&self, message: &mut Message) {
-        self.context.write(message);
-        self.position.write(message);
-        message.body = self.body.clone();
-    }
-
-    fn read(message: &Message) -> Result<Self, Error> {
-        let reader = Reader::new(message, Self::TYPE);
-        Ok(Self {
-            context: Context::read(&reader)?,
-            position: Position::read(&reader)?,
-            body: message.body.clone(),
-        })
-    }
-}
-
-/// One shard's result.
-#[derive(Clone, PartialEq)]
-pub struct Partial {
-    /// What the job is about.
-    pub context: Context,
-    /// Which shard this is.
-    pub position: Position,
-    /// Whether the body is the program's outputs, ready to pack, and not a stage's results.
-    pub outputs: bool,
-    /// Where the time went.
-    pub times: Vec<OperatorTime>,
-    /// The result.
-    pub body: Bytes,
-}
-
-debug_without_body!(Partial { context, position, outputs, times } body);
-
-impl Partial {
-    /// The subject of one shard's result.
-    pub fn subject_of(context: &Context, position: &Position) -> String {
-        format!("hermesh.partial.{}", shard_name(context, position))
-    }
-
-    /// The subjects of all results of one stage.
-    pub fn stage_filter(context: &Context, stage: u32) -> String {
-        format!("hermesh.partial.{}.{}.{stage}.*", context.tenant, context.job)
-    }
-
-    /// The subjects of all results of a job.
-    pub fn job_filter(tenant: &TenantId, job: JobId) -> String {
-        format!("hermesh.partial.{tenant}.{job}.>")
-    }
-}
-
-impl Wire for Partial {
-    const TYPE: &'static str = "hermesh.partial";
-
-    fn subject(&self) -> String {
-        Self::subject_of(&self.context, &self.position)
-    }
-
-    fn id(&self) -> String {
-        format!("{}.done", shard_name(&self.context, &self.position))
-    }
-
-    fn write(&self, message: &mut Message) {
-        self.context.write(message);
-        self.position.write(message);
-        message.headers.set("Hermesh-Outputs", self.outputs);
-        let times: Vec<String> = self.times.iter().map(ToString::to_string).collect();
-        message.headers.set("Hermesh-Times", times.join(","));
-        message.body = self.body.clone();
-    }
-
-    fn read(message: &Message) -> Result<Self, Error> {
-        let reader = Reader::new(message, Self::TYPE);
-        let times = reader.text("Hermesh-Times")?;
-        Ok(Self {
-            context: Context::read(&reader)?,
-            position: Position::read(&reader)?,
-            outputs: reader.flag("Hermesh-Outputs")?,
-            times: times
-                .split(',')
-                .filter(|entry| !entry.is_empty())
-                .map(str::parse)
-                .collect::<Result<_, _>>()?,
-            body: message.body.clone(),
-        })
-    }
-}
-
-/// Word that a partial is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrived {
-    /// What the job is about.
-    pub context: Context,
-    /// Which shard's result it is.
-    pub position: Position,
-}
-
-impl Wire for Arrived {
-    const TYPE: &'static str = "hermesh.arrived";
-
-    fn subject(&self) -> String {
-        format!("hermesh.arrived.{}", shard_name(&self.context, &self.position))
-    }
-
-    fn id(&self) -> String {
-        format!("{}.arrived", shard_name(&self.context, &self.position))
-    }
-
-    fn write(&self, message: &mut Message) {
-        self.context.write(message);
-        self.position.write(message);
-    }
-
-    fn read(message: &Message) -> Result<Self, Error> {
-        let reader = Reader::new(message, Self::TYPE);
-        Ok(Self { context: Context::read(&reader)?, position: Position::read(&reader)? })
-    }
-}
-
-fn shard_name(context: &Context, position: &Position) -> String {
-    let Context { tenant, job, .. } = context;
-    format!("{tenant}.{job}.{}.{}", position.stage, position.shard)
 }
 
 /// A tenant's order to stop a job; preprocessing answers it.

@@ -22,28 +22,30 @@ mod admission;
 mod failure;
 mod job;
 mod listing;
+mod open;
 mod outcome;
 mod registry;
 mod statement;
 mod step;
+mod work;
 
 pub use admission::{
     Accepted, Facts, FactsQuery, KeyFacts, ModelFacts, Refusal, accepted, answer_to,
 };
 pub use failure::{Failure, FailureCode};
-pub use job::{
-    Arrived, CancelJob, Context, Job, Lane, Partial, Position, Priority, Task, TraceParent,
-};
+pub use job::{CancelJob, Context, Job, Lane, Priority, TraceParent, submission};
 pub use listing::{
     AuditEntry, AuditKind, AuditLog, FRESH, KeyList, KeyStatus, ListKeys, ListModels, ModelList,
     ModelStatus, ReadAudit,
 };
-pub use outcome::{Admitted, Answer, OpenEntry, OpenJob, Outcome, Receipt, ServiceKey, Status};
+pub use open::{Admitted, Cancelled, OpenEntry, OpenJob};
+pub use outcome::{Answer, Outcome, Receipt, ServiceKey, Status};
 pub use registry::{
     KeyRecord, KeyRetires, KeyRevoked, KeyVersion, ModelOffer, ModelRecord, TenantRecord,
 };
 pub use statement::{RegisterModel, RegisterTenant, Replaces, RevokeKey, UploadEvaluationKey};
 pub use step::{Computed, OperatorTime, Refused, Shard, Step};
+pub use work::{Arrived, Joined, Partial, Position, Task};
 
 use std::str::FromStr;
 

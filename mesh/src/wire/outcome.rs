@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Context, Failure, Lane, Reader, Wire, expect_subject};
+use super::{Context, Failure, Reader, TraceParent, Wire, expect_subject, job::write_trace};
 use crate::{
-    Digest, Error, JobId, Message, Signature, SigningKey, TenantId, Transcript, UnixMillis,
-    VerifyingKey,
+    Digest, Error, JobId, Message, Signature, SigningKey, TenantId, Transcript, VerifyingKey,
     ids::{hex, unhex},
 };
 
@@ -98,6 +97,8 @@ pub struct Answer {
     pub tenant: TenantId,
     /// What the service states about it.
     pub receipt: Receipt,
+    /// The trace it belongs to.
+    pub trace: Option<TraceParent>,
     /// The answer ciphertext.
     pub body: Bytes,
 }
@@ -134,6 +135,7 @@ impl Wire for Answer {
         headers.set("Hermesh-Nonce", hex(&receipt.nonce));
         headers.set("Hermesh-Service", receipt.service);
         headers.set("Hermesh-Receipt", receipt.signature);
+        write_trace(headers, &self.trace);
         message.body = self.body.clone();
     }
 
@@ -155,6 +157,7 @@ impl Wire for Answer {
                 service: reader.parse("Hermesh-Service")?,
                 signature: reader.parse("Hermesh-Receipt")?,
             },
+            trace: reader.parse_optional("traceparent")?,
             body: message.body.clone(),
         })
     }
@@ -206,9 +209,17 @@ pub struct Status {
     pub done: u64,
     /// Lookups of the whole job.
     pub total: u64,
+    /// The trace it belongs to.
+    pub trace: Option<TraceParent>,
 }
 
 impl Status {
+    /// How far this job is.
+    pub fn new(context: &Context, done: u64, total: u64) -> Self {
+        let Context { tenant, job, trace, .. } = context.clone();
+        Self { tenant, job, done, total, trace }
+    }
+
     /// Where the progress of a job is shown.
     pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.status.{tenant}.{job}")
@@ -232,6 +243,7 @@ impl Wire for Status {
         headers.set("Hermesh-Job", self.job);
         headers.set("Hermesh-Done", self.done);
         headers.set("Hermesh-Total", self.total);
+        write_trace(headers, &self.trace);
     }
 
     fn read(message: &Message) -> Result<Self, Error> {
@@ -241,132 +253,7 @@ impl Wire for Status {
             job: reader.parse("Hermesh-Job")?,
             done: reader.number("Hermesh-Done")?,
             total: reader.number("Hermesh-Total")?,
-        })
-    }
-}
-
-/// The fact that this job has been admitted, and under which signature: a name is good for one job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admitted {
-    /// Whose job it is.
-    pub tenant: TenantId,
-    /// The job.
-    pub job: JobId,
-    /// The signature of the one submission that the name stands for.
-    pub signature: Signature,
-}
-
-impl Admitted {
-    /// Where the fact is kept.
-    pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
-        format!("hermesh.admitted.{tenant}.{job}")
-    }
-}
-
-impl Wire for Admitted {
-    const TYPE: &'static str = "hermesh.admitted";
-
-    fn subject(&self) -> String {
-        Self::subject_of(&self.tenant, self.job)
-    }
-
-    fn id(&self) -> String {
-        format!("{}.{}.admitted", self.tenant, self.job)
-    }
-
-    fn write(&self, message: &mut Message) {
-        let headers = &mut message.headers;
-        headers.set("Hermesh-Tenant", &self.tenant);
-        headers.set("Hermesh-Job", self.job);
-        headers.set("Hermesh-Signature", self.signature);
-    }
-
-    fn read(message: &Message) -> Result<Self, Error> {
-        let reader = Reader::new(message, Self::TYPE);
-        Ok(Self {
-            tenant: reader.parse("Hermesh-Tenant")?,
-            job: reader.parse("Hermesh-Job")?,
-            signature: reader.parse("Hermesh-Signature")?,
-        })
-    }
-}
-
-/// The fact that an admitted job has not ended. Its subject says all that limits need, so that they
-/// need not read the messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenJob {
-    /// What the job is about.
-    pub context: Context,
-    /// Bytes of its input.
-    pub bytes: u64,
-    /// The queue its tasks go to, however often it is begun.
-    pub lane: Lane,
-    /// When it was admitted.
-    pub admitted: UnixMillis,
-}
-
-/// What the subject of an [`OpenJob`] says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenEntry {
-    /// Whose job it is.
-    pub tenant: TenantId,
-    /// The job.
-    pub job: JobId,
-    /// Bytes of its input.
-    pub bytes: u64,
-    /// Its deadline.
-    pub deadline: UnixMillis,
-}
-
-impl OpenJob {
-    /// The open jobs of one tenant, or of all.
-    pub fn filter(tenant: Option<&TenantId>) -> String {
-        format!("hermesh.open.{}.>", tenant.map_or("*", TenantId::as_str))
-    }
-
-    /// One open job.
-    pub fn job_filter(tenant: &TenantId, job: JobId) -> String {
-        format!("hermesh.open.{tenant}.{job}.>")
-    }
-
-    /// What the subject of an open job says.
-    pub fn parse_subject(subject: &str) -> Option<OpenEntry> {
-        let mut tokens = subject.strip_prefix("hermesh.open.")?.split('.');
-        Some(OpenEntry {
-            tenant: tokens.next()?.parse().ok()?,
-            job: tokens.next()?.parse().ok()?,
-            bytes: tokens.next()?.parse().ok()?,
-            deadline: UnixMillis(tokens.next()?.parse().ok()?),
-        })
-    }
-}
-
-impl Wire for OpenJob {
-    const TYPE: &'static str = "hermesh.open-job";
-
-    fn subject(&self) -> String {
-        let Context { tenant, job, deadline, .. } = &self.context;
-        format!("hermesh.open.{tenant}.{job}.{}.{}", self.bytes, deadline.0)
-    }
-
-    fn id(&self) -> String {
-        format!("{}.{}.open", self.context.tenant, self.context.job)
-    }
-
-    fn write(&self, message: &mut Message) {
-        self.context.write(message);
-        message.headers.set("Hermesh-Bytes", self.bytes);
-        message.headers.set("Hermesh-Lane", self.lane);
-        message.headers.set("Hermesh-Admitted", self.admitted.0);
-    }
-
-    fn read(message: &Message) -> Result<Self, Error> {
-        let reader = Reader::new(message, Self::TYPE);
-        Ok(Self {
-            context: Context::read(&reader)?,
-            bytes: reader.number("Hermesh-Bytes")?,
-            lane: reader.parse("Hermesh-Lane")?,
-            admitted: UnixMillis(reader.number("Hermesh-Admitted")?),
+            trace: reader.parse_optional("traceparent")?,
         })
     }
 }

@@ -18,6 +18,7 @@ impl Program for Preprocessing {
         Range::new("service.max_deadline_seconds", 1.0, 86_400.0, "seconds"),
         Range::kept("service.max_open_jobs", "jobs"),
         Range::bytes("service.max_open_bytes"),
+        Range::new("service.max_job_lookups", 1.0, 1_099_511_627_776.0, "lookups"),
         Range::count("service.lookups_per_shard", "lookups"),
         Range::bytes("service.max_model_bytes"),
         Range::bytes("service.model_cache_bytes"),

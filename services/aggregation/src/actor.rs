@@ -5,15 +5,16 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hermesh_mesh::{
     Digest, Error as MeshError, JobId, Message, SigningKey, TenantId, UnixMillis, VerifyingKey,
-    actor::{Environment, LogicHandle, Running, blocking},
-    bus::{DEAD_LETTERS, DEAD_QUEUE, DEAD_REASON},
+    actor::{Environment, LogicHandle, Running, blocking, digest},
+    bus::{Bus, DEAD_LETTERS, DEAD_QUEUE, DEAD_REASON},
     cache::Cache,
     handling::Handling,
+    locks::Locks,
     objects::Bucket,
     topology,
     wire::{
-        Answer, Arrived, Context, Failure, FailureCode, KeyRevoked, OpenJob, Outcome, Partial,
-        Position, ServiceKey, Step, Wire,
+        Answer, Arrived, Context, Failure, FailureCode, Joined, KeyRevoked, OpenJob, Outcome,
+        Partial, Position, ServiceKey, Step, Wire, submission,
     },
 };
 use tokio::try_join;
@@ -67,6 +68,7 @@ pub async fn start<J: Join>(
         logic: LogicHandle::start(Logic::new(identity), clock, options.mailbox),
         keys: Cache::new(options.key_cache_bytes).counted("keys", metrics),
         models: Cache::new(options.model_cache_bytes).counted("models", metrics),
+        joining: Locks::default(),
         join,
         environment: environment.clone(),
         options,
@@ -98,11 +100,18 @@ pub async fn start<J: Join>(
     Ok(Handle { running, identity: verifying })
 }
 
+/// Purges what is stored of the work on a job that has ended.
+pub(crate) async fn forget(bus: &dyn Bus, tenant: &TenantId, job: JobId) -> Result<(), MeshError> {
+    bus.purge(&Partial::job_filter(tenant, job)).await?;
+    bus.purge(&Joined::job_filter(tenant, job)).await
+}
+
 struct Service<J: Join> {
     options: Options,
     logic: LogicHandle<Logic>,
     keys: Cache<J::Key>,
     models: Cache<J::Model>,
+    joining: Locks<(JobId, u32)>,
     join: Arc<J>,
     environment: Environment,
 }
@@ -116,31 +125,43 @@ impl<J: Join> Service<J> {
 
     async fn run(&self, context: Context, position: Position) -> Result<(), Error> {
         let bus = &self.environment.bus;
-        let outcome = Answer::subject_of(&context.tenant, context.job);
         let stage = Partial::stage_filter(&context, position.stage);
-        let (stored, ended, revoked) =
-            try_join!(bus.subjects(&stage), bus.exists(&outcome), self.revoked(&context))?;
+        // What is stored first: when it is gone because the job has ended or gone on, that is known.
+        let stored = bus.subjects(&stage).await?;
+        let ((ended, joined), revoked) =
+            try_join!(self.over(&context, position.stage), self.revoked(&context))?;
         // Both may be on their way at the same time.
-        if !ended && !stored.contains(&Partial::subject_of(&context, &position)) {
+        let there = stored.contains(&Partial::subject_of(&context, &position));
+        if !(there || ended || joined) && context.deadline > self.environment.clock.now() {
             return Err(MeshError::NotYet("the partial that has been announced").into());
         }
         let stored = stored.len();
-        let input = Input::Stored { stored, ended, revoked, context, position };
+        let input = Input::Stored { stored, ended, joined, revoked, context, position };
         for effect in self.logic.call(input).await? {
             match effect {
                 Effect::Progress(status) => self.environment.emit(status.encode(SOURCE)).await,
                 Effect::Join(context, position) => self.join(*context, position).await?,
-                Effect::Clean(context) => {
-                    let filter = Partial::job_filter(&context.tenant, context.job);
-                    bus.purge(&filter).await?;
-                }
+                Effect::Clean(context) => forget(&**bus, &context.tenant, context.job).await?,
                 Effect::Publish(message) => drop(self.environment.publish(message).await?),
             }
         }
         Ok(())
     }
 
+    /// Whether the job has ended, and whether it has gone on from this stage.
+    async fn over(&self, context: &Context, stage: u32) -> Result<(bool, bool), MeshError> {
+        let bus = &self.environment.bus;
+        let outcome = Answer::subject_of(&context.tenant, context.job);
+        let joined = Joined::subject_of(context, stage);
+        try_join!(bus.exists(&outcome), bus.exists(&joined))
+    }
+
     async fn join(&self, context: Context, position: Position) -> Result<(), Error> {
+        // The last arrivals come close together, and all of them see a stage that is complete.
+        let _one_at_a_time = self.joining.lock((context.job, position.stage)).await;
+        if self.over(&context, position.stage).await? != (false, false) {
+            return Ok(());
+        }
         let Some(partials) = self.read_back(&context, &position).await? else {
             return Ok(());
         };
@@ -160,11 +181,7 @@ impl<J: Join> Service<J> {
                 self.environment.metrics.operators(&joined.times);
                 match joined.value {
                     Step::Outputs(outputs) => outputs.into(),
-                    step => {
-                        let deadline = context.deadline;
-                        let input = Input::Joined { context, position, step };
-                        return self.publish(input, deadline).await;
-                    }
+                    step => return self.go_on(context, position, step).await,
                 }
             }
         };
@@ -179,6 +196,23 @@ impl<J: Join> Service<J> {
         let deadline = context.deadline;
         let input = Input::Packed { context, answer: packed.value, nonce: rand::random() };
         self.publish(input, deadline).await
+    }
+
+    /// Publishes what follows from a stage, and only then forgets its partials.
+    async fn go_on(&self, context: Context, position: Position, step: Step) -> Result<(), Error> {
+        let stage = position.stage;
+        let (deadline, tenant, job) = (context.deadline, context.tenant.clone(), context.job);
+        let bus = &self.environment.bus;
+        let partials = Partial::stage_filter(&context, stage);
+        self.publish(Input::Joined { context, position, step }, deadline).await?;
+        let joined = Joined { tenant: tenant.clone(), job, stage };
+        self.environment.publish(joined.encode(SOURCE)).await?;
+        bus.purge(&partials).await?;
+        if bus.exists(&Answer::subject_of(&tenant, job)).await? {
+            // Cancelled, say, and forgotten in the meantime.
+            forget(&**bus, &tenant, job).await?;
+        }
+        Ok(())
     }
 
     async fn publish(&self, input: Input, deadline: UnixMillis) -> Result<(), Error> {
@@ -217,18 +251,23 @@ impl<J: Join> Service<J> {
     }
 
     /// Tells the tenant that a message of its job was given up. What services wrote to each other ends
-    /// the job; a job that was not taken may be anybody's, and is only refused.
+    /// the job, and so does the submission that was admitted; any other may be anybody's, and is only
+    /// refused.
     async fn dead_letter(&self, message: &Message) -> Result<(), MeshError> {
         let header = |name| message.headers.get(name).unwrap_or("unknown").to_owned();
         let (queue, reason) = (header(DEAD_QUEUE), header(DEAD_REASON));
         let what = || format!("a message in queue {queue} was given up: {reason}");
         if !topology::TASKS.contains(&&*queue) && queue != topology::ARRIVALS {
+            let submission = submission(message, digest(message.body.clone()).await?);
             let code = FailureCode::Undeliverable;
-            match Failure::refusing(message, code, what()) {
-                Some(refusal) => self.environment.refuse(&refusal).await?,
-                None => tracing::warn!(queue, reason, "a dead letter says nothing of its sender"),
+            let Some(refusal) = Failure::refusing(message, submission, code, what()) else {
+                tracing::warn!(queue, reason, "a dead letter says nothing of its sender");
+                return Ok(());
+            };
+            let admitted = self.environment.admitted(&refusal.tenant, refusal.job).await?;
+            if admitted != Some(submission) {
+                return self.environment.refuse(&refusal).await;
             }
-            return Ok(());
         }
         let Ok(context) = Context::of(message) else {
             tracing::error!(queue, reason, "a dead letter belongs to no job");
@@ -243,7 +282,7 @@ impl<J: Join> Service<J> {
         let outcome = Outcome::receive(message)?;
         let (tenant, job) = outcome.job();
         let bus = &self.environment.bus;
-        bus.purge(&Partial::job_filter(tenant, job)).await?;
+        forget(&**bus, tenant, job).await?;
         let answered = matches!(outcome, Outcome::Answer(_));
         // Last: whoever has died before is sent here again by it.
         self.close(tenant, job, answered).await

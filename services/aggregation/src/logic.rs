@@ -43,7 +43,7 @@ impl Default for Options {
         Self {
             lookups_per_shard: 16,
             max_key_bytes: 256 << 20,
-            max_model_bytes: 256 << 20,
+            max_model_bytes: 64 << 20,
             key_cache_bytes: 512 << 20,
             model_cache_bytes: 512 << 20,
             in_flight: 4,
@@ -67,6 +67,8 @@ pub enum Input {
         stored: usize,
         /// Whether the job has ended, with an answer or a failure.
         ended: bool,
+        /// Whether the job has gone on from this stage.
+        joined: bool,
         /// Whether the tenant has withdrawn the key.
         revoked: bool,
     },
@@ -127,6 +129,7 @@ impl JobError for Error {
             Self::Expired(_) => Some(FailureCode::Expired),
             Self::KeyRevoked(_) => Some(FailureCode::KeyRevoked),
             Self::Rejected(_) => Some(FailureCode::Computation),
+            Self::Mesh(hermesh_mesh::Error::TooLarge { .. }) => Some(FailureCode::TooLarge),
             Self::Mesh(_) => None,
         }
     }
@@ -156,12 +159,9 @@ fn stored(
     context: Context,
     position: Position,
     stored: usize,
-    (ended, revoked): (bool, bool),
+    revoked: bool,
     now: UnixMillis,
 ) -> Result<Vec<Effect>, Error> {
-    if ended {
-        return Ok(vec![Effect::Clean(Box::new(context))]);
-    }
     if revoked {
         return Err(Error::KeyRevoked(context.key));
     }
@@ -170,12 +170,7 @@ fn stored(
     }
     let stored = stored.min(position.of as usize) as u64;
     let done = position.done_before + position.stage_lookups * stored / u64::from(position.of);
-    let mut effects = vec![Effect::Progress(Status {
-        tenant: context.tenant.clone(),
-        job: context.job,
-        done,
-        total: position.total,
-    })];
+    let mut effects = vec![Effect::Progress(Status::new(&context, done, position.total))];
     if stored == u64::from(position.of) {
         effects.push(Effect::Join(Box::new(context), position));
     }
@@ -189,8 +184,12 @@ impl actor::Logic for Logic {
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
         match input {
-            Input::Stored { context, position, stored: count, ended, revoked } => {
-                stored(context, position, count, (ended, revoked), now)
+            Input::Stored { context, ended: true, .. } => {
+                Ok(vec![Effect::Clean(Box::new(context))])
+            }
+            Input::Stored { joined: true, .. } => Ok(Vec::new()),
+            Input::Stored { context, position, stored: count, revoked, .. } => {
+                stored(context, position, count, revoked, now)
             }
             Input::Joined { context, position, step } => {
                 let done = position.done_before + position.stage_lookups;
@@ -203,6 +202,7 @@ impl actor::Logic for Logic {
                 let answer = Answer {
                     tenant: context.tenant.clone(),
                     receipt: Receipt::new(&context, &answer, nonce, &self.identity),
+                    trace: context.trace,
                     body: answer.into(),
                 };
                 Ok(vec![Effect::Publish(answer.encode(SOURCE))])

@@ -10,11 +10,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hermesh_mesh::{
     Error as MeshError, UnixMillis,
     actor::Environment,
-    bus::Published,
     wire::{Answer, Failure, FailureCode, OpenEntry, OpenJob},
 };
 
-use crate::Error;
+use crate::{Error, actor::forget};
 
 /// Open jobs looked at at the same time.
 const AT_ONCE: usize = 16;
@@ -58,16 +57,16 @@ async fn close(
     now: UnixMillis,
 ) -> Result<(), MeshError> {
     let OpenEntry { tenant, job, deadline, .. } = entry;
-    let ended = if *deadline <= now {
+    let bus = &environment.bus;
+    if bus.exists(&Answer::subject_of(tenant, *job)).await? {
+        forget(&**bus, tenant, *job).await?;
+        return bus.purge(subject).await;
+    }
+    if *deadline <= now {
         let late = Error::Expired(deadline.until(now));
-        let failure = Failure::ending(tenant, *job, FailureCode::Expired, late);
         // The outcome, once stored, has everything about the job purged.
-        environment.fail(&failure).await? == Published::Duplicate
-    } else {
-        environment.bus.exists(&Answer::subject_of(tenant, *job)).await?
-    };
-    if ended {
-        environment.bus.purge(subject).await?;
+        let failure = Failure::ending(tenant, *job, FailureCode::Expired, late);
+        environment.fail(&failure).await?;
     }
     Ok(())
 }

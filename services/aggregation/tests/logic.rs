@@ -50,11 +50,11 @@ fn tell(input: Input, now: u64) -> Result<Vec<Effect>, Error> {
 
 fn stored(shard: u32, stored: usize, ended: bool, now: u64) -> Result<Vec<Effect>, Error> {
     let (context, position) = (context(), position(shard));
-    tell(Input::Stored { context, position, stored, ended, revoked: false }, now)
+    tell(Input::Stored { context, position, stored, ended, joined: false, revoked: false }, now)
 }
 
 fn progress(done: u64) -> Effect {
-    Effect::Progress(Status { tenant: context().tenant, job: context().job, done, total: 40 })
+    Effect::Progress(Status::new(&context(), done, 40))
 }
 
 #[test]
@@ -70,7 +70,8 @@ fn a_stage_is_joined_when_it_is_complete_whichever_partial_comes_last() {
     let late = stored(0, 3, false, 1_000).expect_err("too late");
     assert_eq!(late.code(), Some(FailureCode::Expired));
     let (context, position) = (context(), position(0));
-    let withdrawn = Input::Stored { context, position, stored: 3, ended: false, revoked: true };
+    let withdrawn =
+        Input::Stored { context, position, stored: 3, ended: false, joined: false, revoked: true };
     let withdrawn = tell(withdrawn, 0).expect_err("not joined");
     assert_eq!(withdrawn.code(), Some(FailureCode::KeyRevoked));
 }

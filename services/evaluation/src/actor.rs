@@ -10,7 +10,7 @@ use hermesh_mesh::{
     handling::Handling,
     objects::Bucket,
     topology,
-    wire::{Answer, Arrived, Computed, Context, KeyRevoked, Partial, Task, Wire},
+    wire::{Answer, Arrived, Computed, Context, Joined, KeyRevoked, Partial, Task, Wire},
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::{
@@ -144,9 +144,12 @@ impl<C: Compute> Service<C> {
         let context = &task.context;
         let partial = Partial::subject_of(context, &task.position);
         let outcome = Answer::subject_of(&context.tenant, context.job);
-        // The partial first: when it is gone because the job has ended, the outcome is there.
+        let joined = Joined::subject_of(context, task.position.stage);
+        // The partial first: when it is gone because the job has ended or gone on, that is known.
         let done = bus.exists(&partial).await?;
-        let (ended, revoked) = try_join!(bus.exists(&outcome), self.revoked(context))?;
+        let (ended, joined, revoked) =
+            try_join!(bus.exists(&outcome), bus.exists(&joined), self.revoked(context))?;
+        let ended = ended || joined;
         self.logic.call(Input::Task { task, done, ended, revoked }).await
     }
 

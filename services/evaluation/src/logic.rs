@@ -39,7 +39,7 @@ impl Default for Options {
             threads,
             in_flight: threads,
             max_key_bytes: 256 << 20,
-            max_model_bytes: 256 << 20,
+            max_model_bytes: 64 << 20,
             key_cache_bytes: 2 << 30,
             model_cache_bytes: 512 << 20,
             mailbox: 64,
@@ -57,7 +57,7 @@ pub enum Input {
         task: Box<Task>,
         /// Whether the shard's result is stored already.
         done: bool,
-        /// Whether the job has ended, with an answer or a failure.
+        /// Whether nobody needs the result any more: the job has ended, or gone on to the next stage.
         ended: bool,
         /// Whether the tenant has withdrawn the key.
         revoked: bool,
@@ -97,6 +97,7 @@ impl JobError for Error {
             Self::Expired(_) => Some(FailureCode::Expired),
             Self::KeyRevoked(_) => Some(FailureCode::KeyRevoked),
             Self::Rejected(_) => Some(FailureCode::Computation),
+            Self::Mesh(hermesh_mesh::Error::TooLarge { .. }) => Some(FailureCode::TooLarge),
             Self::Mesh(_) => None,
         }
     }

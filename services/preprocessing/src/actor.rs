@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use hermesh_mesh::{
-    Digest, Error as MeshError, Message, Signature,
+    Digest, Error as MeshError, Message,
     actor::{Environment, LogicHandle, Running, blocking, digest},
     bus::Published,
     cache::Cache,
@@ -11,14 +11,15 @@ use hermesh_mesh::{
     objects::Bucket,
     topology,
     wire::{
-        Admitted, Answer, Computed, Context, Facts, FactsQuery, Failure, FailureCode, Job, Lane,
-        OpenJob, Status, Wire, answer_to,
+        Admitted, Answer, Cancelled, Computed, Context, Facts, FactsQuery, Failure, FailureCode,
+        Job, Lane, OpenJob, Status, Wire, answer_to, submission,
     },
 };
 use tokio::try_join;
 
 use crate::{
-    Begun, Effect, Error, Input, Logic, Name, Open, Options, Prepare, cancel, logic::in_time,
+    Candidate, Effect, Error, Input, Logic, Name, Open, Options, Prepare, Weight, cancel,
+    logic::in_time,
 };
 
 /// How long key management may take to answer.
@@ -100,72 +101,70 @@ struct Service<P: Prepare> {
 
 impl<P: Prepare> Service<P> {
     async fn handle(&self, message: &Message) -> Result<(), MeshError> {
-        // The policy binds a tenant to its subject, so the subject says who is speaking.
+        let digest = digest(message.body.clone()).await?;
+        let submission = submission(message, digest);
         let job = match Job::receive(message) {
             Ok(job) => job,
             Err(error) => {
-                self.refuse(message, FailureCode::Malformed, &error, None).await?;
+                let refusal =
+                    Failure::refusing(message, submission, FailureCode::Malformed, &error);
+                if let Some(refusal) = refusal {
+                    self.environment.refuse(&refusal).await?;
+                }
                 return Err(error);
             }
         };
-        let (context, signature) = (job.context.clone(), job.signature);
-        let result = self.run(job).await;
-        if let Err(error) = &result
-            && let Some(code) = error.code()
-            && error.before_admission()
+        let context = job.context.clone();
+        let Err(error) = self.run(job, digest, submission).await else {
+            return Ok(());
+        };
+        // The end of the job is for the submission that was admitted to say, and for no other.
+        if let Some(code) = error.code()
+            && self.environment.admitted(&context.tenant, context.job).await? != Some(submission)
+            && let Some(refusal) = Failure::refusing(message, submission, code, &error)
         {
-            if code == FailureCode::Expired {
-                let outcome = Answer::subject_of(&context.tenant, context.job);
-                if self.environment.bus.exists(&outcome).await? {
-                    // Cancelled, say: it is the outcome that counts, not that the job is late as well.
-                    return Ok(());
-                }
-                if self.holder(&context).await? == Some(signature) {
-                    // Admitted by somebody who died before it was open, so that no sweep finds it.
-                    return self.environment.conclude(&context, result).await;
-                }
-            }
-            return self.refuse(message, code, error, error.retry_after()).await;
+            let retry_after = error.retry_after();
+            return self.environment.refuse(&Failure { retry_after, ..refusal }).await;
         }
-        self.environment.conclude(&context, result).await
+        self.environment.conclude(&context, Err(error)).await
     }
 
-    async fn refuse(
-        &self,
-        message: &Message,
-        code: FailureCode,
-        why: impl ToString,
-        retry_after: Option<Duration>,
-    ) -> Result<(), MeshError> {
-        match Failure::refusing(message, code, why) {
-            Some(refusal) => self.environment.refuse(&Failure { retry_after, ..refusal }).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn run(&self, job: Job) -> Result<(), Error> {
+    async fn run(&self, job: Job, digest: Digest, submission: Digest) -> Result<(), Error> {
         // First of all, so that what waits for key management does not wait for ever.
         in_time(&job.context, self.environment.clock.now())?;
-        let (digest, facts, name) =
-            try_join!(self.digest(&job), self.facts(&job.context), self.name(&job.context))?;
-        let (job, facts) = (Box::new(job), Box::new(facts));
-        let mut effects = self.logic.call(Input::Admit { job, digest, facts, name }).await?;
+        let (facts, name) =
+            try_join!(self.facts(&job.context), self.name(&job.context, &submission))?;
+        let candidate = Box::new(Candidate { job, digest, submission, facts });
+        let mut effects = self.logic.call(Input::Admit(candidate, name)).await?;
         while let Some(effect) = effects.pop() {
-            match effect {
-                Effect::Claim(job, facts) => {
-                    let holder = self.claim(&job).await?;
-                    effects = self.logic.call(Input::Claimed { job, facts, holder }).await?;
+            effects = match effect {
+                Effect::Weigh(candidate, name) => {
+                    let weight = self.weigh(&candidate.job).await?;
+                    self.logic.call(Input::Weighed(candidate, name, weight)).await?
                 }
-                Effect::Begin(job, lane) => self.begin(*job, lane).await?,
-            }
+                Effect::Claim(candidate, weight) => {
+                    let claimed = self.claim(&candidate.job.context, candidate.submission).await;
+                    let (holder, cancelled) = claimed.map_err(|error| match error {
+                        MeshError::Full { .. } => Error::Full,
+                        other => other.into(),
+                    })?;
+                    let input = Input::Claimed { candidate, weight, holder, cancelled };
+                    self.logic.call(input).await?
+                }
+                Effect::Begin(job, lane, weight) => {
+                    self.begin(*job, lane, weight).await?;
+                    Vec::new()
+                }
+            };
         }
         Ok(())
     }
 
-    async fn digest(&self, job: &Job) -> Result<Digest, MeshError> {
-        // What is too large is refused for that, whatever it is.
-        let bytes = job.input.len().min(self.options.max_input_bytes.saturating_add(1));
-        digest(job.input.slice(..bytes)).await
+    async fn weigh(&self, job: &Job) -> Result<Weight, Error> {
+        let model = self.model(job.context.model).await?;
+        let (prepare, input) = (self.prepare.clone(), job.input.clone());
+        let weight = blocking(move || prepare.weigh(&model, &input)).await?;
+        weight.map_err(|refused| Error::Rejected(refused.0))
     }
 
     async fn facts(&self, context: &Context) -> Result<Facts, MeshError> {
@@ -174,53 +173,56 @@ impl<P: Prepare> Service<P> {
         facts(&self.environment, &query).await
     }
 
-    async fn name(&self, context: &Context) -> Result<Name, MeshError> {
+    async fn name(&self, context: &Context, submission: &Digest) -> Result<Name, MeshError> {
         let bus = &self.environment.bus;
-        let (outcome, open) = (
-            Answer::subject_of(&context.tenant, context.job),
-            OpenJob::filter(Some(&context.tenant)),
+        let Context { tenant, job, .. } = context;
+        let (outcome, refusal, open) = (
+            Answer::subject_of(tenant, *job),
+            Failure::refusal_subject(tenant, *job, submission),
+            OpenJob::filter(Some(tenant)),
         );
-        let (holder, ended, open) =
-            try_join!(self.holder(context), bus.exists(&outcome), bus.subjects(&open))?;
+        let (holder, ended, refused, open) = try_join!(
+            self.environment.admitted(tenant, *job),
+            bus.exists(&outcome),
+            bus.exists(&refusal),
+            bus.subjects(&open)
+        )?;
         let entries = || open.iter().filter_map(|subject| OpenJob::parse_subject(subject));
         let open = Open {
             jobs: open.len(),
             bytes: entries().map(|entry| entry.bytes).fold(0, u64::saturating_add),
             soonest: entries().map(|entry| entry.deadline).min(),
         };
-        Ok(Name { holder, ended, open })
+        Ok(Name { holder, ended, refused, open })
     }
 
-    /// The submission that the job's name stands for.
-    async fn holder(&self, context: &Context) -> Result<Option<Signature>, MeshError> {
-        let subject = Admitted::subject_of(&context.tenant, context.job);
-        let stored = self.environment.bus.last(&subject).await?;
-        stored.map(|message| Ok(Admitted::receive(&message)?.signature)).transpose()
-    }
-
-    /// Makes the job's name stand for it, unless it stands for another, and returns whom it stands for.
-    async fn claim(&self, job: &Job) -> Result<Signature, MeshError> {
-        let claim = Admitted {
-            tenant: job.context.tenant.clone(),
-            job: job.context.job,
-            signature: job.signature,
-        };
-        let claim = claim.encode(self.environment.metrics.service());
-        match self.environment.publish(claim).await? {
-            Published::Stored => Ok(job.signature),
+    /// Makes the job's name stand for this submission, unless it stands for another. Returns which one it
+    /// stands for, and whether the tenant has withdrawn the job.
+    async fn claim(
+        &self,
+        context: &Context,
+        submission: Digest,
+    ) -> Result<(Digest, bool), MeshError> {
+        let Context { tenant, job, .. } = context.clone();
+        let cancelled = Cancelled::subject_of(&tenant, job);
+        let claim = Admitted { tenant, job, submission }.encode(self.environment.metrics.service());
+        let holder = match self.environment.publish(claim).await? {
+            Published::Stored => submission,
             Published::Duplicate => {
-                let holder = self.holder(&job.context).await?;
-                holder.ok_or(MeshError::Stopped("the memory of admitted jobs"))
+                let holder = self.environment.admitted(&context.tenant, context.job).await?;
+                holder.ok_or(MeshError::Stopped("the memory of admitted jobs"))?
             }
-        }
+        };
+        // Only now: who cancels looks for the claim after having said so.
+        Ok((holder, self.environment.bus.exists(&cancelled).await?))
     }
 
     /// Counts the job as open, and returns the lane that it has had from its first beginning on: its
     /// tasks are recognised by their subjects, and the lane is part of these.
-    async fn open(&self, context: &Context, bytes: usize, lane: Lane) -> Result<Lane, MeshError> {
+    async fn open(&self, context: &Context, bytes: u64, lane: Lane) -> Result<Lane, MeshError> {
         let open = OpenJob {
             context: context.clone(),
-            bytes: bytes as u64,
+            bytes,
             lane,
             admitted: self.environment.clock.now(),
         };
@@ -236,22 +238,21 @@ impl<P: Prepare> Service<P> {
         }
     }
 
-    async fn begin(&self, job: Job, lane: Lane) -> Result<(), Error> {
+    async fn begin(&self, job: Job, lane: Lane, weight: Weight) -> Result<(), Error> {
         let context = job.context;
-        let lane = self.open(&context, job.input.len(), lane).await?;
+        let lane = self.open(&context, weight.bytes, lane).await?;
         let model = self.model(context.model).await?;
         let prepare = self.prepare.clone();
         let per_shard = self.options.lookups_per_shard;
         let begun = blocking(move || prepare.begin(&model, &job.input, per_shard)).await?;
-        let Computed { value: Begun { step, total }, times } =
+        let Computed { value: step, times } =
             begun.map_err(|refused| Error::Rejected(refused.0))?;
         self.environment.metrics.operators(&times);
-        let (tenant, source) = (context.tenant.clone(), self.environment.metrics.service());
-        self.logic.call(Input::Begun { tenant: tenant.clone(), lookups: total }).await?;
-        let status = Status { tenant, job: context.job, done: 0, total };
-        let messages = step.messages(&context, lane, 0, 0, total, source)?;
+        let (lookups, source) = (weight.lookups, self.environment.metrics.service());
+        self.logic.call(Input::Begun { tenant: context.tenant.clone(), lookups }).await?;
+        let messages = step.messages(&context, lane, 0, 0, lookups, source)?;
         self.environment.publish_all(messages, context.deadline).await?;
-        self.environment.emit(status.encode(source)).await;
+        self.environment.emit(Status::new(&context, 0, lookups).encode(source)).await;
         Ok(())
     }
 

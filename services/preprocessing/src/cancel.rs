@@ -4,7 +4,10 @@ use hermesh_mesh::{
     Digest, Error as MeshError, JobId, TenantId,
     actor::Environment,
     bus::{Published, Request},
-    wire::{Accepted, Answer, CancelJob, FactsQuery, Failure, FailureCode, Outcome, Refusal, Wire},
+    wire::{
+        Accepted, Answer, CancelJob, Cancelled, FactsQuery, Failure, FailureCode, Outcome, Refusal,
+        Wire,
+    },
 };
 
 use crate::actor::facts;
@@ -62,6 +65,13 @@ async fn cancel(environment: &Environment, request: &Request) -> Result<(), Erro
     let verifying = facts(environment, &query).await?.tenant;
     let verifying = verifying.ok_or_else(|| Error::UnknownTenant(tenant.clone()))?;
     order.verify(&verifying)?;
+    let source = environment.metrics.service();
+    let cancelled = Cancelled { tenant: tenant.clone(), job };
+    environment.publish(cancelled.encode(source)).await?;
+    // Only now: who admits looks for that after having made the claim.
+    if environment.admitted(tenant, job).await?.is_none() {
+        return Ok(());
+    }
     let why = "the tenant has cancelled the job";
     let cancelled = Failure::ending(tenant, job, FailureCode::Cancelled, why);
     if environment.fail(&cancelled).await? == Published::Duplicate {

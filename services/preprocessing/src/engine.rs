@@ -1,9 +1,9 @@
 //! The first Linear by the real engine.
 
-use hermesh_engine::{Program, Step as EngineStep, Timings};
+use hermesh_engine::{Input, Program, Stage, Step as EngineStep, Timings};
 use hermesh_mesh::wire::{Computed, OperatorTime, Refused, Shard, Step};
 
-use crate::{Begun, Prepare};
+use crate::{Prepare, Weight};
 
 /// The engine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,39 +18,36 @@ impl Prepare for Engine {
         Ok((program, size))
     }
 
+    fn weigh(&self, program: &Program, input: &[u8]) -> Result<Weight, Refused> {
+        let rows = Input::decode(input, program).map_err(refused)?.rows();
+        let widest = program.stages().iter().map(Stage::lookups).max().unwrap_or(0);
+        // Results have 32 bits a coefficient.
+        let result = 4 * (program.parameter_set().output_dimension() + 1);
+        Ok(Weight {
+            lookups: (rows * program.lookups_per_row()) as u64,
+            bytes: (rows * widest * result) as u64,
+        })
+    }
+
     fn begin(
         &self,
         program: &Program,
         input: &[u8],
         lookups_per_shard: usize,
-    ) -> Result<Computed<Begun>, Refused> {
+    ) -> Result<Computed<Step>, Refused> {
         let timings = Timings::default();
         let step =
             hermesh_engine::begin(program, input, lookups_per_shard, &timings).map_err(refused)?;
-        let step = match step {
+        let shard =
+            |shard: hermesh_engine::Shard| Shard { bytes: shard.bytes, lookups: shard.lookups };
+        let value = match step {
             EngineStep::Outputs(bytes) => Step::Outputs(bytes),
-            EngineStep::Lookups { stage, shards } => Step::Lookups {
-                stage,
-                shards: shards
-                    .into_iter()
-                    .map(|shard| Shard { bytes: shard.bytes, lookups: shard.lookups })
-                    .collect(),
-            },
+            EngineStep::Lookups { stage, shards } => {
+                Step::Lookups { stage, shards: shards.into_iter().map(shard).collect() }
+            }
         };
-        let total = total(program, &step);
-        Ok(Computed { value: Begun { step, total }, times: OperatorTime::collect(timings.iter()) })
+        Ok(Computed { value, times: OperatorTime::collect(timings.iter()) })
     }
-}
-
-/// Lookups of all stages, for as many rows as the first stage shows that there are.
-fn total(program: &Program, step: &Step) -> u64 {
-    let Step::Lookups { shards, .. } = step else {
-        return 0;
-    };
-    let first: u64 = shards.iter().map(|shard| u64::from(shard.lookups)).sum();
-    let per_row = program.stages().first().map_or(0, |stage| stage.lookups());
-    let rows = first.checked_div(per_row as u64).unwrap_or(0);
-    rows * program.lookups_per_row() as u64
 }
 
 fn refused(error: hermesh_engine::Error) -> Refused {

@@ -10,7 +10,7 @@ mod shares;
 
 pub use actor::{Handle, start};
 pub use engine::Engine;
-pub use logic::{Effect, Error, Input, Logic, Name, Open, Options};
+pub use logic::{Candidate, Effect, Error, Input, Logic, Name, Open, Options};
 
 use hermesh_mesh::wire::{Computed, Refused, Step};
 
@@ -22,20 +22,23 @@ pub trait Prepare: Send + Sync + 'static {
     /// Decodes a model and says how many bytes it takes.
     fn model(&self, bytes: &[u8]) -> Result<(Self::Model, usize), Refused>;
 
+    /// What the job will cost, at a glance.
+    fn weigh(&self, model: &Self::Model, input: &[u8]) -> Result<Weight, Refused>;
+
     /// Applies the first Linear and cuts the result into shards.
     fn begin(
         &self,
         model: &Self::Model,
         input: &[u8],
         lookups_per_shard: usize,
-    ) -> Result<Computed<Begun>, Refused>;
+    ) -> Result<Computed<Step>, Refused>;
 }
 
-/// The beginning of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
-    /// How it goes on.
-    pub step: Step,
+/// What a job costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weight {
     /// Lookups of the whole job.
-    pub total: u64,
+    pub lookups: u64,
+    /// Bytes of the results of its widest stage, which are kept until the stage is complete.
+    pub bytes: u64,
 }

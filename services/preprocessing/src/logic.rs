@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use hermesh_mesh::{
-    Digest, JobId, Signature, TenantId, UnixMillis, actor,
+    Digest, JobId, TenantId, UnixMillis, actor,
     handling::JobError,
     topology,
     wire::{Context, Facts, FailureCode, Job, KeyFacts, Lane, Priority},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::shares::Shares;
+use crate::{Weight, shares::Shares};
 
 /// Bounds of preprocessing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,8 +25,11 @@ pub struct Options {
     /// of `max_open_bytes`, is for jobs of high priority, so that a tenant's batch does not lock out
     /// what it needs at once.
     pub max_open_jobs: usize,
-    /// The most bytes that their inputs may have together.
+    /// The most bytes that they may keep on the bus together, each those of the results of its widest
+    /// stage.
     pub max_open_bytes: u64,
+    /// The most lookups of one job.
+    pub max_job_lookups: u64,
     /// Lookups in one shard: enough to use the evaluation key well while it is at hand, few enough
     /// to keep every core busy.
     pub lookups_per_shard: usize,
@@ -46,12 +49,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            max_input_bytes: 16 << 20,
+            max_input_bytes: (1 << 20) - (16 << 10),
             max_deadline: topology::MAX_DEADLINE,
             max_open_jobs: 64,
             max_open_bytes: 256 << 20,
+            max_job_lookups: 1 << 20,
             lookups_per_shard: 16,
-            max_model_bytes: 256 << 20,
+            max_model_bytes: 64 << 20,
             model_cache_bytes: 512 << 20,
             in_flight: 2,
             mailbox: 64,
@@ -60,28 +64,36 @@ impl Default for Options {
     }
 }
 
+/// A job at the gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The job.
+    pub job: Job,
+    /// The digest of its input.
+    pub digest: Digest,
+    /// What this submission of it is known by.
+    pub submission: Digest,
+    /// What key management knows.
+    pub facts: Facts,
+}
+
 /// What preprocessing is asked, or told.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// May this job run?
-    Admit {
-        /// The job.
-        job: Box<Job>,
-        /// The digest of its input.
-        digest: Digest,
-        /// What key management knows.
-        facts: Box<Facts>,
-        /// What is known of the job's name.
-        name: Name,
-    },
-    /// The job's name now stands for the submission with this signature.
+    Admit(Box<Candidate>, Name),
+    /// This is what it costs.
+    Weighed(Box<Candidate>, Name, Weight),
+    /// The job's name now stands for the submission `holder`.
     Claimed {
         /// The job.
-        job: Box<Job>,
-        /// What key management knows.
-        facts: Box<Facts>,
-        /// That signature.
-        holder: Signature,
+        candidate: Box<Candidate>,
+        /// What it costs.
+        weight: Weight,
+        /// That submission.
+        holder: Digest,
+        /// Whether the tenant has withdrawn it.
+        cancelled: bool,
     },
     /// A job has been begun.
     Begun {
@@ -95,11 +107,13 @@ pub enum Input {
 /// What is known of a job's name, which is durable and the same for all replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Name {
-    /// The signature of the submission it stands for, if any.
-    pub holder: Option<Signature>,
+    /// The submission it stands for, if any.
+    pub holder: Option<Digest>,
     /// Whether that job has ended, with an answer or a failure.
     pub ended: bool,
-    /// The tenant's jobs that have not.
+    /// Whether this very submission has been refused.
+    pub refused: bool,
+    /// The tenant's jobs that have not ended.
     pub open: Open,
 }
 
@@ -108,7 +122,7 @@ pub struct Name {
 pub struct Open {
     /// How many.
     pub jobs: usize,
-    /// Bytes of their inputs.
+    /// Bytes that they keep on the bus.
     pub bytes: u64,
     /// The first of their deadlines.
     pub soonest: Option<UnixMillis>,
@@ -117,11 +131,13 @@ pub struct Open {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Find out what the job costs, and come back with [`Input::Weighed`].
+    Weigh(Box<Candidate>, Name),
     /// Make the job's name stand for it, if it stands for none yet, and come back with
     /// [`Input::Claimed`].
-    Claim(Box<Job>, Box<Facts>),
+    Claim(Box<Candidate>, Weight),
     /// Begin the job, in this lane unless it has one already.
-    Begin(Box<Job>, Lane),
+    Begin(Box<Job>, Lane, Weight),
 }
 
 /// Why a job is refused.
@@ -180,17 +196,33 @@ pub enum Error {
     KeyRetired(Digest),
     /// The tenant has as much in work as it may.
     #[error(
-        "{jobs} jobs of this tenant, {bytes} bytes, have not ended, and no more are admitted now; \
-         try again in {retry_after:.0?}"
+        "{jobs} jobs of this tenant, with {bytes} bytes of results, have not ended, and no more are \
+         admitted now; try again in {retry_after:.0?}"
     )]
     Overloaded {
         /// Its open jobs.
         jobs: usize,
-        /// Bytes of their inputs.
+        /// Bytes that they keep on the bus.
         bytes: u64,
         /// When there may be room, by the tenant's pace of late and its deadlines.
         retry_after: Duration,
     },
+    /// The mesh has as many jobs to remember as it can.
+    #[error("the mesh can remember no more jobs of the last day; try again in {A_WHILE_FULL:?}")]
+    Full,
+    /// One job that takes more than a tenant may have.
+    #[error("the job needs {got} {what}, at most {limit} are accepted; send fewer rows in one job")]
+    TooHeavy {
+        /// Of what.
+        what: &'static str,
+        /// How much it needs.
+        got: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Withdrawn before it was admitted.
+    #[error("the tenant has cancelled the job")]
+    Cancelled,
     /// The input is not what the model takes.
     #[error("{0}")]
     Rejected(String),
@@ -200,27 +232,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the job was refused before its name was known to be its own. Such a refusal must not
-    /// become the outcome of whatever the name stands for.
-    pub fn before_admission(&self) -> bool {
-        use hermesh_mesh::Error as Mesh;
-        matches!(
-            self,
-            Self::UnknownTenant(_)
-                | Self::TooLarge { .. }
-                | Self::Expired(_)
-                | Self::DeadlineTooFar { .. }
-                | Self::Replay(_)
-                | Self::KeyRetired(_)
-                | Self::Overloaded { .. }
-                | Self::Mesh(Mesh::BadSignature { .. } | Mesh::DigestMismatch { .. })
-        )
-    }
-
     /// After how long the same may be granted.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Full => Some(A_WHILE_FULL),
             _ => None,
         }
     }
@@ -230,7 +246,8 @@ impl JobError for Error {
     fn code(&self) -> Option<FailureCode> {
         use hermesh_mesh::Error as Mesh;
         Some(match self {
-            Self::TooLarge { .. } => FailureCode::TooLarge,
+            Self::TooLarge { .. } | Self::TooHeavy { .. } => FailureCode::TooLarge,
+            Self::Cancelled => FailureCode::Cancelled,
             Self::Expired(_) => FailureCode::Expired,
             Self::DeadlineTooFar { .. } => FailureCode::DeadlineTooFar,
             Self::UnknownTenant(_) => FailureCode::UnknownTenant,
@@ -241,7 +258,7 @@ impl JobError for Error {
             Self::UnknownModel(_) => FailureCode::UnknownModel,
             Self::ParameterMismatch { .. } => FailureCode::ParameterMismatch,
             Self::Replay(_) => FailureCode::Replay,
-            Self::Overloaded { .. } => FailureCode::Overloaded,
+            Self::Overloaded { .. } | Self::Full => FailureCode::Overloaded,
             Self::Rejected(_) => FailureCode::Malformed,
             Self::Mesh(Mesh::BadSignature { .. }) => FailureCode::BadSignature,
             Self::Mesh(Mesh::DigestMismatch { .. }) => FailureCode::DigestMismatch,
@@ -267,6 +284,8 @@ pub struct Logic {
 
 /// The least time to advise.
 const A_WHILE: Duration = Duration::from_secs(1);
+/// The time to advise where only the end of a day makes room.
+const A_WHILE_FULL: Duration = Duration::from_secs(60);
 
 impl Logic {
     /// A gate with these bounds.
@@ -274,15 +293,10 @@ impl Logic {
         Self { options, shares: Shares::default() }
     }
 
-    /// Is it the tenant who speaks, in time, and not about another job? Until that is known, nothing
-    /// may be done in the job's name.
-    fn admit(
-        &self,
-        (job, digest): (&Job, Digest),
-        facts: &Facts,
-        name: &Name,
-        now: UnixMillis,
-    ) -> Result<(), Error> {
+    /// Is it the tenant who speaks, in time, not about another job, and with a key and a model that go
+    /// together? Until that is known, nothing is done for the job.
+    fn admit(&self, candidate: &Candidate, name: &Name, now: UnixMillis) -> Result<(), Error> {
+        let Candidate { job, digest, facts, .. } = candidate;
         let context = &job.context;
         let tenant = facts.tenant.as_ref();
         let tenant = tenant.ok_or_else(|| Error::UnknownTenant(context.tenant.clone()))?;
@@ -290,35 +304,42 @@ impl Logic {
         if got > limit {
             return Err(Error::TooLarge { got, limit });
         }
-        job.verify_digest(tenant, digest)?;
+        job.verify_digest(tenant, *digest)?;
         in_time(context, now)?;
         let (got, limit) = (now.until(context.deadline), self.options.max_deadline);
         if got > limit {
             return Err(Error::DeadlineTooFar { got, limit });
         }
         match name.holder {
-            Some(holder) => only_for(job, holder),
-            // Cancelled before it came this far.
-            None if name.ended => Ok(()),
-            None => {
-                not_retired(context, facts.key.as_ref(), now)?;
-                self.has_room(job, &name.open, now)
-            }
+            Some(holder) => only_for(candidate, holder)?,
+            None => not_retired(context, facts.key.as_ref(), now)?,
         }
+        permit(job, facts)
     }
 
     /// May the tenant have another job in work?
-    fn has_room(&self, job: &Job, open: &Open, now: UnixMillis) -> Result<(), Error> {
+    fn has_room(
+        &self,
+        job: &Job,
+        weight: Weight,
+        open: &Open,
+        now: UnixMillis,
+    ) -> Result<(), Error> {
         let Options { max_open_jobs: jobs, max_open_bytes: bytes, .. } = self.options;
         let (jobs, bytes) = match job.context.priority {
             Priority::High => (jobs, bytes),
             // Rounded so that there is always room for one.
             _ => (jobs - jobs / 8, bytes - bytes / 8),
         };
-        let input = job.input.len() as u64;
-        // An input larger than the limit by itself is admitted alone.
-        let fits = open.jobs == 0 || open.bytes + input <= bytes;
-        if open.jobs < jobs && fits {
+        let limit = self.options.max_job_lookups;
+        for (what, got, limit) in
+            [("lookups", weight.lookups, limit), ("bytes for the results", weight.bytes, bytes)]
+        {
+            if got > limit {
+                return Err(Error::TooHeavy { what, got, limit });
+            }
+        }
+        if open.jobs < jobs && open.bytes.saturating_add(weight.bytes) <= bytes {
             return Ok(());
         }
         // At its deadline, if not before, a job ends.
@@ -344,8 +365,11 @@ fn not_retired(context: &Context, key: Option<&KeyFacts>, now: UnixMillis) -> Re
     }
 }
 
-fn only_for(job: &Job, holder: Signature) -> Result<(), Error> {
-    if job.signature == holder { Ok(()) } else { Err(Error::Replay(job.context.job)) }
+fn only_for(candidate: &Candidate, holder: Digest) -> Result<(), Error> {
+    match candidate.submission == holder {
+        true => Ok(()),
+        false => Err(Error::Replay(candidate.job.context.job)),
+    }
 }
 
 /// May the tenant use this key with this model?
@@ -376,20 +400,28 @@ impl actor::Logic for Logic {
 
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
         match input {
-            Input::Admit { job, digest, facts, name } => {
-                self.admit((&job, digest), &facts, &name, now)?;
-                // The same submission once more; its outcome is there to be read.
-                if name.ended {
+            Input::Admit(candidate, name) => {
+                self.admit(&candidate, &name, now)?;
+                // The same submission once more; its end is there to be read.
+                if name.ended || (name.refused && name.holder.is_none()) {
                     return Ok(Vec::new());
                 }
-                Ok(vec![Effect::Claim(job, facts)])
+                Ok(vec![Effect::Weigh(candidate, name)])
             }
-            Input::Claimed { job, facts, holder } => {
-                only_for(&job, holder)?;
-                permit(&job, &facts)?;
-                let Context { tenant, priority, .. } = &job.context;
+            Input::Weighed(candidate, name, weight) => {
+                if name.holder.is_none() {
+                    self.has_room(&candidate.job, weight, &name.open, now)?;
+                }
+                Ok(vec![Effect::Claim(candidate, weight)])
+            }
+            Input::Claimed { candidate, weight, holder, cancelled } => {
+                only_for(&candidate, holder)?;
+                if cancelled {
+                    return Err(Error::Cancelled);
+                }
+                let Context { tenant, priority, .. } = &candidate.job.context;
                 let lane = self.shares.lane(tenant, *priority, now);
-                Ok(vec![Effect::Begin(job, lane)])
+                Ok(vec![Effect::Begin(Box::new(candidate.job), lane, weight)])
             }
             Input::Begun { tenant, lookups } => {
                 self.shares.charge(&tenant, lookups, now);

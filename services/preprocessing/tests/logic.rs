@@ -6,9 +6,9 @@ use hermesh_mesh::{
     Digest, JobId, SigningKey, UnixMillis,
     actor::Logic as _,
     handling::JobError as _,
-    wire::{Context, Facts, FailureCode, Job, KeyFacts, Lane, ModelFacts, Priority},
+    wire::{Context, Facts, FailureCode, Job, KeyFacts, Lane, ModelFacts, Priority, Wire as _},
 };
-use hermesh_preprocessing::{Effect, Error, Input, Logic, Name, Open, Options};
+use hermesh_preprocessing::{Candidate, Effect, Error, Input, Logic, Name, Open, Options, Weight};
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
@@ -52,27 +52,45 @@ fn gate() -> Logic {
         max_deadline: Duration::from_secs(60),
         max_open_jobs: 2,
         max_open_bytes: 24,
+        max_job_lookups: 100,
         ..Options::default()
     })
 }
 
+const WEIGHT: Weight = Weight { lookups: 7, bytes: 8 };
+
+fn submission(job: &Job) -> Digest {
+    Job::submission(job.context.clone(), job.signature)
+}
+
+fn candidate(job: &Job, facts: Facts) -> Box<Candidate> {
+    let (digest, submission) = (Digest::of(&job.input), submission(job));
+    Box::new(Candidate { job: job.clone(), digest, submission, facts })
+}
+
 /// The whole way of a job whose name is known like this.
 fn admit(job: &Job, facts: Facts, name: Name) -> Result<(), Error> {
-    let (mut gate, job, facts) = (gate(), Box::new(job.clone()), Box::new(facts));
-    let digest = Digest::of(&job.input);
-    let input = Input::Admit { job: job.clone(), digest, facts: facts.clone(), name };
-    assert_eq!(gate.handle(input, NOW)?, [Effect::Claim(job.clone(), facts.clone())]);
-    let holder = name.holder.unwrap_or(job.signature);
-    let claimed = Input::Claimed { job: job.clone(), facts, holder };
-    assert_eq!(gate.handle(claimed, NOW)?, [Effect::Begin(job, Lane::Normal)]);
+    admit_heavy(job, facts, name, WEIGHT)
+}
+
+fn admit_heavy(job: &Job, facts: Facts, name: Name, weight: Weight) -> Result<(), Error> {
+    let (mut gate, candidate) = (gate(), candidate(job, facts));
+    let weigh = gate.handle(Input::Admit(candidate.clone(), name), NOW)?;
+    assert_eq!(weigh, [Effect::Weigh(candidate.clone(), name)]);
+    let claim = gate.handle(Input::Weighed(candidate.clone(), name, weight), NOW)?;
+    assert_eq!(claim, [Effect::Claim(candidate.clone(), weight)]);
+    let holder = name.holder.unwrap_or(candidate.submission);
+    let claimed = Input::Claimed { candidate, weight, holder, cancelled: false };
+    let begin = Effect::Begin(Box::new(job.clone()), Lane::Normal, weight);
+    assert_eq!(gate.handle(claimed, NOW)?, [begin]);
     Ok(())
 }
 
-fn refused(job: &Job, change: impl FnOnce(&mut Facts)) -> (FailureCode, bool) {
+fn refused(job: &Job, change: impl FnOnce(&mut Facts)) -> FailureCode {
     let mut facts = facts();
     change(&mut facts);
     let error = admit(job, facts, Name::default()).expect_err("refused");
-    (error.code().expect("refused for good"), error.before_admission())
+    error.code().expect("refused for good")
 }
 
 #[test]
@@ -86,16 +104,15 @@ fn what_key_management_says_is_obeyed() {
     let refused = |change: fn(&mut Facts)| refused(&good, change);
     let key = || facts().key.expect("there");
     // Whoever spoke, it was not a tenant.
-    assert_eq!(refused(|f| f.tenant = None), (FailureCode::UnknownTenant, true));
+    assert_eq!(refused(|f| f.tenant = None), FailureCode::UnknownTenant);
     let stranger = SigningKey::from_bytes(&[9; 32]).verifying_key();
     let forged = Facts { tenant: Some(stranger), ..facts() };
     let forged = admit(&good, forged, Name::default()).expect_err("refused");
-    assert_eq!((forged.code(), forged.before_admission()), (Some(FailureCode::BadSignature), true));
-    // The tenant's own job fails for all to see.
-    assert_eq!(refused(|f| f.key = None), (FailureCode::UnknownKey, false));
-    assert_eq!(refused(|f| f.model = None), (FailureCode::UnknownModel, false));
+    assert_eq!(forged.code(), Some(FailureCode::BadSignature));
+    assert_eq!(refused(|f| f.key = None), FailureCode::UnknownKey);
+    assert_eq!(refused(|f| f.model = None), FailureCode::UnknownModel);
     let mismatch = refused(|f| f.model = Some(ModelFacts { parameters: "q".into() }));
-    assert_eq!(mismatch, (FailureCode::ParameterMismatch, false));
+    assert_eq!(mismatch, FailureCode::ParameterMismatch);
     let foreign = KeyFacts { owner: "umbra".parse().expect("valid"), ..key() };
     let foreign = admit(&good, Facts { key: Some(foreign), ..facts() }, Name::default());
     assert_eq!(foreign, Err(Error::WrongKeyOwner(Digest([3; 32]))));
@@ -108,7 +125,7 @@ fn what_key_management_says_is_obeyed() {
 fn the_job_itself_is_checked() {
     let sign = |context: Context, input: &'static str| Job::new(context, input.into(), &signing());
     let with_deadline = |deadline| Context { deadline, ..context(1) };
-    let refused = |job: &Job, code| assert_eq!(refused(job, |_| {}), (code, true));
+    let refused = |job: &Job, code| assert_eq!(refused(job, |_| {}), code);
 
     refused(&sign(context(1), "123456789"), FailureCode::TooLarge);
     refused(&sign(with_deadline(NOW), "1"), FailureCode::Expired);
@@ -125,34 +142,63 @@ fn the_job_itself_is_checked() {
 #[test]
 fn a_name_is_good_for_one_submission() {
     let good = job(1);
-    let held = |by: &Job| Name { holder: Some(by.signature), ..Name::default() };
+    let held = |by: &Job| Name { holder: Some(submission(by)), ..Name::default() };
     // The same submission delivered again goes on where it was; another one is refused.
     assert_eq!(admit(&good, facts(), held(&good)), Ok(()));
     let other = Job::new(context(1), "other".into(), &signing());
     let replay = Err(Error::Replay(JobId([1; 16])));
     assert_eq!(admit(&good, facts(), held(&other)), replay);
-    assert!(Error::Replay(JobId([1; 16])).before_admission());
     // So is one that was overtaken between the look and the claim.
     let lost = Input::Claimed {
-        job: Box::new(good.clone()),
-        facts: Box::new(facts()),
-        holder: other.signature,
+        candidate: candidate(&good, facts()),
+        weight: WEIGHT,
+        holder: submission(&other),
+        cancelled: false,
     };
     assert_eq!(gate().handle(lost, NOW), Err(Error::Replay(JobId([1; 16]))));
-    // What has ended is not done again.
-    let name = Name { ended: true, ..held(&good) };
-    let (digest, facts) = (Digest::of(&good.input), Box::new(facts()));
-    let again = Input::Admit { job: Box::new(good.clone()), digest, facts, name };
-    assert_eq!(gate().handle(again, NOW), Ok(vec![]));
+    // What has ended is not done again, nor what has been refused.
+    let ended = Name { ended: true, ..held(&good) };
+    let refused = Name { refused: true, ..Name::default() };
+    for name in [ended, refused] {
+        let again = Input::Admit(candidate(&good, facts()), name);
+        assert_eq!(gate().handle(again, NOW), Ok(vec![]));
+    }
+    // Unless it was admitted all the same, by a replica that saw no refusal yet.
+    assert_eq!(admit(&good, facts(), Name { refused: true, ..held(&good) }), Ok(()));
+}
+
+/// Whatever is altered in a submission, signed or not, makes it another one.
+#[test]
+fn a_copy_with_another_body_is_another_submission() {
+    let good = job(1);
+    let copy = Job { input: "87654321".into(), ..good.clone() };
+    let of =
+        |job: &Job| hermesh_mesh::wire::submission(&job.encode("client"), Digest::of(&job.input));
+    assert_eq!(of(&good), submission(&good));
+    assert_ne!(of(&copy), submission(&good));
+    let mut copy = good.clone();
+    copy.context.priority = Priority::High;
+    assert_ne!(of(&copy), submission(&good));
 }
 
 #[test]
-fn what_was_cancelled_before_it_came_here_is_not_claimed() {
-    let name = Name { ended: true, ..Name::default() };
-    let job = Box::new(job(1));
-    let (digest, facts) = (Digest::of(&job.input), Box::new(facts()));
-    let cancelled = Input::Admit { job, digest, facts, name };
-    assert_eq!(gate().handle(cancelled, NOW), Ok(vec![]));
+fn what_was_cancelled_before_it_came_here_is_not_begun() {
+    let candidate = candidate(&job(1), facts());
+    let holder = candidate.submission;
+    let claimed = Input::Claimed { candidate, weight: WEIGHT, holder, cancelled: true };
+    assert_eq!(gate().handle(claimed, NOW), Err(Error::Cancelled));
+}
+
+#[test]
+fn a_job_has_a_bounded_weight() {
+    let heavy = |lookups, bytes| {
+        let error = admit_heavy(&job(1), facts(), Name::default(), Weight { lookups, bytes });
+        error.expect_err("refused").code()
+    };
+    assert_eq!(heavy(101, 8), Some(FailureCode::TooLarge));
+    assert_eq!(heavy(100, 22), Some(FailureCode::TooLarge));
+    let most = Weight { lookups: 100, bytes: 21 };
+    assert_eq!(admit_heavy(&job(1), facts(), Name::default(), most), Ok(()));
 }
 
 #[test]
@@ -167,7 +213,6 @@ fn one_tenant_has_a_bounded_number_of_open_jobs_and_bytes() {
     assert_eq!(admit(&normal, facts(), open(1, 13)), Ok(()));
     let full = |job, name| {
         let error = admit(job, facts(), name).expect_err("refused");
-        assert!(error.before_admission());
         (error.code().expect("for good"), error.retry_after().expect("known"))
     };
     // Of whom nothing is known but that a job ends at its deadline.
@@ -178,7 +223,7 @@ fn one_tenant_has_a_bounded_number_of_open_jobs_and_bytes() {
     assert_eq!(admit(&high, facts(), open(1, 14)), Ok(()));
     assert_eq!(full(&high, open(1, 17)), overloaded);
     // A redelivery needs no more room.
-    let held = Name { holder: Some(normal.signature), ..open(2, 100) };
+    let held = Name { holder: Some(submission(&normal)), ..open(2, 100) };
     assert_eq!(admit(&normal, facts(), held), Ok(()));
 }
 
@@ -190,10 +235,9 @@ fn the_advice_when_to_come_back_follows_the_tenants_pace() {
         let now = UnixMillis(NOW.0 - 3000 * (300 - second));
         assert_eq!(gate.handle(input, now), Ok(vec![]));
     }
-    let (job, facts) = (Box::new(job(1)), Box::new(facts()));
     let soonest = Some(NOW.plus(Duration::from_secs(3600)));
     let name = Name { open: Open { jobs: 2, bytes: 0, soonest }, ..Name::default() };
-    let input = Input::Admit { digest: Digest::of(&job.input), job, facts, name };
+    let input = Input::Weighed(candidate(&job(1), facts()), name, WEIGHT);
     let error = gate.handle(input, NOW).expect_err("refused");
     let advice = error.retry_after().expect("known").as_secs_f64();
     assert!((2.5..3.5).contains(&advice), "{advice}");
@@ -209,7 +253,6 @@ fn a_key_that_has_been_replaced_takes_no_new_jobs_but_ends_the_old() {
     assert_eq!(admit(&job, retired(UnixMillis(NOW.0 + 1)), Name::default()), Ok(()));
     let error = Error::KeyRetired(Digest([3; 32]));
     assert_eq!(admit(&job, retired(NOW), Name::default()), Err(error.clone()));
-    assert!(error.before_admission());
-    let admitted = Name { holder: Some(job.signature), ..Name::default() };
+    let admitted = Name { holder: Some(submission(&job)), ..Name::default() };
     assert_eq!(admit(&job, retired(NOW), admitted), Ok(()));
 }

@@ -19,13 +19,14 @@ use super::{
 const NEARLY: Duration = Duration::from_secs(5);
 
 /// Queues that must be empty when every job has ended.
-const EMPTY: [&str; 8] = [
+const EMPTY: [&str; 9] = [
     topology::JOBS,
     topology::TASKS[0],
     topology::TASKS[1],
     topology::TASKS[2],
     topology::ARRIVALS,
     "partials",
+    "joined",
     "open",
     DEAD_LETTERS,
 ];
