@@ -16,7 +16,7 @@ const WIDTH: usize = 8;
 const OUTPUTS: usize = 8;
 /// How far a right answer may be off: more than six standard deviations of the noise in most outputs, five
 /// in the worst.
-const BOUND: f64 = 0.12;
+pub const BOUND: f64 = 0.12;
 
 /// Weights of −1, 0 and 1 in an order without a pattern that matters.
 pub fn linear(rows: usize, columns: usize, bias: u64) -> Linear {

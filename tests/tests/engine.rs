@@ -49,9 +49,8 @@ fn assert_close(program: &Program, key: &ClientKey, rows: &[Vec<u64>], answer: &
     let expected: Vec<u64> = expected.flatten().collect();
     let decrypted = decrypted.concat();
     assert_eq!(decrypted.len(), expected.len());
-    // Seven standard deviations of the noise; the answers must differ by much more than that, or
-    // any would do.
-    let bound = 0.05;
+    // As for three stages; the answers must differ by much more than that, or any would do.
+    let bound = hermesh_tests::real::BOUND;
     let values = || expected.iter().copied().map(signed);
     let spread = values().fold(f64::MIN, f64::max) - values().fold(f64::MAX, f64::min);
     assert!(spread > 4.0 * bound, "the test's answers are too alike: {spread}");
