@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use hermesh_mesh::{
     Bytes, Digest, Error as MeshError, Message,
     actor::{Environment, LogicHandle, Running, Stopping, blocking},
-    bus::Delivery,
+    bus::{Delivery, Published},
     cache::Cache,
     handling::Handling,
     objects::Bucket,
@@ -145,10 +145,10 @@ impl<C: Compute> Service<C> {
         let partial = Partial::subject_of(context, &task.position);
         let outcome = Answer::subject_of(&context.tenant, context.job);
         let joined = Joined::subject_of(context, task.position.stage);
-        // The partial first: when it is gone because the job has ended or gone on, that is known.
+        // In this order: each is purged only when the next one is stored.
         let done = bus.exists(&partial).await?;
-        let (ended, joined, revoked) =
-            try_join!(bus.exists(&outcome), bus.exists(&joined), self.revoked(context))?;
+        let joined = bus.exists(&joined).await?;
+        let (ended, revoked) = try_join!(bus.exists(&outcome), self.revoked(context))?;
         let ended = ended || joined;
         self.logic.call(Input::Task { task, done, ended, revoked }).await
     }
@@ -194,8 +194,17 @@ impl<C: Compute> Service<C> {
     async fn announce(&self, task: Task) -> Result<(), Error> {
         let Task { context, position, .. } = task;
         let deadline = context.deadline;
+        let partial = Partial::subject_of(&context, &position);
+        let outcome = Answer::subject_of(&context.tenant, context.job);
         let arrived = Arrived { context, position }.encode(self.environment.metrics.service());
-        self.environment.publish_until(arrived, deadline).await?;
+        let bus = &self.environment.bus;
+        // Somebody else has computed the same, and the job may have ended with that: then nobody hears
+        // of this result, and nobody would purge it.
+        if self.environment.publish_until(arrived, deadline).await? == Published::Duplicate
+            && bus.exists(&outcome).await?
+        {
+            bus.purge(&partial).await?;
+        }
         Ok(())
     }
 
