@@ -62,15 +62,20 @@ impl Environment {
         }
     }
 
-    /// The same for several messages, some of them at the same time.
+    /// The same for several messages, some of them at the same time, the last one after the others.
     pub async fn publish_all(
         &self,
-        messages: Vec<Message>,
+        mut messages: Vec<Message>,
         deadline: UnixMillis,
     ) -> Result<(), Error> {
+        let last = messages.pop();
         let messages = stream::iter(messages).map(Ok);
         let publish = async |message| self.publish_until(message, deadline).await.map(drop);
-        messages.try_for_each_concurrent(IN_FLIGHT, publish).await
+        messages.try_for_each_concurrent(IN_FLIGHT, publish).await?;
+        match last {
+            Some(last) => publish(last).await,
+            None => Ok(()),
+        }
     }
 
     /// Counts and emits a message, which may get lost.

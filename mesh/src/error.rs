@@ -111,9 +111,6 @@ pub enum Error {
         /// The request's subject.
         subject: String,
     },
-    /// Two messages that belong together, of which one is late.
-    #[error("{0} is not stored yet")]
-    NotYet(&'static str),
     /// The answer did not come in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -183,7 +180,6 @@ impl Error {
         match self {
             Self::Full { .. }
             | Self::NoResponders { .. }
-            | Self::NotYet(_)
             | Self::Timeout(_)
             | Self::Stopped(_)
             | Self::Panicked => true,

@@ -83,10 +83,8 @@ pub fn queues() -> Vec<QueueOptions> {
         recent(ANSWERS, "hermesh.answer.>", true, 1_000_000, 8 * GIB),
         recent("status", "hermesh.status.>", false, 100_000, GIB / 8),
         recent("refused", "hermesh.refused.>", true, 100_000, GIB / 8),
-        // Withdrawn before they came to admission, most of them; and where a job has gone on from. Both
-        // only spare work.
-        recent("cancelled", "hermesh.cancelled.>", true, 100_000, GIB / 16),
-        recent("joined", "hermesh.joined.>", true, 200_000, GIB / 8),
+        queue("cancelled", "hermesh.cancelled.>", LastPerSubject, 1_000_000, GIB / 2),
+        queue("joined", "hermesh.joined.>", LastPerSubject, 1_000_000, GIB / 2),
         // What tells a repeated job from a new one: rather no new job than one that is forgotten.
         queue("admitted", "hermesh.admitted.>", LastPerSubject, 1_000_000, GIB),
         queue("open", "hermesh.open.>", LastPerSubject, 100_000, GIB / 8),

@@ -25,10 +25,11 @@ def read_headers(path):
     return headers.pop("Subject"), headers
 
 
-def submission(job, body):
-    """What this submission is known by: all headers of hermesh, and the body."""
-    lines = "".join(f"{name}:{job[name]}\n" for name in sorted(job) if name.startswith("Hermesh-"))
-    return hashlib.sha256(lines.encode() + hashlib.sha256(body).digest()).hexdigest()
+def submission(subject, job, body):
+    """What this submission is known by: all that is said in it, and where."""
+    names = sorted(set(job) - {"ce-id", "ce-source"})
+    text = f"{subject}\n" + "".join(f"{name}:{job[name]}\n" for name in names)
+    return hashlib.sha256(text.encode() + hashlib.sha256(body).digest()).hexdigest()
 
 
 async def stored(js, stream, subject):
@@ -50,12 +51,12 @@ async def publish(js, subject, body, headers):
         sys.exit(f"error: not queued: {error}; try again, it will be the same job")
 
 
-async def outcome(js, job, body, news):
+async def outcome(js, job, submission, news):
     """Waits for whatever ends the job: an answer, a failure or a refusal."""
     name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
     places = [
         ("hermesh-answers", f"hermesh.answer.{name}"),
-        ("hermesh-refused", f"hermesh.refused.{name}.{submission(job, body)[:16]}"),
+        ("hermesh-refused", f"hermesh.refused.{name}.{submission[:16]}"),
     ]
     give_up = int(job["Hermesh-Deadline"]) / 1000 + GRACE
     while time.time() < give_up:
@@ -69,7 +70,9 @@ async def outcome(js, job, body, news):
             pass
         # What was published is only a hint: what is stored counts, and is there after a lost connection.
         for stream, subject in places:
-            if message := await stored(js, stream, subject):
+            message = await stored(js, stream, subject)
+            # The job's name may stand for another submission, whose answer is none to this one.
+            if message and message.headers.get("Hermesh-Input") in (None, job["Hermesh-Input"]):
                 return message
     sys.exit("error: no outcome, though the deadline has passed")
 
@@ -93,7 +96,7 @@ async def main(url, input_path, headers_path, answer_path):
         await connection.subscribe(f"hermesh.{kind}", cb=news.put)
     body = Path(input_path).read_bytes()
     await publish(js, subject, body, job)
-    message = await outcome(js, job, body, news)
+    message = await outcome(js, job, submission(subject, job, body), news)
     await connection.close()
     headers = message.headers
     if headers["ce-type"] != "hermesh.answer":

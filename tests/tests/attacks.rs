@@ -118,6 +118,26 @@ fn a_forged_job_does_not_end_the_one_whose_name_it_bears() {
     });
 }
 
+/// The signature of a copy is the victim's own. What is damaged is what no signature covers.
+#[test]
+fn a_damaged_copy_does_not_end_the_job_it_was_copied_from() {
+    scenario(|| async {
+        let victim = Victim::start().await;
+        let (context, input) = (victim.pending.context().clone(), victim.model.input(1));
+        let copied = Job::new(context, input.into(), &victim.acme.signing).encode("client");
+        let mut damaged = [(); 4].map(|()| copied.clone());
+        damaged[0].headers.insert("ce-type", "hermesh.other").expect("valid");
+        damaged[1].subject = "hermesh.job.umbra".into();
+        damaged[2].headers.insert("traceparent", "zz").expect("valid");
+        damaged[3].body = "other".into();
+        for (number, message) in damaged.into_iter().enumerate() {
+            let message = message.with_id(format!("copy {number}"));
+            victim.mesh.handle().publish(message).await.expect("publishes");
+        }
+        victim.gets_the_answer().await;
+    });
+}
+
 #[test]
 fn another_tenants_failure_under_the_same_name_is_its_own() {
     scenario(|| async {

@@ -110,4 +110,6 @@ fn who_does_not_look_is_caught() {
     is_caught(Sabotage::Blind("hermesh.answer."), "an ended job is not computed");
     is_caught(Sabotage::Blind("hermesh.answer."), "who waits gets the outcome");
     is_caught(Sabotage::Blind("hermesh.revoked."), "a revoked key is not used");
+    is_caught(Sabotage::Blind("hermesh.joined."), "a stored shard is not evaluated again");
+    is_caught(Sabotage::Blind("hermesh.cancelled."), "an outcome is right");
 }

@@ -1,6 +1,6 @@
 //! Jobs through the whole mesh, with a stub in the engine's place.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hermesh_mesh::{
     Digest, Error, JobId,
@@ -116,13 +116,16 @@ fn many_jobs_of_two_tenants_on_replicas_are_each_answered_once() {
         assert_eq!(stub.evaluated(), (50 * model.shards(PER_SHARD), 1));
         tokio::time::sleep(Duration::from_secs(60)).await;
         // Two replicas may both have published the end of a job; the first is stored.
-        let mut ended = BTreeSet::new();
+        let mut ended = BTreeMap::new();
         while let Ok(Some(outcome)) =
             tokio::time::timeout(Duration::from_secs(1), outcomes.next()).await
         {
-            ended.insert(outcome.subject);
+            ended.entry(outcome.subject.clone()).or_insert(outcome);
         }
         assert_eq!(ended.len(), 50);
+        for (subject, first) in ended {
+            assert_eq!(mesh.handle().last(&subject).await, Ok(Some(first)));
+        }
     });
 }
 

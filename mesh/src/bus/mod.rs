@@ -155,8 +155,9 @@ pub trait Bus: Send + Sync + 'static {
     async fn emit(&self, message: Message) -> Result<(), Error>;
 
     /// Waits for the next message of any of these queues; where several have one, of the first of
-    /// them. Between processes another one has its turn now and then, so that none starves. Dropping the future loses nothing; dropping the delivery without an answer means
-    /// redelivery after the queue's `ack_wait`.
+    /// them. Between processes another one has its turn now and then, so that none starves. Dropping
+    /// the future loses nothing; dropping the delivery without an answer means redelivery after the
+    /// queue's `ack_wait`.
     async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error>;
 
     /// Takes over a delivery that another process has pulled, from its [`Delivery::handle`]. The queue

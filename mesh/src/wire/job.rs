@@ -8,6 +8,7 @@ use super::{Reader, Wire};
 use crate::{
     Digest, Error, Headers, JobId, Message, Signature, SigningKey, TenantId, Transcript,
     UnixMillis, VerifyingKey,
+    bus::{DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT},
 };
 
 /// A W3C `traceparent`: which trace a message belongs to.
@@ -189,18 +190,20 @@ pub(super) fn write_trace(headers: &mut Headers, trace: &Option<TraceParent>) {
     }
 }
 
-/// What one submission of a job is known by: the digest of all that is said in its name, signed or not,
-/// and of its body. So whoever copies a job and alters it gets no say in what becomes of the true one.
+/// What one submission of a job is known by: the digest of all that is said in it, signed or not, and of
+/// where it was said. So whoever copies a job and alters it gets no say in what becomes of the true one.
 ///
-/// It is the SHA-256 of a line `name:value\n` for each header that begins with `Hermesh-`, in the order of
-/// their names, followed by `body`, the SHA-256 of the body. What a dead letter adds does not count.
+/// It is the SHA-256 of the subject and `\n`, a line `name:value\n` for each header in the order of their
+/// names, and `body`, the SHA-256 of the body. The headers `ce-id` and `ce-source` do not count, nor what
+/// a dead letter adds.
 pub fn submission(message: &Message, body: Digest) -> Digest {
-    let said = |name: &str| name.starts_with("Hermesh-") && !name.starts_with("Hermesh-Dead-");
-    let lines = message.headers.iter().filter(|(name, _)| said(name));
-    let mut text: Vec<u8> =
-        lines.flat_map(|(name, value)| format!("{name}:{value}\n").into_bytes()).collect();
-    text.extend(body.0);
-    Digest::of(&text)
+    let subject = message.headers.get(DEAD_SUBJECT).unwrap_or(&message.subject);
+    let mut text = format!("{subject}\n");
+    let idle = ["ce-id", "ce-source", DEAD_REASON, DEAD_QUEUE, DEAD_SUBJECT];
+    for (name, value) in message.headers.iter().filter(|(name, _)| !idle.contains(name)) {
+        text += &format!("{name}:{value}\n");
+    }
+    Digest::of(&[text.as_bytes(), &body.0].concat())
 }
 
 /// A tenant's order: apply this model to this encrypted input under this key, until then.

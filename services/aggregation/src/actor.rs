@@ -111,7 +111,7 @@ struct Service<J: Join> {
     logic: LogicHandle<Logic>,
     keys: Cache<J::Key>,
     models: Cache<J::Model>,
-    joining: Locks<(JobId, u32)>,
+    joining: Locks<(TenantId, JobId, u32)>,
     join: Arc<J>,
     environment: Environment,
 }
@@ -130,11 +130,6 @@ impl<J: Join> Service<J> {
         let stored = bus.subjects(&stage).await?;
         let ((ended, joined), revoked) =
             try_join!(self.over(&context, position.stage), self.revoked(&context))?;
-        // Both may be on their way at the same time.
-        let there = stored.contains(&Partial::subject_of(&context, &position));
-        if !(there || ended || joined) && context.deadline > self.environment.clock.now() {
-            return Err(MeshError::NotYet("the partial that has been announced").into());
-        }
         let stored = stored.len();
         let input = Input::Stored { stored, ended, joined, revoked, context, position };
         for effect in self.logic.call(input).await? {
@@ -142,6 +137,9 @@ impl<J: Join> Service<J> {
                 Effect::Progress(status) => self.environment.emit(status.encode(SOURCE)).await,
                 Effect::Join(context, position) => self.join(*context, position).await?,
                 Effect::Clean(context) => forget(&**bus, &context.tenant, context.job).await?,
+                Effect::CleanStage(context, stage) => {
+                    bus.purge(&Partial::stage_filter(&context, stage)).await?;
+                }
                 Effect::Publish(message) => drop(self.environment.publish(message).await?),
             }
         }
@@ -158,7 +156,8 @@ impl<J: Join> Service<J> {
 
     async fn join(&self, context: Context, position: Position) -> Result<(), Error> {
         // The last arrivals come close together, and all of them see a stage that is complete.
-        let _one_at_a_time = self.joining.lock((context.job, position.stage)).await;
+        let stage = (context.tenant.clone(), context.job, position.stage);
+        let _one_at_a_time = self.joining.lock(stage).await;
         if self.over(&context, position.stage).await? != (false, false) {
             return Ok(());
         }

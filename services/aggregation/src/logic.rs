@@ -101,6 +101,8 @@ pub enum Effect {
     Join(Box<Context>, Position),
     /// Forget the job's partials.
     Clean(Box<Context>),
+    /// Forget the partials of a stage.
+    CleanStage(Box<Context>, u32),
     /// Publish.
     Publish(Message),
 }
@@ -187,7 +189,11 @@ impl actor::Logic for Logic {
             Input::Stored { context, ended: true, .. } => {
                 Ok(vec![Effect::Clean(Box::new(context))])
             }
-            Input::Stored { joined: true, .. } => Ok(Vec::new()),
+            Input::Stored { joined: true, stored: 0, .. } => Ok(Vec::new()),
+            // Whoever joined it has died before the purge, or some came later.
+            Input::Stored { joined: true, context, position, .. } => {
+                Ok(vec![Effect::CleanStage(Box::new(context), position.stage)])
+            }
             Input::Stored { context, position, stored: count, revoked, .. } => {
                 stored(context, position, count, revoked, now)
             }

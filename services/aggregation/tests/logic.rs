@@ -65,6 +65,15 @@ fn a_stage_is_joined_when_it_is_complete_whichever_partial_comes_last() {
         let join = Effect::Join(Box::new(context()), position(last));
         assert_eq!(stored(last, 3, false, 0), Ok(vec![progress(32), join]));
     }
+    let gone_on = |stored| {
+        let (context, position) = (context(), position(0));
+        tell(
+            Input::Stored { context, position, stored, ended: false, joined: true, revoked: false },
+            0,
+        )
+    };
+    assert_eq!(gone_on(0), Ok(vec![]));
+    assert_eq!(gone_on(1), Ok(vec![Effect::CleanStage(Box::new(context()), position(0).stage)]));
     let clean = Effect::Clean(Box::new(context()));
     assert_eq!(stored(0, 3, true, 2_000), Ok(vec![clean]));
     let late = stored(0, 3, false, 1_000).expect_err("too late");

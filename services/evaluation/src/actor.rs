@@ -10,7 +10,7 @@ use hermesh_mesh::{
     handling::Handling,
     objects::Bucket,
     topology,
-    wire::{Answer, Arrived, Computed, Context, Joined, KeyRevoked, Partial, Task, Wire},
+    wire::{Answer, Arrived, Computed, Context, Joined, KeyRevoked, Partial, Position, Task, Wire},
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::{
@@ -118,6 +118,7 @@ impl<C: Compute> Service<C> {
             let task = match effect {
                 Effect::Compute(task) => task,
                 Effect::Announce(task) => return self.announce(*task).await,
+                Effect::Forget(task) => return self.forget(&task.context, &task.position).await,
             };
             let model = self.model(task.context.model).await?;
             let at_once = self.keys.holds(&task.context.key) && self.free.available_permits() > 0;
@@ -131,6 +132,7 @@ impl<C: Compute> Service<C> {
             match again.into_iter().next() {
                 Some(Effect::Compute(task)) => self.compute(*task, model, key, free).await?,
                 Some(Effect::Announce(task)) => self.announce(*task).await?,
+                Some(Effect::Forget(task)) => self.forget(&task.context, &task.position).await?,
                 None => {}
             }
         }
@@ -194,18 +196,21 @@ impl<C: Compute> Service<C> {
     async fn announce(&self, task: Task) -> Result<(), Error> {
         let Task { context, position, .. } = task;
         let deadline = context.deadline;
-        let partial = Partial::subject_of(&context, &position);
         let outcome = Answer::subject_of(&context.tenant, context.job);
-        let arrived = Arrived { context, position }.encode(self.environment.metrics.service());
-        let bus = &self.environment.bus;
+        let arrived = Arrived { context: context.clone(), position };
+        let arrived = arrived.encode(self.environment.metrics.service());
         // Somebody else has computed the same, and the job may have ended with that: then nobody hears
-        // of this result, and nobody would purge it.
+        // of this result.
         if self.environment.publish_until(arrived, deadline).await? == Published::Duplicate
-            && bus.exists(&outcome).await?
+            && self.environment.bus.exists(&outcome).await?
         {
-            bus.purge(&partial).await?;
+            self.forget(&context, &position).await?;
         }
         Ok(())
+    }
+
+    async fn forget(&self, context: &Context, position: &Position) -> Result<(), Error> {
+        Ok(self.environment.bus.purge(&Partial::subject_of(context, position)).await?)
     }
 
     async fn revoked(&self, context: &Context) -> Result<bool, MeshError> {

@@ -71,6 +71,8 @@ pub enum Effect {
     Compute(Box<Task>),
     /// Say that the shard's result is stored: whoever stored it may have died before saying so.
     Announce(Box<Task>),
+    /// Purge the shard's result: it came when nobody needed it any more.
+    Forget(Box<Task>),
 }
 
 /// Why a shard comes to nothing.
@@ -122,7 +124,7 @@ impl actor::Logic for Logic {
     fn handle(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, Error> {
         let Input::Task { task, done, ended, revoked } = input;
         if ended {
-            return Ok(Vec::new());
+            return Ok(if done { vec![Effect::Forget(task)] } else { Vec::new() });
         }
         if done {
             return Ok(vec![Effect::Announce(task)]);

@@ -115,18 +115,34 @@ impl<P: Prepare> Service<P> {
             }
         };
         let context = job.context.clone();
-        let Err(error) = self.run(job, digest, submission).await else {
+        let Err(error) = self.run(job.clone(), digest, submission).await else {
             return Ok(());
         };
-        // The end of the job is for the submission that was admitted to say, and for no other.
-        if let Some(code) = error.code()
-            && self.environment.admitted(&context.tenant, context.job).await? != Some(submission)
-            && let Some(refusal) = Failure::refusing(message, submission, code, &error)
-        {
-            let retry_after = error.retry_after();
-            return self.environment.refuse(&Failure { retry_after, ..refusal }).await;
+        let Some(code) = error.code() else {
+            return self.environment.conclude(&context, Err(error)).await;
+        };
+        if !self.is_admitted(&context, submission).await? {
+            if let Some(refusal) = Failure::refusing(message, submission, code, &error) {
+                let retry_after = error.retry_after();
+                self.environment.refuse(&Failure { retry_after, ..refusal }).await?;
+            }
+            if self.is_admitted(&context, submission).await? {
+                // By another replica, at the same time.
+                let (tenant, job) = (&context.tenant, context.job);
+                let refusal = Failure::refusal_subject(tenant, job, &submission);
+                self.environment.bus.purge(&refusal).await?;
+            }
+            return Ok(());
         }
-        self.environment.conclude(&context, Err(error)).await
+        // The end of the job is for the submission that was admitted to say, and for no other. What is
+        // wrong with it may have been so only before another replica admitted it, so once more.
+        let again = self.run(job, digest, submission).await;
+        self.environment.conclude(&context, again).await
+    }
+
+    async fn is_admitted(&self, context: &Context, submission: Digest) -> Result<bool, MeshError> {
+        let admitted = self.environment.admitted(&context.tenant, context.job).await?;
+        Ok(admitted == Some(submission))
     }
 
     async fn run(&self, job: Job, digest: Digest, submission: Digest) -> Result<(), Error> {
@@ -176,16 +192,14 @@ impl<P: Prepare> Service<P> {
     async fn name(&self, context: &Context, submission: &Digest) -> Result<Name, MeshError> {
         let bus = &self.environment.bus;
         let Context { tenant, job, .. } = context;
-        let (outcome, refusal, open) = (
-            Answer::subject_of(tenant, *job),
-            Failure::refusal_subject(tenant, *job, submission),
-            OpenJob::filter(Some(tenant)),
-        );
-        let (holder, ended, refused, open) = try_join!(
+        let (outcome, refusal) =
+            (Answer::subject_of(tenant, *job), Failure::refusal_subject(tenant, *job, submission));
+        // First, so that a job does not count against itself which is then found not to be admitted.
+        let open = bus.subjects(&OpenJob::filter(Some(tenant))).await?;
+        let (holder, ended, refused) = try_join!(
             self.environment.admitted(tenant, *job),
             bus.exists(&outcome),
-            bus.exists(&refusal),
-            bus.subjects(&open)
+            bus.exists(&refusal)
         )?;
         let entries = || open.iter().filter_map(|subject| OpenJob::parse_subject(subject));
         let open = Open {
@@ -203,8 +217,10 @@ impl<P: Prepare> Service<P> {
         context: &Context,
         submission: Digest,
     ) -> Result<(Digest, bool), MeshError> {
+        let bus = &self.environment.bus;
         let Context { tenant, job, .. } = context.clone();
         let cancelled = Cancelled::subject_of(&tenant, job);
+        let refusal = Failure::refusal_subject(&tenant, job, &submission);
         let claim = Admitted { tenant, job, submission }.encode(self.environment.metrics.service());
         let holder = match self.environment.publish(claim).await? {
             Published::Stored => submission,
@@ -213,8 +229,11 @@ impl<P: Prepare> Service<P> {
                 holder.ok_or(MeshError::Stopped("the memory of admitted jobs"))?
             }
         };
-        // Only now: who cancels looks for the claim after having said so.
-        Ok((holder, self.environment.bus.exists(&cancelled).await?))
+        // Only now: who cancels, or refuses, looks for the claim after having said so.
+        if holder == submission && bus.exists(&refusal).await? {
+            bus.purge(&refusal).await?;
+        }
+        Ok((holder, bus.exists(&cancelled).await?))
     }
 
     /// Counts the job as open, and returns the lane that it has had from its first beginning on: its

@@ -29,6 +29,7 @@ impl Error {
             Self::UnknownTenant(_) => FailureCode::UnknownTenant,
             Self::Ended(_) => FailureCode::Ended,
             Self::Mesh(MeshError::BadSignature { .. }) => FailureCode::BadSignature,
+            Self::Mesh(MeshError::Full { .. }) => FailureCode::Overloaded,
             Self::Mesh(error) if error.retryable() => FailureCode::Internal,
             Self::Mesh(_) => FailureCode::Malformed,
         }

@@ -45,11 +45,7 @@ fn ends<'a>(
     let (tenant, id) = (&plan.tenants[job.tenant].name, JobId(job.id));
     let answer = format!("hermesh.answer.{tenant}.{id}");
     let refusal = format!("hermesh.refused.{tenant}.{id}.");
-    // A tenant may cancel what has been refused, and is told that it is cancelled.
-    let cancelled = history.ends.get(&answer).is_some_and(|(_, outcome)| {
-        outcome.headers.get("Hermesh-Code") == Some(FailureCode::Cancelled.as_str())
-    });
-    let of_job = |subject: &str| subject == answer || !cancelled && subject.starts_with(&refusal);
+    let of_job = |subject: &str| subject == answer || subject.starts_with(&refusal);
     history.ends.iter().filter(|(subject, _)| of_job(subject)).collect()
 }
 

@@ -10,6 +10,9 @@ use crate::{
 /// Headers with this prefix steer the server, so none of a message's own may have it.
 const RESERVED: &str = "nats-";
 
+/// Header of a message that could not be read: why, in the place of what is left out.
+const UNREADABLE: &str = "Hermesh-Unreadable";
+
 fn reserved(name: &str) -> bool {
     name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
 }
@@ -51,7 +54,11 @@ pub(super) fn from_nats(
     }
     match refused {
         None => Ok(message),
-        Some(error) => Err((message, error)),
+        Some(error) => {
+            // Or else what is left could be taken for another message.
+            message.headers.set(UNREADABLE, &error);
+            Err((message, error))
+        }
     }
 }
 
@@ -96,7 +103,8 @@ mod tests {
         map.append("twice", "2");
         map.insert("ce-id", "x".repeat(MAX_ID + 1).as_str());
         let (kept, _) = from_nats("a", Some(&map), "body".into()).expect_err("is refused");
-        assert_eq!(kept.headers.iter().collect::<Vec<_>>(), [("good", "1")]);
+        let (good, marked) = (kept.headers.get("good"), kept.headers.get(UNREADABLE));
+        assert_eq!((good, marked.is_some(), kept.headers.iter().count()), (Some("1"), true, 2));
         assert_eq!(kept.body, "body");
         let mut many = HeaderMap::new();
         for i in 0..=Headers::MAX_COUNT {
