@@ -127,10 +127,15 @@ impl<J: Join> Service<J> {
         let bus = &self.environment.bus;
         let stage = Partial::stage_filter(&context, position.stage);
         // What is stored first: when it is gone because the job has ended or gone on, that is known.
-        let stored = bus.subjects(&stage).await?;
-        let ((ended, joined), revoked) =
-            try_join!(self.over(&context, position.stage), self.revoked(&context))?;
-        let stored = stored.len();
+        let stored = bus.subjects(&stage).await?.len();
+        let (ended, joined, revoked) = if stored < position.of as usize {
+            // Shown as progress, if at all; evaluation asks for the rest before each shard.
+            (bus.exists(&Answer::subject_of(&context.tenant, context.job)).await?, false, false)
+        } else {
+            let ((ended, joined), revoked) =
+                try_join!(self.over(&context, position.stage), self.revoked(&context))?;
+            (ended, joined, revoked)
+        };
         let input = Input::Stored { stored, ended, joined, revoked, context, position };
         for effect in self.logic.call(input).await? {
             match effect {

@@ -102,8 +102,11 @@ async fn ready(bus: &NatsBus, queues: &[&str]) -> Result<Vec<Arc<QueueOptions>>,
 async fn next(bus: &NatsBus, queues: &[Arc<QueueOptions>]) -> Asked {
     if queues.len() > 1 {
         let turn = bus.0.turns.fetch_add(1, Ordering::Relaxed);
+        // Release 2.9 may believe that it has nothing; only who waits a little makes it look. To wait for
+        // each empty queue, every time, would cost more than that is worth.
+        let patience = if turn.is_multiple_of(STRICT) { Patience::Look } else { Patience::Glance };
         for queue in queues.iter().cycle().skip(first(turn, queues.len())).take(queues.len()) {
-            match ask(bus, std::slice::from_ref(queue), Patience::Look).await {
+            match ask(bus, std::slice::from_ref(queue), patience).await {
                 Asked::Nothing => heal::look_after(bus, queue).await,
                 asked => return asked,
             }
@@ -130,6 +133,8 @@ fn first(turn: usize, queues: usize) -> usize {
 #[derive(Clone, Copy)]
 enum Patience {
     /// It says so.
+    Glance,
+    /// It looks again, and says so.
     Look,
     /// It waits for one for so long.
     Wait(Duration),
@@ -137,16 +142,19 @@ enum Patience {
 
 impl Patience {
     fn request(self) -> String {
-        let (no_wait, expires) = match self {
-            Self::Look => (true, LOOK),
-            Self::Wait(expires) => (false, expires),
-        };
-        format!(r#"{{"batch":1,"no_wait":{no_wait},"expires":{}}}"#, expires.as_nanos())
+        match self {
+            Self::Glance => r#"{"batch":1,"no_wait":true}"#.to_owned(),
+            Self::Look => {
+                format!(r#"{{"batch":1,"no_wait":true,"expires":{}}}"#, LOOK.as_nanos())
+            }
+            Self::Wait(expires) => format!(r#"{{"batch":1,"expires":{}}}"#, expires.as_nanos()),
+        }
     }
 
     /// Until when there is an answer.
     fn ends(self) -> Duration {
         match self {
+            Self::Glance => AT_ONCE,
             Self::Look => LOOK + AT_ONCE,
             Self::Wait(expires) => expires + SILENCE,
         }
@@ -174,7 +182,7 @@ async fn ask(bus: &NatsBus, queues: &[Arc<QueueOptions>], patience: Patience) ->
         reply = timeout(patience.ends(), asking) => match (reply, patience) {
             (Ok(Some(reply)), _) => judge(reply),
             (Ok(None), _) => Asked::Lost("the connection is closed".into()),
-            (Err(_), Patience::Look) => Asked::Nothing,
+            (Err(_), Patience::Glance | Patience::Look) => Asked::Nothing,
             (Err(_), Patience::Wait(_)) => Asked::Lost("nothing was heard".into()),
         },
         _ = connections.changed() => Asked::Reconnected,
