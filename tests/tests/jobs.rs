@@ -58,6 +58,9 @@ fn a_job_is_answered_with_progress_and_a_receipt() {
         assert_eq!(answer.body, model.answer(&input));
         let service = mesh.identity.verifying_key();
         assert_eq!(answer.receipt.verify(&service, &context, &answer.body), Ok(()));
+        // All of a job's messages belong to the trace that its client began.
+        assert!(context.trace.is_some());
+        assert_eq!(answer.trace, context.trace);
         assert_eq!(progress.first(), Some(&(0, 54)));
         assert!(progress.is_sorted(), "{progress:?}");
         assert!(progress.contains(&(54, 54)), "{progress:?}");
