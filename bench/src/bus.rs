@@ -59,6 +59,7 @@ fn queue(name: &str, retention: Retention) -> QueueOptions {
         max_age: None,
         dedup_window: Duration::from_secs(120),
         overflow: Overflow::Refuse,
+        direct: false,
     }
 }
 

@@ -15,14 +15,16 @@ mod machine;
 mod remote;
 mod report;
 mod scaling;
+mod sidecar;
 mod statistics;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use hermesh_compiler::{Options, Precision};
+use hermesh_compiler::Options;
 
 use data::Files;
 use remote::Kind;
@@ -48,6 +50,11 @@ enum Command {
     Bus(bus::BusCosts),
     /// What a flood of one tenant does to the latency of another, over NATS.
     Fairness(scaling::fairness::Fairness),
+    /// What sidecars cost, compared with connections over mutual TLS straight to the server.
+    Sidecar(sidecar::Sidecars),
+    /// One sidecar, until its input ends.
+    #[command(hide = true)]
+    OneSidecar { config: PathBuf },
 }
 
 #[derive(Args)]
@@ -78,6 +85,8 @@ fn main() -> Result<()> {
         Some(Command::Scaling(options)) => return conclude(&scaling::run(&options)?),
         Some(Command::Bus(options)) => return print(&bus::run(&options)?),
         Some(Command::Fairness(options)) => return conclude(&scaling::fairness::run(&options)?),
+        Some(Command::Sidecar(options)) => return conclude(&sidecar::run(&options)?),
+        Some(Command::OneSidecar { config }) => return sidecar::one(&config),
         None => {}
     }
     let threads = match compare.threads {
@@ -87,8 +96,7 @@ fn main() -> Result<()> {
     let mut kinds = vec![Kind::Hermesh, Kind::Conventional];
     kinds.extend(compare.fused.then_some(Kind::Fused));
     let samples = data::read(&compare.files)?;
-    let options =
-        Options { precision: Precision::Approximate, accuracy_budget: compare.accuracy_budget };
+    let options = Options { accuracy_budget: compare.accuracy_budget, ..Options::default() };
     let report = compare::run(&samples, options, &kinds, compare.repetitions.get(), threads)?;
     let text = match compare.json {
         true => format!("{}\n", serde_json::to_string_pretty(&report)?),

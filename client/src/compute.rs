@@ -4,8 +4,8 @@
 use std::num::NonZeroUsize;
 
 use hermesh_engine::{
-    BootstrapKey, EvaluationKey, Input, PackingKey, Program, Step, Timings, advance, begin,
-    evaluate, pack,
+    BootstrapKey, EvaluationKey, Input, PackingKey, ParameterSet, Program, Step, Timings, advance,
+    begin, evaluate, pack,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -32,15 +32,8 @@ pub struct Evaluator<'a> {
 impl<'a> Evaluator<'a> {
     /// Expands the key.
     pub fn new(program: &'a Program, key: &EvaluationKey, pool: &'a ThreadPool) -> Result<Self> {
-        let (set, found) = (program.parameter_set(), key.parameter_set());
-        if set != found {
-            return Err(hermesh_engine::Error::WrongParameterSet {
-                what: "the evaluation key",
-                expected: set.name,
-                found: found.name,
-            }
-            .into());
-        }
+        let set = program.parameter_set();
+        check(set, key.parameter_set())?;
         pool.install(|| {
             let expand = |_| BootstrapKey::expand(key);
             Ok(Self {
@@ -51,6 +44,19 @@ impl<'a> Evaluator<'a> {
                 timings: Timings::default(),
             })
         })
+    }
+
+    /// The same expanded key, for another program under its parameter set and on other threads. Timings
+    /// begin anew.
+    pub fn with<'b>(self, program: &'b Program, pool: &'b ThreadPool) -> Result<Evaluator<'b>> {
+        check(program.parameter_set(), self.program.parameter_set())?;
+        let Self { bootstrap, packing, .. } = self;
+        Ok(Evaluator { program, bootstrap, packing, pool, timings: Timings::default() })
+    }
+
+    /// Memory that the expanded key takes, in bytes.
+    pub fn key_memory_bytes(&self) -> usize {
+        self.bootstrap.as_ref().map_or(0, BootstrapKey::memory_bytes) + self.packing.memory_bytes()
     }
 
     /// Computes on an encrypted input; `done` hears of Lookups as they are finished.
@@ -87,8 +93,7 @@ impl<'a> Evaluator<'a> {
     /// Lookups per shard of a stage. Shards are evaluated one after the other, each on all threads:
     /// as few as batches allow, all of the same size, so that no thread waits for a small rest.
     fn shard(&self, stage: usize, rows: usize) -> usize {
-        let stage = self.program.stages().get(stage);
-        let lookups = stage.map_or(0, hermesh_engine::Stage::lookups) * rows;
+        let lookups = self.program.lookups(stage) * rows;
         let rounds = lookups.div_ceil(BATCH * self.threads()).max(1);
         lookups.div_ceil(rounds)
     }
@@ -102,4 +107,13 @@ impl<'a> Evaluator<'a> {
     pub fn timings(&self) -> &Timings {
         &self.timings
     }
+}
+
+fn check(expected: &ParameterSet, found: &ParameterSet) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let (expected, found) = (expected.name, found.name);
+    let what = "the evaluation key";
+    Err(hermesh_engine::Error::WrongParameterSet { what, expected, found }.into())
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use hermesh_mesh::bus::BusHandle;
 use hermesh_mesh::bus::nats::{NatsBus, NatsOptions};
 use hermesh_mesh::client::{self, Client, Pending};
+use hermesh_mesh::identity::inbox;
 use hermesh_mesh::wire::Job;
-use hermesh_mesh::{Clock, SystemClock, UnixMillis, VerifyingKey};
+use hermesh_mesh::{Clock, SystemClock, TenantId, UnixMillis, VerifyingKey};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::keys::Secret;
@@ -84,11 +85,12 @@ pub struct Connection {
 
 impl Connection {
     /// Connects. Only loopback addresses are spoken to in plain text, unless `plaintext` says that the
-    /// network in between is trusted.
+    /// network in between is trusted. Answers go to the inbox of this tenant: a mesh that asks who is who
+    /// lets it listen nowhere else.
     ///
     /// # Errors
     /// [`Error::Plaintext`], [`Error::Io`], or [`Error::Mesh`] if nobody listens there.
-    pub fn open(address: &MeshAddress, plaintext: bool) -> Result<Self> {
+    pub fn open(address: &MeshAddress, plaintext: bool, tenant: Option<&TenantId>) -> Result<Self> {
         if !address.is_loopback() && !plaintext {
             return Err(Error::Plaintext { address: address.to_string() });
         }
@@ -98,6 +100,8 @@ impl Connection {
         let options = NatsOptions {
             url: address.to_string(),
             name: "hermesh".into(),
+            inbox: tenant.map(|tenant| inbox("tenant", tenant.as_str())),
+            direct: true,
             ..NatsOptions::default()
         };
         let bus = runtime.block_on(NatsBus::connect(options))?;
@@ -202,6 +206,6 @@ mod tests {
     #[test]
     fn plain_text_does_not_leave_the_machine() {
         let address = "nats://192.0.2.1:4222".parse().unwrap();
-        assert!(matches!(Connection::open(&address, false), Err(Error::Plaintext { .. })));
+        assert!(matches!(Connection::open(&address, false, None), Err(Error::Plaintext { .. })));
     }
 }

@@ -172,6 +172,16 @@ pub enum Error {
         /// Labels.
         labels: usize,
     },
+    /// Targets that do not go with the model's outputs.
+    #[error(
+        "expected numbers in {expected} columns, one for each output of the model, found {found}"
+    )]
+    TargetColumns {
+        /// Outputs.
+        expected: usize,
+        /// Columns.
+        found: usize,
+    },
     /// More rows than one input holds.
     #[error(
         "expected at most {limit} rows in one job, found {found}; take the first with --limit, or \

@@ -9,7 +9,8 @@
 //!   trust there, [`outbox`] keeps the jobs that were signed for it;
 //! - [`model`] reads compiled models, and turns rows into what is encrypted and back;
 //! - [`compute`] is the services' work without the services, on the engine directly;
-//! - [`quote`] says what an inference will cost, by a short measurement;
+//! - [`quote`] says what an inference will cost, by a short measurement, and [`speed`] how fast this
+//!   machine is under a parameter set;
 //! - [`terminal`] draws pictures, tables and progress;
 //! - [`cli`] is the definition of the command line.
 
@@ -24,7 +25,9 @@ pub mod membership;
 pub mod model;
 pub mod outbox;
 pub mod passphrase;
+mod probe;
 pub mod quote;
+pub mod speed;
 pub mod terminal;
 pub mod vault;
 

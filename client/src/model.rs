@@ -4,7 +4,8 @@ use std::path::Path;
 
 use hermesh_compiler::network::{Decision, Label, Network, Prediction};
 use hermesh_compiler::{MAX_MODEL_BYTES, Model};
-use hermesh_engine::{Answer, ClientKey};
+use hermesh_engine::noise::StageNoise;
+use hermesh_engine::{Answer, ClientKey, Noise};
 
 use crate::data::{Labels, Table};
 use crate::{Error, Result, files};
@@ -60,16 +61,29 @@ pub fn decrypt(
 ) -> Result<Vec<Prediction>> {
     let answer = Answer::decode(answer, model.program())?;
     let rows = hermesh_engine::decrypt(key, &answer)?;
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let outputs = model.decode_outputs(row);
-            let rounded: Vec<f64> =
-                outputs.iter().zip(resolution).map(|(&x, &step)| round(x, step)).collect();
-            let scores = model.interpret(&rounded).scores;
-            Prediction { label: model.interpret(&outputs).label, scores }
-        })
-        .collect())
+    Ok(rows.iter().map(|row| predict(model, row, resolution)).collect())
+}
+
+/// What [`decrypt`] is to be expected to give for a row, by the program in the clear with noise of the
+/// predicted variance. `normal` is a source of standard normal values.
+pub fn simulate(
+    model: &Model,
+    row: &[f64],
+    stages: &[StageNoise],
+    normal: &mut dyn FnMut() -> f64,
+    resolution: &[f64],
+) -> Result<Prediction> {
+    let row = model.encode_row(row)?;
+    let outputs = model.program().simulate(&row, &mut Noise::Predicted { stages, normal });
+    Ok(predict(model, &outputs, resolution))
+}
+
+fn predict(model: &Model, row: &[u64], resolution: &[f64]) -> Prediction {
+    let outputs = model.decode_outputs(row);
+    let rounded: Vec<f64> =
+        outputs.iter().zip(resolution).map(|(&x, &step)| round(x, step)).collect();
+    let scores = model.interpret(&rounded).scores;
+    Prediction { label: model.interpret(&outputs).label, scores }
 }
 
 fn round(x: f64, resolution: f64) -> f64 {

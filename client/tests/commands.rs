@@ -129,6 +129,9 @@ fn keys_are_kept_and_passphrases_checked() {
     let first = json(&[&keygen[..], &["--tenant", "acme"]].concat());
     assert_eq!(first["tenant"], json!("acme"));
     let second = json(&keygen);
+    for seconds in ["seconds", "write_seconds"] {
+        assert!(second[seconds].as_f64().unwrap() > 0.0, "{seconds}");
+    }
     assert_ne!(first["evaluation_key_digest"], second["evaluation_key_digest"]);
 
     let (input, job) = (digits("test-images.npy"), fixture.path("never.ct"));

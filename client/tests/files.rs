@@ -20,7 +20,9 @@ fn logistic_regression_answers_a_batch() {
     let file = fixture.path("labels.npy");
     let mut arguments = fixture.decryption(&answer).to_vec();
     arguments.extend(["-o", &file, "--json"]);
-    assert_eq!(json(&arguments), json!({"rows": 50, "labels": expected}));
+    let mut document = json(&arguments);
+    assert!(document["seconds"].take().as_f64().unwrap() > 0.0);
+    assert_eq!(document, json!({"rows": 50, "labels": expected, "seconds": null}));
     let written = data::read_labels(Path::new(&file), Limits::default()).unwrap();
     assert_eq!(written, Labels::Integers(expected));
 }
@@ -33,8 +35,17 @@ fn a_perceptron_answers_one_row_and_a_batch() {
         let job = fixture.encrypt(&input, &format!("{rows}.ct"));
         let answer = fixture.path(&format!("{rows}-answer.ct"));
         let mut arguments = fixture.evaluation(&job, &answer).to_vec();
-        arguments.extend(["--threads", "2", "--json"]);
+        arguments.extend(["--threads", "2", "--repetitions", "2", "--json"]);
         let report = json(&arguments);
+        let seconds = |value: &serde_json::Value| value.as_f64().unwrap();
+        let [first, second] = &report["repetitions"].as_array().unwrap()[..] else {
+            panic!("two repetitions in {report}");
+        };
+        let median = (seconds(first) + seconds(second)) / 2.0;
+        assert!((seconds(&report["seconds"]) - median).abs() < 1e-9 && median > 0.0);
+        if cfg!(target_os = "linux") {
+            assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+        }
         assert_eq!((&report["rows"], &report["threads"]), (&json!(rows), &json!(2)));
         let lookups = fixture.read_model().program().lookups_per_row();
         assert_eq!(report["bootstraps"], json!(rows * lookups));

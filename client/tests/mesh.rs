@@ -314,7 +314,7 @@ fn mistakes_are_explained() {
     assert!(fails(&remote).contains("--insecure-plaintext"));
     assert_eq!(json(&["status", "--keys", keys, "--json"]), json!([]));
     let address: MeshAddress = "nats://192.0.2.1:4222".parse().unwrap();
-    assert!(Connection::open(&address, false).is_err());
+    assert!(Connection::open(&address, false, None).is_err());
     let mut output = String::new();
     let mut child =
         command(&["cancel", &job, "--keys", keys]).stderr(Stdio::piped()).spawn().unwrap();

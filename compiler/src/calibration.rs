@@ -1,8 +1,13 @@
 //! What values a network sees: ranges over the rows it is calibrated on.
 
 use crate::Error;
-use crate::network::Network;
+use crate::network::{Matrix, Network};
+use crate::quantise::TABLE_ROOM;
+use crate::rounding::Correlation;
 use rayon::prelude::*;
+
+/// Values that fill less of what they might are taken to have been seen too seldom.
+const SELDOM: f64 = 0.125;
 
 /// Range and power of one value.
 #[derive(Clone, Copy, Debug)]
@@ -12,14 +17,23 @@ pub(crate) struct Span {
     sum: f64,
     squares: f64,
     count: f64,
+    /// All values are whole numbers.
+    pub(crate) whole: bool,
 }
 
 impl Span {
-    const EMPTY: Self =
-        Self { low: f64::INFINITY, high: f64::NEG_INFINITY, sum: 0.0, squares: 0.0, count: 0.0 };
+    const EMPTY: Self = Self {
+        low: f64::INFINITY,
+        high: f64::NEG_INFINITY,
+        sum: 0.0,
+        squares: 0.0,
+        count: 0.0,
+        whole: true,
+    };
 
     fn add(&mut self, x: f64) {
-        self.merge(Self { low: x, high: x, sum: x, squares: x * x, count: 1.0 });
+        let whole = x.fract() == 0.0;
+        self.merge(Self { low: x, high: x, sum: x, squares: x * x, count: 1.0, whole });
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
@@ -28,6 +42,26 @@ impl Span {
         self.sum += other.sum;
         self.squares += other.squares;
         self.count += other.count;
+        self.whole &= other.whole;
+    }
+
+    /// Of each column of rows of one length.
+    pub(crate) fn of_columns(rows: &[Vec<f64>]) -> Vec<Self> {
+        let mut spans = vec![Self::EMPTY; rows.first().map_or(0, Vec::len)];
+        for row in rows {
+            spans.iter_mut().zip(row).for_each(|(span, &x)| span.add(x));
+        }
+        spans
+    }
+
+    /// Makes room for values that there is room for before the activation, where the rows hardly show any: a
+    /// comparison that seldom goes the other way must not be lost when it does.
+    fn reach(&mut self, ends: [f64; 2]) {
+        let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        if self.range() < SELDOM * (high - low) && (high - low).is_finite() {
+            self.low = self.low.min(low);
+            self.high = self.high.max(high);
+        }
     }
 
     pub(crate) fn range(self) -> f64 {
@@ -44,14 +78,10 @@ impl Span {
         ((self.low - margin).min(mean - spread), (self.high + margin).max(mean + spread))
     }
 
-    /// Mean square of the distance from `low`, as a fraction of the range.
-    pub(crate) fn power(self) -> f64 {
-        let range = self.range();
-        if range <= 0.0 {
-            return 0.0;
-        }
+    /// Mean square of the distance from a value.
+    pub(crate) fn power(self, from: f64) -> f64 {
         let mean = self.sum / self.count;
-        (self.squares / self.count - 2.0 * self.low * mean + self.low * self.low) / (range * range)
+        (self.squares / self.count - 2.0 * from * mean + from * from).max(0.0)
     }
 }
 
@@ -60,10 +90,20 @@ pub(crate) struct Spans {
     pub(crate) inputs: Vec<Span>,
     pub(crate) before: Vec<Vec<Span>>,
     pub(crate) after: Vec<Vec<Span>>,
+    /// How what enters each layer moves together, as fractions of its range; of dense layers.
+    pub(crate) correlations: Vec<Option<Correlation>>,
 }
 
+/// Rows that correlations are measured on.
+const MOST_CORRELATED: usize = 2000;
+
 impl Spans {
-    pub(crate) fn measure(network: &Network, rows: &[&[f64]]) -> Result<Self, Error> {
+    /// `switches` are those inputs that are 0 or 1, whatever the rows hold.
+    pub(crate) fn measure(
+        network: &Network,
+        rows: &[&[f64]],
+        switches: &[bool],
+    ) -> Result<Self, Error> {
         if rows.is_empty() {
             return Err(Error::Calibration { reason: "it holds no rows".into() });
         }
@@ -72,6 +112,7 @@ impl Spans {
             inputs: vec![Span::EMPTY; network.inputs],
             before: layers.iter().map(|l| vec![Span::EMPTY; l.affine.rows()]).collect(),
             after: layers.iter().map(|l| vec![Span::EMPTY; l.affine.rows()]).collect(),
+            correlations: Vec::new(),
         };
         let mut spans = rows
             .par_iter()
@@ -81,8 +122,7 @@ impl Spans {
                 for (i, values) in trace.iter().enumerate() {
                     for (j, &value) in values.iter().enumerate() {
                         spans.before[i][j].add(value);
-                        let after = layers[i].activation.map_or(value, |a| a.apply(value));
-                        spans.after[i][j].add(after);
+                        spans.after[i][j].add(layers[i].activated(j, value));
                     }
                 }
                 Ok::<_, Error>(spans)
@@ -102,8 +142,48 @@ impl Spans {
                 share(&mut spans.after[i], groups);
             }
         }
-        share_inputs(&mut spans.inputs);
+        for (i, layer) in layers.iter().enumerate().filter(|(_, l)| l.table_bits().is_none()) {
+            for (row, after) in spans.after[i].iter_mut().enumerate() {
+                let (low, high) = spans.before[i][row].widened(TABLE_ROOM.0, TABLE_ROOM.1);
+                after.reach([low, high].map(|x| layer.activated(row, x)));
+            }
+        }
+        let is_switch = |i: usize| switches.get(i).copied().unwrap_or_default();
+        let others = (0..spans.inputs.len()).filter(|&i| !is_switch(i)).collect::<Vec<_>>();
+        let mut shared = others.iter().map(|&i| spans.inputs[i]).collect::<Vec<_>>();
+        share_inputs(&mut shared);
+        others.iter().zip(shared).for_each(|(&i, span)| spans.inputs[i] = span);
+        for (_, span) in spans.inputs.iter_mut().enumerate().filter(|(i, _)| is_switch(*i)) {
+            (span.low, span.high) = (0.0, 1.0);
+        }
+        spans.correlations = spans.correlate(network, rows);
         Ok(spans)
+    }
+}
+
+impl Spans {
+    fn correlate(&self, network: &Network, rows: &[&[f64]]) -> Vec<Option<Correlation>> {
+        let mut values: Vec<Vec<f64>> =
+            rows.iter().take(MOST_CORRELATED).map(|row| row.to_vec()).collect();
+        let mut before = &self.inputs;
+        let mut correlations = Vec::new();
+        for (layer, after) in network.layers.iter().zip(&self.after) {
+            let dense = matches!(layer.affine.matrix, Matrix::Dense { .. });
+            let fractions = |row: &Vec<f64>| {
+                let fraction = |(x, span): (&f64, &Span)| {
+                    if span.range() > 0.0 { (x - span.low) / span.range() } else { 0.0 }
+                };
+                row.iter().zip(before).map(fraction).collect()
+            };
+            correlations.push(if dense {
+                Correlation::of(&values.par_iter().map(fractions).collect::<Vec<_>>())
+            } else {
+                None
+            });
+            values.par_iter_mut().for_each(|row| *row = layer.apply(row));
+            before = after;
+        }
+        correlations
     }
 }
 
@@ -125,6 +205,9 @@ fn share(spans: &mut [Span], groups: &[u32]) {
 fn share_inputs(spans: &mut [Span]) {
     let mut whole = Span::EMPTY;
     spans.iter().for_each(|&span| whole.merge(span));
+    if spans.is_empty() {
+        return;
+    }
     let mut ranges: Vec<f64> = spans.iter().map(|span| span.range()).collect();
     ranges.sort_by(f64::total_cmp);
     if ranges[ranges.len() / 2] * 4.0 >= whole.range() {

@@ -4,12 +4,14 @@
 use crate::Error;
 use crate::calibration::Spans;
 use crate::measure::{self, Measured};
-use crate::model::{Client, Model, apply_prefix, interpret};
-use crate::network::{Affine, Label, Layer, Network};
+use crate::model::{Client, Model, apply, interpret};
+use crate::network::{Label, Layer, Network};
+use crate::prune::{lookups, prune};
 use crate::quantise::{Quantised, quantise};
 use crate::report::{Candidate, Report, StageReport};
+use crate::split::split;
 use hermesh_engine::ParameterSet;
-use hermesh_engine::parameters::{CATALOGUE, LINEAR};
+use hermesh_engine::parameters::CATALOGUE;
 
 /// Most rows that ranges are calibrated on, and most that accuracy is measured on.
 const MOST_ROWS: usize = 10_000;
@@ -19,29 +21,35 @@ const HOLD_OUT_FROM: usize = 200;
 /// Points of agreement with the plain model by which a cheaper set may fall short of the best when no
 /// budget is given. Agreement is stricter than accuracy: labels that change, though as many become
 /// right as wrong, count as lost.
-const DEFAULT_SLACK: f64 = 0.3;
+pub(crate) const DEFAULT_SLACK: f64 = 0.3;
 /// Fewer bits of an `exact` output are of no use, so then accumulators get fewer.
 const LEAST_OUTPUT_BITS: u32 = 5;
 
 /// The precision asked for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// Fast; a Lookup returns f(x + e) with a small random e.
     Approximate,
-    /// The answer of integer arithmetic, wrong with a probability of at most 2^`failure_log2`.
-    Exact {
-        /// −128 by default.
-        failure_log2: f64,
-    },
+    /// The answer of integer arithmetic, but for a failure probability.
+    Exact,
 }
 
 /// What the compiler is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The precision.
-    pub precision: Precision,
+    /// The precision; by default `approximate`, but for trees, which are computed exactly.
+    pub precision: Option<Precision>,
+    /// log₂ of the probability that noise may change anything in an `exact` answer.
+    pub failure_log2: f64,
     /// How many points of accuracy (of agreement with the plain model, without labels) may be lost.
     pub accuracy_budget: Option<f64>,
+}
+
+impl Default for Options {
+    /// The usual precision; a failure probability of 2⁻¹²⁸.
+    fn default() -> Self {
+        Self { precision: None, failure_log2: -128.0, accuracy_budget: None }
+    }
 }
 
 /// Compiles a network, calibrated on rows of features and measured against their labels, if any.
@@ -73,20 +81,37 @@ pub fn compile(
     };
     let pick = |indices: &[usize]| indices.iter().map(|&i| rows[i]).collect::<Vec<_>>();
     let measured = part(1, MOST_MEASURED);
+    let calibration = pick(&part(0, MOST_ROWS));
+    for row in &calibration {
+        network.check_row(row)?;
+    }
+    let (prefix, core) = split(network, &prune(network), &calibration)?;
+    let trees = core.layers.len() > 1 && only_tables(&core);
+    let usual = if trees { Precision::Exact } else { Precision::Approximate };
     let compilation = Compilation {
         network,
-        prefix: network.elementwise_prefix(),
+        prefix,
+        core,
+        precision: options.precision.unwrap_or(usual),
         options,
         rows: pick(&measured),
         labels: labels.map(|labels| measured.iter().map(|&i| &labels[i]).collect()),
         held_out,
     };
-    compilation.run(&pick(&part(0, MOST_ROWS)), progress)
+    compilation.run(&calibration, progress)
+}
+
+/// Whether no activation is anything but tables that the model brings: then their bits are not ours to choose.
+fn only_tables(core: &Network) -> bool {
+    let hidden = &core.layers[..core.layers.len() - 1];
+    hidden.iter().all(|layer| layer.table_bits().is_some())
 }
 
 struct Compilation<'a> {
     network: &'a Network,
-    prefix: usize,
+    prefix: Vec<Layer>,
+    core: Network,
+    precision: Precision,
     options: Options,
     rows: Vec<&'a [f64]>,
     labels: Option<Vec<&'a Label>>,
@@ -102,13 +127,11 @@ struct Tried {
 
 impl Compilation<'_> {
     fn run(&self, calibration: &[&[f64]], progress: &mut dyn FnMut(&str)) -> Result<Model, Error> {
-        let core = self.core();
-        let rows: Vec<Vec<f64>> = calibration
-            .iter()
-            .map(|row| apply_prefix(self.network, self.prefix, row))
-            .collect::<Result<_, _>>()?;
+        let core = &self.core;
+        let rows: Vec<Vec<f64>> = calibration.iter().map(|row| apply(&self.prefix, row)).collect();
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-        let spans = Spans::measure(&core, &rows)?;
+        let switches = self.prefix.last().map_or_else(Vec::new, Layer::switches);
+        let spans = Spans::measure(core, &rows, &switches)?;
         let plain = match &self.labels {
             Some(labels) => {
                 let accuracy = measure::plain_accuracy(self.network, &self.rows, labels)?;
@@ -121,32 +144,11 @@ impl Compilation<'_> {
         };
         let linear = core.layers.len() == 1;
         let mut tried = Vec::new();
-        for set in CATALOGUE.iter().filter(|&set| (set == &LINEAR) == linear) {
+        for set in CATALOGUE.iter().filter(|&set| set.bootstrap.is_none() == linear) {
             progress(set.name);
-            tried.extend(self.attempt(&core, &spans, set)?);
+            tried.extend(self.attempt(core, &spans, set)?);
         }
         self.choose(tried, plain)
-    }
-
-    /// The network as it is computed encrypted: without the client's own layers, and ending in an
-    /// affine layer.
-    fn core(&self) -> Network {
-        let mut core = self.network.clone();
-        core.layers.drain(..self.prefix);
-        if let Some(first) = core.layers.first() {
-            core.inputs = first.affine.cols();
-            core.input_shape = vec![core.inputs];
-        }
-        if core.layers.last().is_some_and(|last| last.activation.is_some()) {
-            let affine = Affine::diagonal(&vec![1.0; core.outputs()]);
-            core.layers.push(Layer {
-                name: "output".into(),
-                affine,
-                activation: None,
-                groups: None,
-            });
-        }
-        core
     }
 
     /// Labels of which the plain model gets none right are not its labels.
@@ -169,15 +171,18 @@ impl Compilation<'_> {
         spans: &Spans,
         set: &'static ParameterSet,
     ) -> Result<Option<Tried>, Error> {
-        let Precision::Exact { failure_log2 } = self.options.precision else {
+        if self.precision == Precision::Approximate {
             let quantised = quantise(core, spans, set, None)?;
-            return self.measure(core, set, quantised, None).map(Some);
-        };
-        let tables = if core.layers.len() == 1 { 1..=1 } else { 2..=8 };
+            return quantised.map(|q| self.measure(core, set, q, None)).transpose();
+        }
+        let tables = if only_tables(core) { 1..=1 } else { 2..=8 };
         for bits in tables.rev() {
             for output in (LEAST_OUTPUT_BITS..=16).rev() {
-                let quantised = quantise(core, spans, set, Some((bits, output)))?;
-                if quantised.program.failure_log2().is_some_and(|p| p <= failure_log2) {
+                let Some(quantised) = quantise(core, spans, set, Some((bits, output)))? else {
+                    break;
+                };
+                if quantised.program.failure_log2().is_some_and(|p| p <= self.options.failure_log2)
+                {
                     return self.measure(core, set, quantised, Some(bits)).map(Some);
                 }
             }
@@ -195,7 +200,7 @@ impl Compilation<'_> {
         let report = self.report(core, &quantised);
         let client = Client {
             network: self.network.clone(),
-            prefix: self.prefix,
+            prefix: self.prefix.clone(),
             input: quantised.input,
             output: quantised.output,
             resolution: vec![0.0; core.outputs()],
@@ -203,6 +208,9 @@ impl Compilation<'_> {
         };
         let model = Model::new(quantised.program, client)?;
         let measured = measure::simulate(&model, &self.rows, self.labels.as_deref())?;
+        // Those of tables that the model brings are its own.
+        let given = core.layers.iter().filter_map(Layer::table_bits).max();
+        let accumulator_bits = accumulator_bits.map(|bits| given.unwrap_or(bits));
         Ok(Tried { set, model, measured, accumulator_bits })
     }
 
@@ -247,7 +255,7 @@ impl Compilation<'_> {
         let Some(Tried { model, measured, .. }) = tried.into_iter().nth(chosen) else {
             return Err(Error::NoParameterSet);
         };
-        let exact = matches!(self.options.precision, Precision::Exact { .. });
+        let exact = self.precision == Precision::Exact;
         let resolution = measured.noise.iter().map(|std| if exact { 0.0 } else { 4.0 * std });
         let resolution: Vec<f64> = resolution.collect();
         let mut client = model.client().clone();
@@ -270,28 +278,31 @@ impl Compilation<'_> {
     fn report(&self, core: &Network, quantised: &Quantised) -> Report {
         let program = &quantised.program;
         let set = program.parameter_set();
+        let encrypted = &self.network.layers[self.network.elementwise_prefix()..];
+        let all = lookups(encrypted, self.precision == Precision::Exact);
         let stages = program.stages().iter().zip(program.noise()).enumerate();
         let stages = stages.map(|(i, (stage, noise))| StageReport {
             name: core.layers[i].name.clone(),
             inputs: stage.linear.matrix.columns(),
             outputs: stage.linear.matrix.rows(),
             weight_bits: quantised.weight_bits[i],
-            lookups: stage.lookups(),
+            lookups: program.lookups(i),
             tables: stage.lookup.as_ref().map_or(0, |lookup| lookup.tables.len()),
             noise_log2: (noise.input.iter().sum::<f64>() / noise.input.len() as f64).log2() / 2.0,
             table_noise_log2: stage.lookup.as_ref().map(|_| noise.output.log2() / 2.0),
         });
         Report {
             model: self.network.name.clone(),
-            precision: match self.options.precision {
+            precision: match self.precision {
                 Precision::Approximate => "approximate".into(),
-                Precision::Exact { .. } => "exact".into(),
+                Precision::Exact => "exact".into(),
             },
             parameter_set: set.name.into(),
             security_bits: set.security_bits,
             why: String::new(),
             stages: stages.collect(),
             lookups: program.lookups_per_row(),
+            pruned_lookups: all.saturating_sub(program.lookups_per_row()),
             failure_log2: program.failure_log2(),
             resolution: Vec::new(),
             rows_measured: 0,

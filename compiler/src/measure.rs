@@ -1,8 +1,8 @@
 //! Accuracy to expect: the program in the clear with predicted noise, against the network.
 
 use crate::Error;
-use crate::model::{Model, interpret};
-use crate::network::{Label, Network};
+use crate::model::{Model, apply, interpret};
+use crate::network::{Label, Layer, Network};
 use hermesh_engine::Noise;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -42,6 +42,36 @@ pub(crate) fn plain_accuracy(
         })
         .try_reduce(|| 0, |a, b| Ok(a + b))?;
     Ok(right as f64 / rows.len() as f64)
+}
+
+/// How well a network that stands for another agrees with it: the share of labels that are the same, or R² where there
+/// are no labels.
+pub(crate) fn same(
+    network: &Network,
+    prefix: &[Layer],
+    core: &Network,
+    rows: &[&[f64]],
+) -> Result<f64, Error> {
+    let compared = rows
+        .par_iter()
+        .map(|row| {
+            let plain = network.evaluate(row)?;
+            let other = core.evaluate(&apply(prefix, row))?;
+            let (label, same) =
+                (interpret(network, &plain).label, interpret(network, &other).label);
+            Ok((label.is_some() && label == same, label.is_none(), plain, other))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    if !compared.iter().any(|(_, regression, ..)| *regression) {
+        let same = compared.iter().filter(|(same, ..)| *same).count();
+        return Ok(same as f64 / compared.len() as f64);
+    }
+    let pairs = || compared.iter().flat_map(|(.., plain, other)| plain.iter().zip(other));
+    let count = pairs().count() as f64;
+    let mean = pairs().map(|(x, _)| x).sum::<f64>() / count;
+    let spread = pairs().map(|(x, _)| (x - mean).powi(2)).sum::<f64>();
+    let error = pairs().map(|(x, y)| (x - y).powi(2)).sum::<f64>();
+    Ok(1.0 - error / spread.max(f64::MIN_POSITIVE))
 }
 
 /// Simulates every row. Seeds are fixed: the same model and rows give the same report.

@@ -1,7 +1,8 @@
 //! The model artifact: a program, and what the client needs to use it.
 
 use crate::Error;
-use crate::network::{Decision, Label, Network, Prediction};
+use crate::bounded;
+use crate::network::{Decision, Label, Layer, MAX_LAYERS, Network, Prediction};
 use crate::report::Report;
 use crate::scale::{Decoding, Encoding};
 use hermesh_engine::noise::StageNoise;
@@ -9,9 +10,11 @@ use hermesh_engine::{Noise, Precision, Program};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 4] = b"HMX\0";
-const VERSION: u16 = 1;
+const VERSION: u16 = 3;
+/// Most that an `exact` model may be wrong with, as log₂ of the probability.
+const LEAST_FAILURE_LOG2: f64 = -40.0;
 /// Largest model file that is read, in bytes.
-pub const MAX_MODEL_BYTES: u64 = 1 << 30;
+pub const MAX_MODEL_BYTES: u64 = 256 << 20;
 
 /// A compiled model. Its [`Model::program`] is all that servers see; encoding, head and the plain network stay with the
 /// client.
@@ -25,8 +28,9 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Client {
     pub(crate) network: Network,
-    /// Layers that the client computes itself, before it encrypts: they act on each feature alone.
-    pub(crate) prefix: usize,
+    /// Layers that the client computes itself, before it encrypts: they look at one feature at a time.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
+    pub(crate) prefix: Vec<Layer>,
     pub(crate) input: Encoding,
     pub(crate) output: Decoding,
     /// What each output is rounded to before it is shown; 0 for `exact` programs.
@@ -39,10 +43,11 @@ impl Model {
         client.network.validate()?;
         let Client { network, prefix, input, output, resolution, .. } = &client;
         let malformed = |reason: &str| Err(Error::BadModel { reason: reason.into() });
-        let width = match prefix {
-            0 => network.inputs,
-            n => network.layers.get(n - 1).map_or(0, |layer| layer.affine.rows()),
-        };
+        let mut width = network.inputs;
+        for layer in prefix {
+            layer.validate(width)?;
+            width = layer.affine.rows();
+        }
         let lengths = [program.inputs(), input.low.len(), input.high.len()];
         if lengths.iter().any(|&length| length != width) {
             return malformed("encoding and program differ in their inputs");
@@ -92,7 +97,26 @@ impl Model {
         if !rest.is_empty() {
             return Err(bad(format!("{} bytes are left over", rest.len())));
         }
-        Self::new(Program::decode(&program)?, client)
+        let model = Self::new(Program::decode(&program)?, client)?;
+        model.check_claims()?;
+        Ok(model)
+    }
+
+    /// A file is not believed where that would show noise, which depends on the client's key: scores are rounded to no
+    /// less than the noise of the last stage alone, and what is called exact is.
+    fn check_claims(&self) -> Result<(), Error> {
+        let bad = |reason: &str| Err(Error::BadModel { reason: reason.into() });
+        if self.program.failure_log2().is_some_and(|log2| log2 > LEAST_FAILURE_LOG2) {
+            return bad("it is called exact, but noise would change its answers: compile it again");
+        }
+        let noise = self.program.noise();
+        let outputs = noise.last().map_or(&[][..], |stage| &stage.input);
+        let Client { output, resolution, .. } = &self.client;
+        let shown = |i: usize| resolution[i] < 2.0 * outputs[i].sqrt() * output.scale[i].abs();
+        if output.bits.is_none() && (0..outputs.len()).any(shown) {
+            return bad("its scores are rounded to less than their noise: compile it again");
+        }
+        Ok(())
     }
 
     /// The model as bytes.
@@ -141,7 +165,8 @@ impl Model {
     /// The row has another number of features than the model, or one that is not finite.
     pub fn encode_row(&self, row: &[f64]) -> Result<Vec<u64>, Error> {
         let Client { network, prefix, input, .. } = &self.client;
-        let values = apply_prefix(network, *prefix, row)?;
+        network.check_row(row)?;
+        let values = apply(prefix, row);
         if !values.iter().all(|x| x.is_finite()) {
             return Err(Error::NotFinite { what: "the row".into() });
         }
@@ -196,21 +221,7 @@ pub(crate) fn interpret(network: &Network, outputs: &[f64]) -> Prediction {
     prediction
 }
 
-/// The values that enter the program's first layer.
-pub(crate) fn apply_prefix(
-    network: &Network,
-    prefix: usize,
-    row: &[f64],
-) -> Result<Vec<f64>, Error> {
-    if row.len() != network.inputs {
-        return Err(Error::RowLength { expected: network.inputs, found: row.len() });
-    }
-    let mut values = row.to_vec();
-    for layer in &network.layers[..prefix] {
-        values = layer.affine.apply(&values);
-        if let Some(activation) = layer.activation {
-            values.iter_mut().for_each(|x| *x = activation.apply(*x));
-        }
-    }
-    Ok(values)
+/// What layers make of a row, one after another.
+pub(crate) fn apply(layers: &[Layer], row: &[f64]) -> Vec<f64> {
+    layers.iter().fold(row.to_vec(), |values, layer| layer.apply(&values))
 }

@@ -19,6 +19,9 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// Bootstraps of one inference.
     pub lookups: usize,
+    /// Further ones that it would take if rows that nobody reads, that are constant or that are there twice were kept,
+    /// and if none shared a bootstrap.
+    pub pruned_lookups: usize,
     /// log₂ of the probability that noise changes an `exact` answer.
     pub failure_log2: Option<f64>,
     /// What each output is rounded to multiples of before it is shown; 0: not at all.

@@ -24,16 +24,22 @@ impl Encoding {
         self.high[index] - self.low[index]
     }
 
+    /// What the whole range is on the torus, in turns.
+    pub(crate) fn full(&self) -> f64 {
+        f64::from(self.steps) * self.unit as f64 / 2f64.powi(64)
+    }
+
     /// The torus element of a real value. Values are not clamped: the caller knows whether
-    /// something out of range can come, and must be.
-    pub(crate) fn encode(&self, index: usize, value: f64) -> u64 {
+    /// something out of range can come, and must be. `dither` is added to the steps before they are rounded, if they
+    /// are.
+    pub(crate) fn encode(&self, index: usize, value: f64, dither: f64) -> u64 {
         let range = self.range(index);
         if range <= 0.0 {
             return 0;
         }
         let steps = (value - self.low[index]) / range * f64::from(self.steps);
         if self.rounded {
-            return (steps.round() as i64 as u64).wrapping_mul(self.unit);
+            return ((steps + dither).round() as i64 as u64).wrapping_mul(self.unit);
         }
         // Beyond i128 nothing sensible remains in any case; the cast saturates.
         (steps * self.unit as f64) as i128 as u64
@@ -41,7 +47,7 @@ impl Encoding {
 
     /// [`Self::encode`] for what the client encrypts: values out of range are moved to its edge.
     pub(crate) fn encode_clamped(&self, index: usize, value: f64) -> u64 {
-        self.encode(index, value.clamp(self.low[index], self.high[index]))
+        self.encode(index, value.clamp(self.low[index], self.high[index]), 0.0)
     }
 }
 

@@ -12,13 +12,23 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::sync::LazyLock;
 
-const APPROXIMATE: Options = Options { precision: Precision::Approximate, accuracy_budget: None };
+const APPROXIMATE: Options = Options {
+    precision: Some(Precision::Approximate),
+    failure_log2: -128.0,
+    accuracy_budget: None,
+};
 
 fn layer(rng: &mut StdRng, rows: usize, cols: usize, activation: Option<Activation>) -> Layer {
     let values = (0..rows * cols).map(|_| rng.random_range(-1.0..1.0)).collect();
     let bias = (0..rows).map(|_| rng.random_range(-1.0..1.0)).collect();
     let affine = Affine { matrix: Matrix::Dense { rows, cols, values }, bias };
-    Layer { name: "layer".into(), affine, activation, groups: None }
+    Layer {
+        name: "layer".into(),
+        affine,
+        activation: activation.map(Into::into),
+        groups: None,
+        bounds: None,
+    }
 }
 
 /// 12 features of different sizes, 16 hidden values, 3 scores.
@@ -56,7 +66,7 @@ fn each_activation_survives_quantisation() {
         Activation::Tanh,
         Activation::Clip { min: -0.5, max: 0.5 },
     ] {
-        let network = network(activation, labels());
+        let network = network(activation.clone(), labels());
         let model = compiled(&network, APPROXIMATE).unwrap();
         let (mut error, mut size) = (0.0, 0.0);
         for row in rows(200) {
@@ -87,7 +97,7 @@ fn a_network_without_lookups_is_computed_to_many_digits() {
 #[test]
 fn a_final_activation_becomes_a_lookup() {
     let mut network = network(Activation::Relu, Decision::Scores);
-    network.layers[1].activation = Some(Activation::Tanh);
+    network.layers[1].activation = Some(Activation::Tanh.into());
     let model = compiled(&network, APPROXIMATE).unwrap();
     assert_eq!(model.program().lookups_per_row(), 16 + 3);
     let row = &rows(1)[0];
@@ -109,7 +119,8 @@ fn elementwise_layers_stay_with_the_client() {
     let clip = Layer {
         name: "scaler".into(),
         affine: Affine { matrix, bias: vec![0.25; 12] },
-        activation: Some(Activation::Clip { min: 0.0, max: 1.0 }),
+        activation: Some(Activation::Clip { min: 0.0, max: 1.0 }.into()),
+        bounds: None,
         groups: None,
     };
     network.layers.insert(0, clip);
@@ -123,7 +134,7 @@ fn exact_programs_hold_integers_and_the_failure_asked_for() {
     let network = network(Activation::Relu, labels());
     for failure_log2 in [-128.0, -64.0] {
         let options =
-            Options { precision: Precision::Exact { failure_log2 }, accuracy_budget: None };
+            Options { precision: Some(Precision::Exact), failure_log2, accuracy_budget: None };
         let model = compiled(&network, options).unwrap();
         let program = model.program();
         let Compiled::Exact { output_bits } = program.precision() else { panic!() };
@@ -228,4 +239,79 @@ proptest! {
         prop_assert!(Model::decode(&bytes).is_err());
         prop_assert!(Model::decode(&[b"HMX\0\x01\0", bytes.as_slice()].concat()).is_err());
     }
+}
+
+/// Golden models of the importer, and the rows that they are calibrated on and tried with.
+fn golden(name: &str, rows: &[Vec<f64>], tried: &[Vec<f64>]) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let network = hermesh_compiler::onnx::read(&folder.join(format!("{name}.onnx"))).unwrap();
+    let model = compile(&network, &slices(rows), None, APPROXIMATE, &mut |_| ()).unwrap();
+    let mut pairs = Vec::new();
+    for row in tried {
+        let torus = model.encode_row(row).unwrap();
+        let outputs = model.decode_outputs(&model.program().simulate(&torus, &mut Noise::Absent));
+        pairs.extend(outputs.into_iter().zip(network.evaluate(row).unwrap()));
+    }
+    let mean = pairs.iter().map(|(_, plain)| plain).sum::<f64>() / pairs.len() as f64;
+    let spread = pairs.iter().map(|(_, plain)| (plain - mean).powi(2)).sum::<f64>();
+    let spread = (spread / pairs.len() as f64).sqrt();
+    // What goes beyond the calibrated ranges is lost, whatever the network; that must be rare.
+    let off = pairs.iter().filter(|(ours, plain)| (ours - plain).abs() > 0.05 * spread).count();
+    assert!(off * 100 <= pairs.len(), "{name}: {off} of {} outputs are off", pairs.len());
+}
+
+#[test]
+fn graphs_that_are_no_chain_survive_quantisation() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let mut rows = |count: usize, width: usize| -> Vec<Vec<f64>> {
+        let row = |rng: &mut StdRng| (0..width).map(|_| rng.random_range(-1.5..1.5)).collect();
+        (0..count).map(|_| row(&mut rng)).collect()
+    };
+    for (name, width) in [
+        ("residual", 4),
+        ("residual_deep", 4),
+        ("residual_of_input", 4),
+        ("concat_stages", 4),
+        ("max", 4),
+        ("residual_conv", 20),
+        ("max_pool_inside", 30),
+        ("max_pool_overlaps_of_conv", 30),
+        ("gelu", 4),
+        ("gate", 4),
+        ("functions_of_functions", 4),
+    ] {
+        golden(name, &rows(3000, width), &rows(300, width));
+    }
+}
+
+#[test]
+fn embeddings_know_indices_that_the_calibration_rows_do_not_have() {
+    let mut rng = StdRng::seed_from_u64(6);
+    let mut rows = |most: u32| -> Vec<Vec<f64>> {
+        let row = |rng: &mut StdRng| {
+            let indices = (0..4).map(|_| f64::from(rng.random_range(0..most))).collect::<Vec<_>>();
+            let features = (0..2).map(|_| rng.random_range(-1.5..1.5)).collect::<Vec<_>>();
+            [indices, features].concat()
+        };
+        (0..400).map(|_| row(&mut rng)).collect()
+    };
+    golden("embedding_and_features", &rows(6), &rows(6));
+    golden("embedding_and_features", &rows(5), &rows(6));
+}
+
+/// Raw scores tell of the key, so a file that would have them shown is refused.
+#[test]
+fn a_model_that_would_show_its_noise_is_refused() {
+    let network = network(Activation::Relu, labels());
+    let rows = rows(300);
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    let model = compile(&network, &rows, None, APPROXIMATE, &mut |_| {}).unwrap();
+    let bytes = model.encode().unwrap();
+    assert!(Model::decode(&bytes).is_ok());
+    let stored: Vec<u8> = model.resolution().iter().flat_map(|x| x.to_le_bytes()).collect();
+    let at = bytes.windows(stored.len()).position(|part| part == stored).unwrap();
+    let mut finer = bytes.clone();
+    finer[at..at + stored.len()].fill(0);
+    let error = Model::decode(&finer).unwrap_err().to_string();
+    assert!(error.contains("noise"), "{error}");
 }

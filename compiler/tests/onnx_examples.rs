@@ -2,39 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod common;
 
-use hermesh_compiler::network::Label;
+use common::{examples, npy};
+use hermesh_compiler::network::{Activation, Label};
 use hermesh_compiler::onnx;
 
 /// onnxruntime computes in 32 bits.
 const TOLERANCE: f64 = 1e-4;
-
-fn examples(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(folder)
-}
-
-/// The rows of a `.npy` file of little-endian numbers; labels are rows of one.
-fn npy(path: &Path) -> Vec<Vec<f64>> {
-    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let (header, data) = bytes[10..].split_at(u16::from_le_bytes([bytes[8], bytes[9]]).into());
-    let header = String::from_utf8_lossy(header);
-    let values = if header.contains("'<f4'") {
-        data.as_chunks()
-            .0
-            .iter()
-            .map(|&value| f32::from_le_bytes(value).into())
-            .collect::<Vec<f64>>()
-    } else {
-        assert!(header.contains("'<i8'"), "{header}");
-        data.as_chunks().0.iter().map(|&value| i64::from_le_bytes(value) as f64).collect()
-    };
-    let shape = header.split(['(', ')']).nth(1).unwrap();
-    let sizes =
-        shape.split(',').filter_map(|size| size.trim().parse().ok()).collect::<Vec<usize>>();
-    values.chunks(sizes[1..].iter().product()).map(<[f64]>::to_vec).collect()
-}
 
 #[test]
 fn digits_agree_with_onnxruntime() {
@@ -58,6 +33,54 @@ fn digits_agree_with_onnxruntime() {
         };
         let right = images.iter().zip(&labels).filter(right).count();
         assert!(right * 100 >= images.len() * 95, "{model}: {right} of {}", images.len());
+    }
+}
+
+/// Checks the scores of the first rows of an example.
+fn check(folder: &str, model: &str, rows: &[Vec<f64>]) {
+    let folder = examples(folder);
+    let network = onnx::read(&folder.join(format!("{model}.onnx"))).unwrap();
+    let expected = npy(&folder.join(format!("expected-{model}.npy")));
+    assert!(!rows.is_empty());
+    for (row, expected) in rows.iter().zip(&expected) {
+        let scores = network.predict(row).unwrap().scores;
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= TOLERANCE * b.abs().max(1.0);
+        assert!(
+            scores.len() == expected.len() && scores.iter().zip(expected).all(near),
+            "{model}: {scores:?}, expected {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn regression_and_recommendation_agree_with_onnxruntime() {
+    check("diabetes", "mlp", &npy(&examples("diabetes").join("test-rows.npy")));
+    check("recommend", "recommend", &npy(&examples("recommend").join("test-pairs.npy")));
+}
+
+/// MNIST's images are not in the repository: with `MNIST_TEST_IMAGES`, the first hundred as `.npy`, the scores of its
+/// models are compared; without, only that the models are imported.
+#[test]
+fn mnist_networks_agree_with_onnxruntime() {
+    let images = std::env::var("MNIST_TEST_IMAGES");
+    for (model, lookups) in [
+        ("cnn", &[256, 64][..]),
+        ("lenet", &[4704, 1600, 120, 84]),
+        ("lenet-maxpool", &[784, 196, 196, 216, 108, 108, 32]),
+        ("residual", &[392, 392, 392]),
+    ] {
+        let network = onnx::read(&examples("mnist").join(format!("{model}.onnx"))).unwrap();
+        let found = network.layers.iter().enumerate().filter(|(_, l)| l.activation.is_some());
+        // Carried values take no lookup, but in the first layer.
+        let found = found.map(|(i, layer)| {
+            let activations = layer.activation.as_ref().unwrap();
+            let computes = |&r: &usize| i == 0 || *activations.at(r) != Activation::Identity;
+            (0..layer.affine.rows()).filter(computes).count()
+        });
+        assert_eq!(found.collect::<Vec<_>>(), lookups, "{model}");
+        if let Ok(images) = &images {
+            check("mnist", model, &npy(images.as_ref()));
+        }
     }
 }
 

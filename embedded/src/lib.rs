@@ -1,7 +1,8 @@
 //! The embedded mesh: all four services in one process, on a bus in memory, on a thread of their own.
 //! Its interface blocks, so that a command line without an async runtime can use it.
 //!
-//! Nothing but wiring is in here.
+//! Services and tenants may do what the default policy says, as they would beside sidecars. Nothing but
+//! wiring is in here.
 
 mod services;
 
@@ -13,8 +14,13 @@ use std::{
 
 use hermesh_mesh::{
     Bytes, Clock, Digest, SigningKey, SystemClock, TenantId, VerifyingKey,
-    bus::memory::{MemoryBus, MemoryBusOptions},
+    bus::{
+        guarded::GuardedBus,
+        memory::{MemoryBus, MemoryBusOptions},
+    },
     client::{Client, Pending},
+    identity::SpiffeId,
+    policy::{Policy, PolicyError},
     wire::{Answer, Status},
 };
 use prometheus::Registry;
@@ -30,6 +36,9 @@ pub enum Error {
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The policy that comes with hermesh has no place for a tenant.
+    #[error("the policy does not admit the tenant: {0}")]
+    Policy(#[from] PolicyError),
     /// The thread could not be started.
     #[error("the mesh's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -66,6 +75,7 @@ impl Options {
 /// A running embedded mesh. Dropping it stops it.
 pub struct Embedded {
     bus: MemoryBus,
+    policy: Arc<Policy>,
     registry: Registry,
     clock: Arc<dyn Clock>,
     identity: VerifyingKey,
@@ -83,6 +93,7 @@ impl Embedded {
         let bus = MemoryBus::new(options.bus.clone());
         let registry = Registry::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let policy = Arc::new(Policy::parse(Policy::default_text())?);
         let identity = SigningKey::generate();
         let verifying = identity.verifying_key();
         let (stop, stopped) = oneshot::channel();
@@ -90,6 +101,7 @@ impl Embedded {
         let wiring = services::Wiring {
             options,
             bus: Arc::new(bus.clone()),
+            policy: policy.clone(),
             clock: clock.clone(),
             registry: registry.clone(),
             identity,
@@ -111,6 +123,7 @@ impl Embedded {
         Ok(Self {
             runtime: is_ready.recv().map_err(|_| Error::Died)??,
             bus,
+            policy,
             registry,
             clock,
             identity: verifying,
@@ -139,8 +152,10 @@ impl Embedded {
     /// # Errors
     /// The name is taken by another key.
     pub fn register_tenant(&self, tenant: TenantId, key: SigningKey) -> Result<Tenant, Error> {
-        let bus = Arc::new(self.bus.clone());
-        let client = Client::new(bus, self.clock.clone(), tenant, key, self.identity);
+        let policy = (*self.policy).clone().admitting([tenant.clone()])?;
+        let id = SpiffeId::new(policy.trust_domain(), &format!("tenant/{tenant}"))?;
+        let bus = GuardedBus::new(Arc::new(self.bus.clone()), Arc::new(policy), id);
+        let client = Client::new(Arc::new(bus), self.clock.clone(), tenant, key, self.identity);
         self.runtime.block_on(client.register())?;
         Ok(Tenant { client, runtime: self.runtime.clone() })
     }

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use hermesh_mesh::{
-    Clock, SigningKey, actor::Environment, bus::BusHandle, telemetry::Metrics, topology,
+    Clock, SigningKey,
+    actor::Environment,
+    bus::{BusHandle, guarded::GuardedBus},
+    identity::SpiffeId,
+    policy::Policy,
+    telemetry::Metrics,
 };
 use prometheus::Registry;
 
@@ -15,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Wiring {
     pub(crate) options: Options,
     pub(crate) bus: BusHandle,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) identity: SigningKey,
@@ -29,10 +35,10 @@ pub(crate) struct Services {
 
 impl Wiring {
     pub(crate) async fn start(self) -> Result<Services, Error> {
-        topology::declare(&*self.bus).await?;
         let environment = |service| {
+            let id = SpiffeId::new(self.policy.trust_domain(), &format!("service/{service}"))?;
             Ok::<_, Error>(Environment {
-                bus: self.bus.clone(),
+                bus: Arc::new(GuardedBus::new(self.bus.clone(), self.policy.clone(), id)),
                 clock: self.clock.clone(),
                 metrics: Metrics::new(service, &self.registry)?,
             })

@@ -40,7 +40,7 @@ impl Kind {
 }
 
 /// The format version of every kind. Kinds will part ways when one of them changes.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 pub(crate) struct Writer(Vec<u8>);
 

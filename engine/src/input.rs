@@ -2,13 +2,12 @@
 
 use crate::codec::{Kind, Reader, Writer};
 use crate::lwe::{LweList, round};
-use crate::parameters::PACKING_SIZE;
 use crate::{ClientKey, Digest, Error, ParameterSet, Program};
 use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
 
-/// An encrypted input: for each row of `columns` values, ⌈columns / 64⌉ GLWE ciphertexts of
-/// polynomial size 64 under the key of dimension *n*. All masks come from one seed, so that only
+/// An encrypted input: for each row of `columns` values, ⌈columns / size⌉ GLWE ciphertexts of
+/// polynomial size 64 (32 if that does not divide *n*) under the key of dimension *n*. All masks come from one seed, so that only
 /// the bodies travel, 32 bits for each value.
 pub struct Input {
     set: &'static ParameterSet,
@@ -52,7 +51,8 @@ pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<
     }
     let mut seeder = crate::random::seeder();
     let seed = seeder.seed();
-    let padded = columns.next_multiple_of(PACKING_SIZE);
+    let size = set.input_packing_size();
+    let padded = columns.next_multiple_of(size);
     let mut plain = vec![0; rows.len() * padded];
     for (to, from) in plain.chunks_exact_mut(padded).zip(rows) {
         to[..columns].copy_from_slice(from);
@@ -60,7 +60,7 @@ pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<
     let mut list = SeededGlweCiphertextList::from_container(
         vec![0; plain.len()],
         glwe_size(set),
-        PolynomialSize(PACKING_SIZE),
+        PolynomialSize(size),
         seed.into(),
         CiphertextModulus::new_native(),
     );
@@ -91,7 +91,7 @@ pub(crate) fn input_bytes(rows: usize, columns: usize) -> usize {
 }
 
 fn glwe_size(set: &ParameterSet) -> GlweSize {
-    GlweSize(set.lwe_dimension / PACKING_SIZE + 1)
+    GlweSize(set.lwe_dimension / set.input_packing_size() + 1)
 }
 
 impl Input {
@@ -138,11 +138,15 @@ impl Input {
         self.rows
     }
 
-    /// Regenerates the masks and extracts every coefficient as an LWE ciphertext (TFHE, section
+    /// Regenerates the masks and extracts coefficients, all or those of some columns, as LWE ciphertexts (TFHE, section
     /// 4.2), row by row. A dot product with clear weights of these is the same sum, term by term,
     /// as the coefficient of the polynomial product that one would extract afterwards.
-    pub(crate) fn extract(&self) -> impl Iterator<Item = LweList> + '_ {
-        let padded = self.columns.next_multiple_of(PACKING_SIZE);
+    pub(crate) fn extract<'a>(
+        &'a self,
+        columns: Option<&'a [usize]>,
+    ) -> impl Iterator<Item = LweList> + 'a {
+        let size = self.set.input_packing_size();
+        let padded = self.columns.next_multiple_of(size);
         let mut bodies = vec![0; self.rows * padded];
         let rows = self.bodies.chunks_exact(self.columns);
         for (to, from) in bodies.chunks_exact_mut(padded).zip(rows) {
@@ -153,22 +157,31 @@ impl Input {
         let list = SeededGlweCiphertextList::from_container(
             bodies,
             glwe_size(self.set),
-            PolynomialSize(PACKING_SIZE),
+            PolynomialSize(size),
             self.seed.into(),
             CiphertextModulus::new_native(),
         )
         .decompress_into_glwe_ciphertext_list();
-        (0..self.rows).map(move |row| self.extract_row(&list, row))
+        (0..self.rows).map(move |row| match columns {
+            Some(columns) => self.extract_row(&list, row, columns.iter().copied()),
+            None => self.extract_row(&list, row, 0..self.columns),
+        })
     }
 
-    fn extract_row(&self, list: &GlweCiphertextListOwned<u64>, row: usize) -> LweList {
+    fn extract_row(
+        &self,
+        list: &GlweCiphertextListOwned<u64>,
+        row: usize,
+        columns: impl ExactSizeIterator<Item = usize>,
+    ) -> LweList {
         let width = self.set.lwe_dimension + 1;
-        let per_row = self.columns.div_ceil(PACKING_SIZE);
-        let mut data = Vec::with_capacity(self.columns * width);
+        let size = self.set.input_packing_size();
+        let per_row = self.columns.div_ceil(size);
+        let mut data = Vec::with_capacity(columns.len() * width);
         let mut lwe = LweCiphertext::new(0u64, LweSize(width), CiphertextModulus::new_native());
-        for column in 0..self.columns {
-            let glwe = list.get(row * per_row + column / PACKING_SIZE);
-            let degree = MonomialDegree(column % PACKING_SIZE);
+        for column in columns {
+            let glwe = list.get(row * per_row + column / size);
+            let degree = MonomialDegree(column % size);
             extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, degree);
             // The rounding of the mask is centred (see `lookup::switch`): all ciphertexts of a GLWE
             // share it, so that in a sum its mean would add up.

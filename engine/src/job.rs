@@ -7,16 +7,18 @@ use crate::keys::{BootstrapKey, PackingKey};
 use crate::lookup::{Switched, bootstrap, keyswitch, log_modulus, switch};
 use crate::lwe::LweList;
 use crate::parameters::Bootstrap;
+use crate::share::Share;
 use crate::timings::{Operator, Timings};
-use crate::{Digest, Error, Input, Program};
+use crate::{Digest, Error, Input, Lookup, Program};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Some of a stage's Lookups, to be evaluated by whoever is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// For [`evaluate`].
     pub bytes: Vec<u8>,
-    /// Number of Lookups: what the shard costs.
+    /// Number of bootstraps: what the shard costs. None if all its values pass.
     pub lookups: u32,
 }
 
@@ -48,7 +50,9 @@ pub fn begin(
     let linear = &program.stages()[0].linear;
     let mut list = LweList { dimension: program.parameter_set().lwe_dimension, data: Vec::new() };
     timings.count(Operator::Linear, input.rows() * program.inputs(), || {
-        for row in input.extract() {
+        // Of a thermometer code few values are read.
+        let (linear, used) = linear.compact();
+        for row in input.extract(used.as_deref()) {
             list.data.append(&mut linear.apply(&row).data);
         }
     });
@@ -57,29 +61,26 @@ pub fn begin(
 
 fn step(program: &Program, key: Digest, stage: u32, list: &LweList, per_shard: usize) -> Step {
     let set = program.parameter_set();
-    if program.stages()[stage as usize].lookup.is_none() {
+    let Some(lookup) = &program.stages()[stage as usize].lookup else {
         let rows = list.len() / program.outputs();
         let mut writer = Writer::new(Kind::Outputs, set, 80 + list.data.len() * 4);
         write_names(&mut writer, key, program);
         writer.u32(rows as u32);
         writer.u32s(&list.data);
         return Step::Outputs(writer.finish());
-    }
+    };
     // Inputs need no keyswitch, so they can go modulo 2N at once: a quarter of the bytes.
     let switch_now = set.bootstrap.filter(|_| stage == 0);
     let width = list.width();
-    let per_shard = per_shard.max(1);
-    let shards = list
-        .data
-        .par_chunks(per_shard * width)
-        .enumerate()
-        .map(|(i, lwes)| {
-            let count = lwes.len() / width;
+    let shards = cut(lookup, program.shares(stage as usize), list.len(), per_shard.max(1))
+        .into_par_iter()
+        .map(|(range, lookups)| {
+            let lwes = &list.data[range.start * width..range.end * width];
             let mut writer = Writer::new(Kind::Shard, set, 96 + lwes.len() * 4);
             write_names(&mut writer, key, program);
             writer.u32(stage);
-            writer.u32((i * per_shard) as u32);
-            writer.u32(count as u32);
+            writer.u32(range.start as u32);
+            writer.u32(range.len() as u32);
             writer.u32(list.len() as u32);
             match &switch_now {
                 Some(bootstrap) => {
@@ -89,10 +90,36 @@ fn step(program: &Program, key: Digest, stage: u32, list: &LweList, per_shard: u
                 }
                 None => writer.u32s(lwes),
             }
-            Shard { bytes: writer.finish(), lookups: count as u32 }
+            Shard { bytes: writer.finish(), lookups: lookups as u32 }
         })
         .collect();
     Step::Lookups { stage, shards }
+}
+
+/// Cuts the values of a stage into shards of `per_shard` bootstraps, and the number that is in each. Values that share
+/// one stay together; values that pass go with their neighbours, but not so many that a shard becomes large for them.
+fn cut(
+    lookup: &Lookup,
+    shares: &[Share],
+    values: usize,
+    per_shard: usize,
+) -> Vec<(Range<usize>, usize)> {
+    let mut shards = Vec::new();
+    let (mut start, mut lookups) = (0, 0);
+    for value in 0..values {
+        let place = value % shares.len();
+        if shares[place].leader != place {
+            continue;
+        }
+        let looked_up = usize::from(lookup.table(place).is_some());
+        if lookups + looked_up > per_shard || value - start >= per_shard.saturating_mul(2) {
+            shards.push((start..value, lookups));
+            (start, lookups) = (value, 0);
+        }
+        lookups += looked_up;
+    }
+    shards.push((start..values, lookups));
+    shards
 }
 
 fn write_names(writer: &mut Writer, key: Digest, program: &Program) {
@@ -125,11 +152,11 @@ fn read_place(reader: &mut Reader<'_>, program: &Program) -> Result<Place, Error
     let first = reader.u32()? as usize;
     let count = reader.u32()? as usize;
     let total = reader.u32()? as usize;
-    let lookups = program.stages().get(stage as usize).map_or(0, crate::Stage::lookups);
-    if lookups == 0 {
+    let lookup = program.stages().get(stage as usize).and_then(|stage| stage.lookup.as_ref());
+    let Some(values) = lookup.map(|lookup| lookup.table_of.len()) else {
         return Err(reader.malformed(format!("the program has no Lookups in stage {stage}")));
-    }
-    if !total.is_multiple_of(lookups) || total / lookups > program.max_rows() {
+    };
+    if !total.is_multiple_of(values) || total / values > program.max_rows() {
         return Err(reader.malformed(format!("{total} values are not those of stage {stage}")));
     }
     if count == 0 || first.saturating_add(count) > total {
@@ -154,33 +181,85 @@ pub fn evaluate(
     let (mut reader, name) = Reader::open_for(shard, Kind::Shard, ANY_LENGTH, program)?;
     same_key(Kind::Shard, key.evaluation_key, name)?;
     let place = read_place(&mut reader, program)?;
-    let inputs = if place.stage == 0 {
-        read_switched(&mut reader, place.count, set.lwe_dimension + 1, &key.bootstrap)?
+    let lookup = program.stages()[place.stage as usize].lookup.as_ref();
+    let lookup = lookup.ok_or(Error::BadStage { stage: place.stage, why: "no Lookup".into() })?;
+    let groups = groups(lookup, program.shares(place.stage as usize), &place);
+    let width = set.output_dimension() + 1;
+    let (inputs, mut results) = if place.stage == 0 {
+        let inputs =
+            read_switched(&mut reader, place.count, set.lwe_dimension + 1, &key.bootstrap)?;
+        (groups.iter().map(|group| inputs[group.value].clone()).collect(), Vec::new())
     } else {
-        let width = set.output_dimension() + 1;
         reader.expect(4 * (place.count * width) as u64)?;
         let data = reader.u32s(place.count * width)?;
         let list = LweList { dimension: set.output_dimension(), data };
-        timings.count(Operator::Keyswitch, place.count, || {
-            let list = keyswitch(key, &list);
-            let log_modulus = log_modulus(&key.bootstrap);
-            list.iter().map(|lwe| switch(lwe, log_modulus)).collect()
-        })
+        (switch_later(key, &list, &groups, timings), list.data)
     };
-    let lookup = program.stages()[place.stage as usize].lookup.as_ref();
-    let lookup = lookup.ok_or(Error::BadStage { stage: place.stage, why: "no Lookup".into() })?;
-    let tables: Vec<&[u64]> = (place.first..place.first + place.count)
-        .map(|i| lookup.table_of[i % lookup.table_of.len()])
-        .map(|table| lookup.tables[table as usize].as_slice())
-        .collect();
-    let results = bootstrap(key, &inputs, &tables, timings);
-    let mut writer = Writer::new(Kind::Partial, set, 96 + results.data.len() * 4);
+    // What passes stays as it is.
+    results.resize(place.count * width, 0);
+    let looked_up: Vec<(&[u64], &[usize])> =
+        groups.iter().map(|group| (group.table, group.ahead.as_slice())).collect();
+    let bootstrapped = bootstrap(key, &inputs, &looked_up, timings);
+    let places = groups.iter().flat_map(|group| group.value..group.value + group.ahead.len());
+    for (value, result) in places.zip(bootstrapped.iter()) {
+        results[value * width..(value + 1) * width].copy_from_slice(result);
+    }
+    let mut writer = Writer::new(Kind::Partial, set, 96 + results.len() * 4);
     write_names(&mut writer, name, program);
     for field in [place.stage, place.first as u32, place.count as u32, place.total as u32] {
         writer.u32(field);
     }
-    writer.u32s(&results.data);
+    writer.u32s(&results);
     Ok(writer.finish())
+}
+
+/// Neighbours that share one bootstrap.
+struct Group<'a> {
+    /// The first of them, within the shard.
+    value: usize,
+    table: &'a [u64],
+    /// Entries by which the table of each is ahead.
+    ahead: Vec<usize>,
+}
+
+/// The bootstraps of a shard.
+fn groups<'a>(lookup: &'a Lookup, shares: &[Share], place: &Place) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let mut open = None;
+    for value in 0..place.count {
+        let index = (place.first + value) % shares.len();
+        let Some(table) = lookup.table(index) else {
+            continue;
+        };
+        let Share { leader, ahead } = shares[index];
+        match groups.last_mut() {
+            // Of a group that was cut in two, by somebody else, the rest is on its own.
+            Some(group) if leader != index && open == Some(leader) => group.ahead.push(ahead),
+            _ => {
+                open = (leader == index).then_some(leader);
+                groups.push(Group { value, table, ahead: vec![0] });
+            }
+        }
+    }
+    groups
+}
+
+/// The values of any stage but the first are keyswitched before they are bootstrapped.
+fn switch_later(
+    key: &BootstrapKey,
+    list: &LweList,
+    groups: &[Group<'_>],
+    timings: &Timings,
+) -> Vec<Switched> {
+    let width = list.width();
+    let of = |group: &Group<'_>| &list.data[group.value * width..(group.value + 1) * width];
+    let data = groups.iter().flat_map(of).copied().collect();
+    let looked_up = LweList { dimension: list.dimension, data };
+    timings.count(Operator::Keyswitch, groups.len(), || {
+        let switched = keyswitch(key, &looked_up);
+        let log_modulus = log_modulus(&key.bootstrap);
+        switched.iter().map(|lwe| switch(lwe, log_modulus)).collect()
+    })
 }
 
 fn read_switched(

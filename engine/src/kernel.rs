@@ -4,7 +4,7 @@
 //! the `x[c]` are ciphertexts or rows of a key. Arithmetic is exact, modulo 2³². The loop is
 //! compiled for several instruction sets and the best is chosen at run time.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// One row of an integer matrix.
@@ -20,6 +20,9 @@ pub(crate) enum Row<'a> {
 const TILE: usize = 64;
 /// Vectors of a tile worked on before the next output: they stay in the second-level cache.
 const BLOCK: usize = 1024;
+
+/// Dense rows worked on at once. With the sums of each in registers, as many as there are registers for.
+const TOGETHER: usize = 4;
 
 /// Torus vectors of one width, laid out for [`Vectors::combine`]: the first [`TILE`] elements of
 /// all vectors, then the next of all, and so on, the last padded with zeros. What is read together
@@ -49,7 +52,7 @@ impl Vectors {
         let sums: Vec<Vec<u32>> = self
             .tiles
             .par_chunks(self.count * TILE)
-            .map(|tile| Arch::new().dispatch(|| combine_tile(tile, rows)))
+            .map(|tile| Arch::new().dispatch(Combine { tile, rows }))
             .collect();
         let mut out = vec![0u32; rows.len() * self.width];
         for (t, sums) in sums.iter().enumerate() {
@@ -67,6 +70,22 @@ impl Vectors {
     }
 }
 
+/// The work on one tile. A type, and not a closure, for a closure is not always inlined into what is compiled for an
+/// instruction set, and then runs on the least of them.
+struct Combine<'a> {
+    tile: &'a [u32],
+    rows: &'a [Row<'a>],
+}
+
+impl WithSimd for Combine<'_> {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<u32> {
+        combine_tile(self.tile, self.rows)
+    }
+}
+
 #[inline(always)]
 fn combine_tile(tile: &[u32], rows: &[Row<'_>]) -> Vec<u32> {
     let (vectors, _) = tile.as_chunks::<TILE>();
@@ -74,17 +93,28 @@ fn combine_tile(tile: &[u32], rows: &[Row<'_>]) -> Vec<u32> {
     let (sums, _) = out.as_chunks_mut::<TILE>();
     for (b, block) in vectors.chunks(BLOCK).enumerate() {
         let (start, end) = (b * BLOCK, b * BLOCK + block.len());
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            match row {
-                Row::Dense(weights) => {
-                    accumulate(sum, block.iter().zip(&weights[start..end]));
-                }
-                Row::Sparse(indices, weights) => {
-                    // Indices ascend, so a block is a contiguous part of the row.
-                    let from = indices.partition_point(|&c| (c as usize) < start);
-                    let to = indices.partition_point(|&c| (c as usize) < end);
-                    let block = indices[from..to].iter().map(|&c| &vectors[c as usize]);
-                    accumulate(sum, block.zip(&weights[from..to]));
+        for (sums, rows) in sums.chunks_mut(TOGETHER).zip(rows.chunks(TOGETHER)) {
+            if let (
+                [s0, s1, s2, s3],
+                [Row::Dense(w0), Row::Dense(w1), Row::Dense(w2), Row::Dense(w3)],
+            ) = (&mut *sums, rows)
+            {
+                let weights = [w0, w1, w2, w3].map(|w| &w[start..end]);
+                accumulate_together([s0, s1, s2, s3], block, weights);
+                continue;
+            }
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                match row {
+                    Row::Dense(weights) => {
+                        accumulate(sum, block.iter().zip(&weights[start..end]));
+                    }
+                    Row::Sparse(indices, weights) => {
+                        // Indices ascend, so a block is a contiguous part of the row.
+                        let from = indices.partition_point(|&c| (c as usize) < start);
+                        let to = indices.partition_point(|&c| (c as usize) < end);
+                        let block = indices[from..to].iter().map(|&c| &vectors[c as usize]);
+                        accumulate(sum, block.zip(&weights[from..to]));
+                    }
                 }
             }
         }
@@ -101,6 +131,28 @@ fn accumulate<'a>(sum: &mut [u32; TILE], terms: impl Iterator<Item = (&'a [u32; 
         }
     }
     *sum = local;
+}
+
+/// Several rows in one pass over the vectors, which are then loaded once for all.
+#[inline(always)]
+fn accumulate_together(
+    sums: [&mut [u32; TILE]; TOGETHER],
+    block: &[[u32; TILE]],
+    weights: [&[i32]; TOGETHER],
+) {
+    let [s0, s1, s2, s3] = sums;
+    let (mut l0, mut l1, mut l2, mut l3) = (*s0, *s1, *s2, *s3);
+    let [w0, w1, w2, w3] = weights;
+    for ((((vector, &w0), &w1), &w2), &w3) in block.iter().zip(w0).zip(w1).zip(w2).zip(w3) {
+        for i in 0..TILE {
+            let x = vector[i];
+            l0[i] = l0[i].wrapping_add(x.wrapping_mul(w0 as u32));
+            l1[i] = l1[i].wrapping_add(x.wrapping_mul(w1 as u32));
+            l2[i] = l2[i].wrapping_add(x.wrapping_mul(w2 as u32));
+            l3[i] = l3[i].wrapping_add(x.wrapping_mul(w3 as u32));
+        }
+    }
+    (*s0, *s1, *s2, *s3) = (l0, l1, l2, l3);
 }
 
 #[cfg(test)]
@@ -126,6 +178,7 @@ mod tests {
         fn dense_and_sparse_agree_with_the_definition(
             width in 1usize..150,
             columns in 1usize..2100,
+            count in 1usize..10,
             seed in any::<u64>(),
         ) {
             let mut state = seed;
@@ -134,7 +187,7 @@ mod tests {
                 state >> 20
             };
             let x: Vec<u32> = (0..width * columns).map(|_| next() as u32).collect();
-            let rows: Vec<Vec<i32>> = (0..3)
+            let rows: Vec<Vec<i32>> = (0..count)
                 .map(|_| (0..columns).map(|_| (next() % 511) as i32 - 255).collect())
                 .collect();
             let dense: Vec<Row<'_>> = rows.iter().map(|row| Row::Dense(row)).collect();
@@ -144,6 +197,9 @@ mod tests {
             let narrow = Vectors::new(&x, width);
             prop_assert_eq!(&narrow.combine(&dense), &expected);
             prop_assert_eq!(&narrow.combine(&sparse), &expected);
+            let mixed: Vec<Row<'_>> =
+                (0..count).map(|i| if i == 5 { sparse[i] } else { dense[i] }).collect();
+            prop_assert_eq!(&narrow.combine(&mixed), &expected);
         }
     }
 }

@@ -107,7 +107,8 @@ impl ClientKey {
     }
 
     pub(crate) fn input_key(&self) -> GlweSecretKey<&[u64]> {
-        GlweSecretKey::from_container(self.input.as_slice(), PolynomialSize(PACKING_SIZE))
+        let size = PolynomialSize(self.set.input_packing_size());
+        GlweSecretKey::from_container(self.input.as_slice(), size)
     }
 
     pub(crate) fn answer_key(&self) -> GlweSecretKey<&[u64]> {

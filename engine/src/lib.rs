@@ -33,6 +33,7 @@ pub mod noise;
 pub mod parameters;
 mod program;
 mod random;
+mod share;
 mod simulate;
 mod timings;
 

@@ -3,6 +3,7 @@
 use crate::kernel::{Row, Vectors};
 use crate::lwe::{LweList, round};
 use crate::program::{Linear, Matrix};
+use std::borrow::Cow;
 
 impl Matrix {
     /// The rows, as the kernel takes them.
@@ -23,6 +24,28 @@ impl Matrix {
 }
 
 impl Linear {
+    /// The same operator on those columns alone that have weights, and which they are; `None` for all.
+    pub(crate) fn compact(&self) -> (Cow<'_, Self>, Option<Vec<usize>>) {
+        let Matrix::Sparse { columns, offsets, indices, weights } = &self.matrix else {
+            return (Cow::Borrowed(self), None);
+        };
+        let mut used = indices.clone();
+        used.sort_unstable();
+        used.dedup();
+        if used.is_empty() || used.len() == *columns as usize {
+            return (Cow::Borrowed(self), None);
+        }
+        let place = |column: &u32| used.partition_point(|other| other < column) as u32;
+        let matrix = Matrix::Sparse {
+            columns: used.len() as u32,
+            offsets: offsets.clone(),
+            indices: indices.iter().map(place).collect(),
+            weights: weights.clone(),
+        };
+        let linear = Self { matrix, bias: self.bias.clone() };
+        (Cow::Owned(linear), Some(used.into_iter().map(|column| column as usize).collect()))
+    }
+
     /// `matrix · x + bias` on each group of `columns` ciphertexts; `x` holds any number of groups.
     /// The noise variance of row *r* is that of the inputs times the squared 2-norm of the row.
     pub(crate) fn apply(&self, x: &LweList) -> LweList {

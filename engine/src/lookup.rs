@@ -76,12 +76,13 @@ pub(crate) fn keyswitch(key: &BootstrapKey, list: &LweList) -> LweList {
     LweList { dimension: key.set.lwe_dimension, data }
 }
 
-/// Bootstraps each input through its own table, on the current rayon pool. Chillotti, Joye and
+/// Bootstraps each input through its own table, on the current rayon pool, and takes the entry for it and for what lies
+/// so many entries ahead, as often as is asked for. Chillotti, Joye and
 /// Paillier, *Programmable Bootstrapping Enables Efficient Homomorphic Inference* (2021).
 pub(crate) fn bootstrap(
     key: &BootstrapKey,
     inputs: &[Switched],
-    tables: &[&[u64]],
+    tables: &[(&[u64], &[usize])],
     timings: &Timings,
 ) -> LweList {
     let threads = rayon::current_num_threads();
@@ -99,7 +100,11 @@ pub(crate) fn bootstrap(
     LweList { dimension: key.set.output_dimension(), data: outputs.concat() }
 }
 
-fn batch_bootstrap(key: &BootstrapKey, inputs: &[Switched], tables: &[&[u64]]) -> Vec<u32> {
+fn batch_bootstrap(
+    key: &BootstrapKey,
+    inputs: &[Switched],
+    tables: &[(&[u64], &[usize])],
+) -> Vec<u32> {
     let modulus = CiphertextModulus::<u64>::new_native();
     let size = key.bootstrap.polynomial_size;
     let glwe_size = GlweSize(key.bootstrap.glwe_dimension + 1);
@@ -111,10 +116,10 @@ fn batch_bootstrap(key: &BootstrapKey, inputs: &[Switched], tables: &[&[u64]]) -
         GlweCiphertextCount(inputs.len()),
         modulus,
     );
-    for (mut accumulator, table) in accumulators.iter_mut().zip(tables) {
+    for (mut accumulator, (table, _)) in accumulators.iter_mut().zip(tables) {
         let repeat = size / table.len();
         let mut body = accumulator.get_mut_body();
-        for (cell, &entry) in body.as_mut().chunks_exact_mut(repeat).zip(*table) {
+        for (cell, &entry) in body.as_mut().chunks_exact_mut(repeat).zip(table.iter()) {
             cell.fill(entry);
         }
     }
@@ -131,9 +136,15 @@ fn batch_bootstrap(key: &BootstrapKey, inputs: &[Switched], tables: &[&[u64]]) -
     let width = key.set.output_dimension() + 1;
     let mut lwe = LweCiphertext::new(0u64, LweSize(width), modulus);
     let mut data = Vec::with_capacity(inputs.len() * width);
-    for accumulator in accumulators.iter() {
-        extract_lwe_sample_from_glwe_ciphertext(&accumulator, &mut lwe, MonomialDegree(0));
-        data.extend(lwe.as_ref().iter().map(|&c| round(c)));
+    for (accumulator, (table, ahead)) in accumulators.iter().zip(tables) {
+        for &entries in *ahead {
+            let degree = entries * (size / table.len());
+            let coefficient = MonomialDegree(degree % size);
+            extract_lwe_sample_from_glwe_ciphertext(&accumulator, &mut lwe, coefficient);
+            // X^N = -1.
+            let sign = if degree < size { 1 } else { u64::MAX };
+            data.extend(lwe.as_ref().iter().map(|&c| round(c.wrapping_mul(sign))));
+        }
     }
     data
 }

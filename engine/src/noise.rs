@@ -96,7 +96,7 @@ pub fn packing(set: &ParameterSet, slots: usize) -> f64 {
 /// Predicted variances of one stage of a program.
 #[derive(Clone, Debug)]
 pub struct StageNoise {
-    /// For each value: where its table is looked up, or of the answer in the last stage.
+    /// For each value: where its table is looked up, of itself if it passes, of the answer in the last stage.
     pub input: Vec<f64>,
     /// Of what the Lookup returns, around the entry.
     pub output: f64,
@@ -107,7 +107,7 @@ impl Program {
     #[must_use]
     pub fn noise(&self) -> Vec<StageNoise> {
         let set = self.parameter_set();
-        let mut incoming = fresh(set);
+        let mut incoming = vec![fresh(set); self.inputs()];
         let mut stages = Vec::with_capacity(self.stages().len());
         for (i, stage) in self.stages().iter().enumerate() {
             let added = match (&stage.lookup, i) {
@@ -116,10 +116,19 @@ impl Program {
                 (Some(_), _) => keyswitch(set) + modulus_switch(set),
             };
             let matrix = &stage.linear.matrix;
-            let input =
-                (0..matrix.rows()).map(|r| incoming * matrix.squared_norm(r) + added).collect();
-            incoming = bootstrap(set);
-            stages.push(StageNoise { input, output: incoming });
+            let passes =
+                |r: usize| stage.lookup.as_ref().is_some_and(|lookup| lookup.table(r).is_none());
+            let input: Vec<f64> = (0..matrix.rows())
+                .map(|r| {
+                    let sum: f64 =
+                        matrix.row(r).map(|(c, w)| f64::from(w).powi(2) * incoming[c]).sum();
+                    sum + if passes(r) { 0.0 } else { added }
+                })
+                .collect();
+            let output = bootstrap(set);
+            incoming =
+                (0..matrix.rows()).map(|r| if passes(r) { input[r] } else { output }).collect();
+            stages.push(StageNoise { input, output });
         }
         stages
     }
@@ -145,7 +154,10 @@ impl Program {
         for (stage, noise) in self.stages().iter().zip(self.noise()) {
             for (value, &variance) in noise.input.iter().enumerate() {
                 let bits = match &stage.lookup {
-                    Some(l) => l.tables[l.table_of[value] as usize].len().ilog2() + 1,
+                    Some(lookup) => match lookup.table(value) {
+                        Some(table) => table.len().ilog2() + 1,
+                        None => continue,
+                    },
                     None => output_bits,
                 };
                 add(f64::from(bits + 1).exp2().recip(), variance);

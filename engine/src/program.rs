@@ -1,6 +1,7 @@
 //! Programs: what a model is compiled to.
 
 use crate::codec::{Kind, Reader, Writer};
+use crate::share::Share;
 use crate::{Digest, Error, ParameterSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -144,8 +145,23 @@ pub struct Lookup {
     /// Entries on the torus, scaled by 2⁶⁴. All of one length: a power of two, at most *N*.
     #[serde(with = "flat")]
     pub tables: Vec<Vec<u64>>,
-    /// Which table each value goes through.
+    /// Which table each value goes through, or [`Lookup::PASS`].
     pub table_of: Vec<u32>,
+}
+
+impl Lookup {
+    /// In place of a table: the value passes the stage as it is, which costs no bootstrap and leaves its noise.
+    /// Not in the first stage, whose values are under another key than what comes out of it.
+    pub const PASS: u32 = u32::MAX;
+
+    /// The table that a value goes through; `None` if it passes.
+    #[must_use]
+    pub fn table(&self, value: usize) -> Option<&[u64]> {
+        match self.table_of[value] {
+            Self::PASS => None,
+            table => Some(&self.tables[table as usize]),
+        }
+    }
 }
 
 /// A Linear, and the Lookup of its results in every stage but the last.
@@ -170,6 +186,9 @@ mod flat {
     pub(super) fn deserialize<'a, D: Deserializer<'a>>(d: D) -> Result<Vec<Vec<u64>>, D::Error> {
         let (length, entries) = <(u32, Vec<u64>)>::deserialize(d)?;
         let length = length as usize;
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
         if length == 0 || !entries.len().is_multiple_of(length) {
             return Err(D::Error::custom("tables have no common length"));
         }
@@ -188,6 +207,8 @@ pub struct Program {
     set: &'static ParameterSet,
     precision: Precision,
     stages: Vec<Stage>,
+    /// Of each stage.
+    shares: Vec<Vec<Share>>,
     bytes: Vec<u8>,
     digest: Digest,
 }
@@ -249,7 +270,8 @@ impl Program {
         bytes: Vec<u8>,
     ) -> Self {
         let digest = Sha256::digest(&bytes).into();
-        Self { set, precision, stages, bytes, digest }
+        let shares = stages.iter().map(Stage::shares).collect();
+        Self { set, precision, stages, shares, bytes, digest }
     }
 
     /// The program as bytes.
@@ -282,6 +304,11 @@ impl Program {
         &self.stages
     }
 
+    /// For each value of a stage the one that it shares a bootstrap with.
+    pub(crate) fn shares(&self, stage: usize) -> &[Share] {
+        &self.shares[stage]
+    }
+
     /// Values that one row of input has.
     #[must_use]
     pub fn inputs(&self) -> usize {
@@ -302,10 +329,32 @@ impl Program {
         (MAX_VALUES / widest).clamp(1, MAX_ROWS)
     }
 
+    /// Lookups of a stage for one row of input that take a bootstrap: without values that pass, and without those that
+    /// share one with the row before, which has the same weights and a table that is a rotation of theirs.
+    ///
+    /// # Panics
+    /// If there is no such stage.
+    #[must_use]
+    pub fn lookups(&self, stage: usize) -> usize {
+        let looked_up = |value: usize| {
+            self.stages[stage].lookup.as_ref().is_some_and(|l| l.table(value).is_some())
+        };
+        let shares = self.shares[stage].iter().enumerate();
+        shares.filter(|&(value, share)| share.leader == value && looked_up(value)).count()
+    }
+
     /// Lookups, so bootstraps, that one row of input takes.
     #[must_use]
     pub fn lookups_per_row(&self) -> usize {
-        self.stages.iter().map(Stage::lookups).sum()
+        (0..self.stages.len()).map(|stage| self.lookups(stage)).sum()
+    }
+
+    /// Most values that the Lookups of a stage give for one row of input, with those that share a bootstrap and those
+    /// that pass: what a job takes in queues.
+    #[must_use]
+    pub fn widest_lookup(&self) -> usize {
+        let values = self.stages.iter().filter_map(|stage| stage.lookup.as_ref());
+        values.map(|lookup| lookup.table_of.len()).max().unwrap_or(0)
     }
 
     /// Bytes of an encrypted input of this many rows.
@@ -323,7 +372,8 @@ impl Program {
     /// Memory that the decoded program takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.stages.iter().map(Stage::memory_bytes).sum::<usize>()
+        let shares: usize = self.shares.iter().map(|s| size_of_val(s.as_slice())).sum();
+        self.bytes.len() + shares + self.stages.iter().map(Stage::memory_bytes).sum::<usize>()
     }
 }
 
@@ -340,12 +390,6 @@ impl Stage {
             8 * entries + 24 * lookup.tables.len() + 4 * lookup.table_of.len()
         });
         matrix + 8 * self.linear.bias.len() + lookup
-    }
-
-    /// Lookups of this stage for one row of input.
-    #[must_use]
-    pub fn lookups(&self) -> usize {
-        self.lookup.as_ref().map_or(0, |lookup| lookup.table_of.len())
     }
 }
 
@@ -374,7 +418,18 @@ fn check_next(
 ) -> Result<(), Error> {
     let width = before.last().map(|stage| stage.linear.matrix.rows());
     check_stage(set, stage, width, last)
+        .and_then(|()| check_passes(stage, before.is_empty()))
         .map_err(|why| malformed(format!("stage {}: {why}", before.len())))
+}
+
+fn check_passes(stage: &Stage, first: bool) -> Result<(), String> {
+    let mut tables = stage.lookup.iter().flat_map(|lookup| &lookup.table_of);
+    if first && tables.any(|&table| table == Lookup::PASS) {
+        return Err(
+            "no value passes the first stage: what comes out of it is under another key".into()
+        );
+    }
+    Ok(())
 }
 
 fn check_stage(
@@ -408,8 +463,13 @@ fn check_stage(
     if lookup.tables.len() > matrix.rows() {
         return Err(format!("{} tables for {} rows", lookup.tables.len(), matrix.rows()));
     }
-    if lookup.table_of.iter().any(|&t| t as usize >= lookup.tables.len()) {
+    let mut used = lookup.table_of.iter().filter(|&&t| t != Lookup::PASS);
+    if used.any(|&t| t as usize >= lookup.tables.len()) {
         return Err("a Lookup names a table that is not there".into());
+    }
+    // All values pass.
+    if lookup.tables.is_empty() {
+        return Ok(());
     }
     let size = bootstrap.polynomial_size;
     let length = lookup.tables.first().map_or(0, Vec::len);

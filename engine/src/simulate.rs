@@ -17,10 +17,12 @@ pub enum Noise<'a> {
 }
 
 impl Lookup {
-    /// What the table of value `index` gives for `x`.
+    /// What becomes of the value `x` at `index`: what its table gives, or `x` itself if it passes.
     #[must_use]
     pub fn entry(&self, index: usize, x: u64) -> u64 {
-        let table = &self.tables[self.table_of[index] as usize];
+        let Some(table) = self.table(index) else {
+            return x;
+        };
         let entry = table[((x << 1) >> 1 >> (63 - table.len().ilog2())) as usize];
         if x >> 63 == 0 { entry } else { entry.wrapping_neg() }
     }
@@ -44,17 +46,25 @@ impl Program {
         let mut values = row.to_vec();
         for (i, stage) in self.stages().iter().enumerate() {
             let matrix = &stage.linear.matrix;
-            values = (0..matrix.rows())
-                .map(|r| {
-                    let dot = matrix.row(r).fold(stage.linear.bias[r], |sum, (c, w)| {
-                        sum.wrapping_add(values[c].wrapping_mul(i64::from(w) as u64))
-                    });
-                    let Noise::Predicted { stages, normal } = noise else {
-                        return dot;
-                    };
-                    dot.wrapping_add(torus(stages[i].input[r].sqrt() * normal()))
-                })
-                .collect();
+            let shares = self.shares(i);
+            let mut sums: Vec<u64> = Vec::with_capacity(matrix.rows());
+            for r in 0..matrix.rows() {
+                // What shares a bootstrap shares its noise.
+                if let Some(&shared) = shares.get(r).and_then(|share| sums.get(share.leader)) {
+                    sums.push(shared);
+                    continue;
+                }
+                let mut sum = matrix.row(r).fold(stage.linear.bias[r], |sum, (c, w)| {
+                    sum.wrapping_add(values[c].wrapping_mul(i64::from(w) as u64))
+                });
+                let passes = stage.lookup.as_ref().is_some_and(|l| l.table(r).is_none());
+                // The noise of what passes is counted where it is used.
+                if let (Noise::Predicted { stages, normal }, false) = (&mut *noise, passes) {
+                    sum = sum.wrapping_add(torus(stages[i].input[r].sqrt() * normal()));
+                }
+                sums.push(sum);
+            }
+            values = sums;
             let Some(lookup) = &stage.lookup else {
                 continue;
             };

@@ -1,7 +1,12 @@
 //! What the services' actors have in common: the shell around synchronous logic, the loops that feed
 //! it, and the thread it all runs on. [`crate::handling`] is what they do with a delivery.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor, Addr, Handler};
 use futures_util::{
@@ -380,9 +385,22 @@ pub async fn digest(content: Bytes) -> Result<Digest, Error> {
     }
 }
 
+thread_local! {
+    static IN_PLACE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, [`blocking`] does its work in place on this thread: for simulations, in which no thread may
+/// have a say in what happens next.
+pub fn block_in_place() {
+    IN_PLACE.set(true);
+}
+
 /// Runs heavy work off the actors' thread. A panic there is an error here.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
+    if IN_PLACE.get() {
+        return catch_unwind(AssertUnwindSafe(work)).map_err(|_| Error::Panicked);
+    }
     spawn_blocking(work).await.map_err(|_| Error::Panicked)
 }

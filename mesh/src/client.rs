@@ -8,13 +8,14 @@ use bytes::Bytes;
 
 pub use self::pending::{Pending, State};
 use crate::{
-    Clock, Digest, Error, JobId, Message, Signature, SigningKey, TenantId, VerifyingKey,
+    Clock, Digest, Error, JobId, Message, Signature, SigningKey, TenantId, VerifyingKey, actor,
     bus::{Bus, BusHandle},
     objects::{self, Bucket},
     wire::{
         AuditEntry, AuditLog, CancelJob, Context, Job, KeyList, KeyStatus, ListKeys, ListModels,
-        ModelList, ModelStatus, Priority, ReadAudit, RegisterModel, RegisterTenant, Replaces,
-        RevokeKey, ServiceKey, TraceParent, UploadEvaluationKey, Wire, accepted, answer_to,
+        ListParts, ModelList, ModelStatus, PartList, Priority, ReadAudit, RegisterModel,
+        RegisterTenant, Replaces, RevokeKey, ServiceKey, TraceParent, UploadEvaluationKey, Wire,
+        accepted, answer_to,
     },
 };
 
@@ -182,8 +183,14 @@ impl Client {
         bytes: Bytes,
         on_progress: impl FnMut(usize, usize),
     ) -> Result<Digest, Error> {
-        let bucket = Bucket::Uploads(self.tenant.clone());
-        objects::put(&*self.bus, &bucket, bytes, on_progress).await
+        let digest = actor::digest(bytes.clone()).await?;
+        let (tenant, at) = (self.tenant.clone(), self.clock.now());
+        // Asked, not looked up: who lists a stream sees what others have in it.
+        let question = ListParts::new(tenant.clone(), digest, at, &self.key);
+        let there = answer_to::<PartList>(&self.ask(&question).await?)?.0;
+        let bucket = Bucket::Uploads(tenant);
+        objects::complete(&*self.bus, &bucket, digest, bytes, &there, on_progress).await?;
+        Ok(digest)
     }
 
     async fn ask(&self, request: &impl Wire) -> Result<Message, Error> {

@@ -25,6 +25,12 @@ impl UnixMillis {
     }
 }
 
+impl std::fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Where the wall-clock time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// The current time.

@@ -138,6 +138,9 @@ pub enum Error {
         /// Why, and what to do.
         why: String,
     },
+    /// The policy does not allow it.
+    #[error("{0}")]
+    Denied(Box<crate::policy::Denied>),
     /// No object under that digest, or not all of it.
     #[error("there is no object {digest} in {bucket}")]
     NoObject {
@@ -166,6 +169,12 @@ pub enum Error {
     /// Code that computes has panicked.
     #[error("the computation panicked; this is a defect, its log has the details")]
     Panicked,
+}
+
+impl From<crate::policy::Denied> for Error {
+    fn from(denied: crate::policy::Denied) -> Self {
+        Self::Denied(Box::new(denied))
+    }
 }
 
 impl Error {

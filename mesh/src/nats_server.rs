@@ -29,8 +29,11 @@ pub struct NatsServerOptions {
     pub directory: PathBuf,
     /// The port on the loopback address; 0 for a free one.
     pub port: u16,
-    /// The largest message, in bytes.
+    /// The largest message, in bytes, unless a configuration says it.
     pub max_payload: usize,
+    /// The whole configuration, if it is not to be ours: loopback, without TLS. It must listen on the
+    /// port given above.
+    pub configuration: Option<String>,
     /// The program, if it is not `nats-server` in the search path or in `/usr/sbin`.
     pub program: Option<PathBuf>,
     /// How long it may take to be ready: it reads its streams first.
@@ -46,6 +49,7 @@ impl NatsServerOptions {
             directory: directory.into(),
             port: 0,
             max_payload: 8 << 20,
+            configuration: None,
             program: None,
             patience: Duration::from_secs(60),
             own_group: false,
@@ -84,7 +88,8 @@ impl NatsServer {
         }
         let directory = &options.directory;
         let (configuration, log) = (directory.join("nats.conf"), directory.join("nats.log"));
-        let text = configure(&options, port, &log);
+        let ours = || configure(&options, port, &log);
+        let text = options.configuration.clone().unwrap_or_else(ours);
         fs::create_dir_all(directory)
             .and_then(|()| fs::write(&configuration, text))
             .map_err(failed(format!("cannot write {}", configuration.display())))?;
@@ -122,12 +127,28 @@ impl NatsServer {
         self.ready().await
     }
 
-    /// Lets the server finish in order; kills it if it does not within `patience`.
-    pub async fn stop(mut self, patience: Duration) {
-        let signal = format!("quit={}", self.pid());
+    /// Has the server read another configuration, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with the reason.
+    pub fn reload(&self, configuration: &str) -> Result<(), Error> {
+        fs::write(&self.configuration, configuration)
+            .map_err(failed(format!("cannot write {}", self.configuration.display())))?;
+        self.signal("reload").then_some(()).ok_or_else(|| Error::Start {
+            why: format!("it could not be told to read {} again", self.configuration.display()),
+        })
+    }
+
+    fn signal(&self, signal: &str) -> bool {
+        let signal = format!("{signal}={}", self.pid());
         let mut command = Command::new(&self.program);
         command.args(["--signal", &signal]).stdout(Stdio::null()).stderr(Stdio::null());
-        if command.status().is_ok_and(|status| status.success()) {
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    /// Lets the server finish in order; kills it if it does not within `patience`.
+    pub async fn stop(mut self, patience: Duration) {
+        if self.signal("quit") {
             let deadline = Instant::now() + patience;
             while Instant::now() < deadline && self.exited().is_none() {
                 sleep(LOOK_AGAIN).await;

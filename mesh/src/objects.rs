@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Error, Message, TenantId, actor, bus::Bus};
 
@@ -38,9 +39,41 @@ impl Bucket {
         format!("{}.{digest}.*.*", self.prefix())
     }
 
-    fn part(&self, digest: Digest, of: usize, part: usize) -> String {
+    fn subject(&self, digest: Digest, Part { of, part }: Part) -> String {
         format!("{}.{digest}.{of}.{part}", self.prefix())
     }
+}
+
+/// One part of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
+    /// How many parts make the object.
+    pub of: usize,
+    /// Which of them it is, counted from 0.
+    pub part: usize,
+}
+
+impl Part {
+    /// Reads the end of a subject. Numbers written otherwise than here, such as `00` or `+0`, name no
+    /// part.
+    fn parse(subject: &str) -> Option<Self> {
+        let number =
+            |token: &str| token.parse().ok().filter(|number: &usize| number.to_string() == token);
+        let mut tokens = subject.rsplit('.').map(number);
+        let (part, of) = (tokens.next()??, tokens.next()??);
+        (part < of).then_some(Self { of, part })
+    }
+}
+
+/// The stored parts of an object, in order. Somebody may have stored parts of other divisions than ours.
+///
+/// # Errors
+/// The bus's.
+pub async fn parts(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Vec<Part>, Error> {
+    let subjects = bus.subjects(&bucket.filter(digest)).await?;
+    let mut parts: Vec<_> = subjects.iter().filter_map(|subject| Part::parse(subject)).collect();
+    parts.sort_unstable();
+    Ok(parts)
 }
 
 /// Stores bytes under their digest, leaving out the parts that are there already. `on_progress` is told
@@ -52,51 +85,59 @@ pub async fn put(
     bus: &dyn Bus,
     bucket: &Bucket,
     bytes: Bytes,
-    mut on_progress: impl FnMut(usize, usize),
+    on_progress: impl FnMut(usize, usize),
 ) -> Result<Digest, Error> {
     let digest = actor::digest(bytes.clone()).await?;
+    let there = parts(bus, bucket, digest).await?;
+    complete(bus, bucket, digest, bytes, &there, on_progress).await?;
+    Ok(digest)
+}
+
+/// The same for bytes of this digest of which these parts are there, for who may not list them.
+///
+/// # Errors
+/// As [`put`].
+pub async fn complete(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    digest: Digest,
+    bytes: Bytes,
+    there: &[Part],
+    mut on_progress: impl FnMut(usize, usize),
+) -> Result<(), Error> {
     let of = bytes.len().div_ceil(PART_BYTES).max(1);
-    let there = bus.subjects(&bucket.filter(digest)).await?;
+    let there: BTreeSet<&Part> = there.iter().collect();
     let part_bytes = |part: usize| {
         let start = part * PART_BYTES;
         bytes.slice(start..bytes.len().min(start + PART_BYTES))
     };
     let (stored, missing): (Vec<_>, Vec<_>) =
-        (0..of).partition(|part| there.contains(&bucket.part(digest, of, *part)));
+        (0..of).partition(|part| there.contains(&Part { of, part: *part }));
     let mut done: usize = stored.into_iter().map(|part| part_bytes(part).len()).sum();
     on_progress(done, bytes.len());
     let mut sending = stream::iter(missing)
         .map(async |part| {
             let body = part_bytes(part);
             let size = body.len();
-            bus.publish(Message::new(bucket.part(digest, of, part), body)).await.map(|_| size)
+            let subject = bucket.subject(digest, Part { of, part });
+            bus.publish(Message::new(subject, body)).await.map(|_| size)
         })
         .buffer_unordered(IN_FLIGHT);
     while let Some(size) = sending.try_next().await? {
         done += size;
         on_progress(done, bytes.len());
     }
-    Ok(digest)
+    Ok(())
 }
 
 /// The divisions, each a number of parts, of which all parts are there, smallest first. Somebody may
 /// have stored parts of other divisions, which must not hide the true one.
 async fn divisions(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Vec<usize>, Error> {
     let mut found = BTreeMap::<usize, BTreeSet<usize>>::new();
-    for subject in bus.subjects(&bucket.filter(digest)).await? {
-        let mut tokens = subject.rsplit('.').map(number);
-        if let (Some(Some(part)), Some(Some(of))) = (tokens.next(), tokens.next())
-            && part < of
-        {
-            found.entry(of).or_default().insert(part);
-        }
+    for Part { of, part } in parts(bus, bucket, digest).await? {
+        found.entry(of).or_default().insert(part);
     }
     Ok(found.into_iter().filter(|(of, parts)| *of == parts.len()).map(|(of, _)| of).collect())
-}
-
-/// A number as it is written here: others, such as `00` or `+0`, name no part.
-fn number(token: &str) -> Option<usize> {
-    token.parse().ok().filter(|number: &usize| number.to_string() == token)
 }
 
 /// Whether all of an object is there; its bytes are not looked at.
@@ -171,7 +212,7 @@ async fn read(
         return Err(Error::TooLarge { what: "object", got: full, limit });
     }
     let mut reading = stream::iter(0..of)
-        .map(|part| bucket.part(digest, of, part))
+        .map(|part| bucket.subject(digest, Part { of, part }))
         .map(async |subject| bus.last(&subject).await)
         .buffered(IN_FLIGHT);
     let (mut bytes, mut parts) = (BytesMut::new(), 0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Error,
-    bus::{Bus, DEAD_LETTERS, Overflow, QueueOptions, Retention},
+    bus::{Bus, DEAD_LETTERS, Overflow, QueueOptions, Retention, nats::HEADER_ROOM},
     objects::PART_BYTES,
     wire::Lane,
 };
@@ -36,8 +36,9 @@ const GIB: usize = 1 << 30;
 const LARGEST: usize = 8 << 20;
 /// A job: an encrypted input and its headers.
 const LARGEST_JOB: usize = 1 << 20;
-/// A part of an object. It has no headers of its own, but the bus may add some.
+/// A part of an object. It has no headers of its own, but the bus adds some, and a sidecar its seal.
 const LARGEST_PART: usize = PART_BYTES + (8 << 10);
+const _: () = assert!(LARGEST_PART - PART_BYTES >= HEADER_ROOM);
 
 /// All queues.
 pub fn queues() -> Vec<QueueOptions> {
@@ -56,11 +57,13 @@ pub fn queues() -> Vec<QueueOptions> {
         max_age: Some(KEPT),
         dedup_window: DEDUP_WINDOW,
         overflow: Overflow::Refuse,
+        direct: false,
     };
-    // What is only shown, or may be asked for again, makes room for what is newer.
-    let recent = |name: &str, filter: &str, unique, max_messages, max_bytes| QueueOptions {
+    // What tenants are told, and may be told again, makes room for what is newer.
+    let told = |name: &str, filter: &str, unique, max_messages, max_bytes| QueueOptions {
         overflow: Overflow::DiscardOldest,
         unique,
+        direct: true,
         ..queue(name, filter, LastPerSubject, max_messages, max_bytes)
     };
     let parts = |options| QueueOptions { max_message_bytes: LARGEST_PART, ..options };
@@ -80,9 +83,9 @@ pub fn queues() -> Vec<QueueOptions> {
         },
         queue("partials", "hermesh.partial.>", LastPerSubject, 1_000_000, 16 * GIB),
         queue(ARRIVALS, "hermesh.arrived.>", WorkQueue, 1_000_000, 2 * GIB),
-        recent(ANSWERS, "hermesh.answer.>", true, 1_000_000, 8 * GIB),
-        recent("status", "hermesh.status.>", false, 100_000, GIB / 8),
-        recent("refused", "hermesh.refused.>", true, 100_000, GIB / 8),
+        told(ANSWERS, "hermesh.answer.>", true, 1_000_000, 8 * GIB),
+        told("status", "hermesh.status.>", false, 100_000, GIB / 8),
+        told("refused", "hermesh.refused.>", true, 100_000, GIB / 8),
         queue("cancelled", "hermesh.cancelled.>", LastPerSubject, 1_000_000, GIB / 2),
         queue("joined", "hermesh.joined.>", LastPerSubject, 1_000_000, GIB / 2),
         // What tells a repeated job from a new one: rather no new job than one that is forgotten.
@@ -90,7 +93,10 @@ pub fn queues() -> Vec<QueueOptions> {
         queue("open", "hermesh.open.>", LastPerSubject, 100_000, GIB / 8),
         lasting("revoked", "hermesh.revoked.>", true, 500_000, GIB / 4),
         lasting("registry", "hermesh.registry.>", true, 500_000, GIB / 4),
-        lasting("services", "hermesh.service.*", true, 1_000, GIB / 64),
+        QueueOptions {
+            direct: true,
+            ..lasting("services", "hermesh.service.*", true, 1_000, GIB / 64)
+        },
         QueueOptions {
             overflow: Overflow::DiscardOldest,
             ..lasting("audit", "hermesh.audit.>", true, 1_000_000, GIB / 2)

@@ -37,6 +37,7 @@ async fn bus() -> BusHandle {
         max_age: Some(Duration::from_secs(3600)),
         dedup_window: Duration::from_secs(60),
         overflow: Overflow::Refuse,
+        direct: false,
     };
     bus.declare(&queue).await.expect("declares");
     bus.publish(Message::new("work.1", "")).await.expect("publishes");

@@ -39,6 +39,7 @@ fn queue(name: &str) -> QueueOptions {
         max_age: Some(Duration::from_secs(3600)),
         dedup_window: Duration::from_secs(60),
         overflow: Overflow::Refuse,
+        direct: false,
     }
 }
 

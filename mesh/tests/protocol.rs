@@ -5,21 +5,20 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use hermesh_mesh::{
-    Digest, JobId, Message, Signature, SigningKey, TenantId, UnixMillis,
+    Digest, Message, Signature,
     bus::{
         DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT, Overflow, QueueOptions, Retention, memory::MemoryBus,
     },
-    objects, topology,
-    wire::{
-        Accepted, Admitted, Answer, Arrived, AuditEntry, AuditKind, AuditLog, CancelJob, Cancelled,
-        Context, Facts, FactsQuery, Failure, FailureCode, Job, Joined, KeyFacts, KeyList,
-        KeyRecord, KeyRetires, KeyRevoked, KeyStatus, KeyVersion, Lane, ListKeys, ListModels,
-        ModelFacts, ModelList, ModelOffer, ModelRecord, ModelStatus, OpenJob, OperatorTime,
-        Partial, Position, Priority, ReadAudit, Receipt, Refusal, RegisterModel, RegisterTenant,
-        Replaces, RevokeKey, ServiceKey, Status, Task, TenantRecord, UploadEvaluationKey, VERSION,
-        Wire,
-    },
+    objects,
+    seal::{SEAL, SEAL_ROOM},
+    topology,
+    wire::{AuditKind, Context, FailureCode, Lane, Priority, VERSION},
 };
+
+#[path = "common/examples.rs"]
+mod examples;
+
+use examples::{KEY, MODEL, context, job, signing, tenant};
 
 fn document() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
@@ -56,7 +55,10 @@ fn queue_row(queue: &QueueOptions) -> String {
         None => "for ever".to_owned(),
         Some(age) => format!("{} h {} min", age / 3600, age % 3600 / 60),
     };
-    let also = queue.max_per_subject.map(|most| format!("{most} per subject")).unwrap_or_default();
+    let per_subject = queue.max_per_subject.map(|most| format!("{most} per subject"));
+    let direct = queue.direct.then(|| "direct".to_owned());
+    let also: Vec<String> = per_subject.into_iter().chain(direct).collect();
+    let also = also.join(", ");
     let QueueOptions { name, filter, max_messages, max_bytes, .. } = queue;
     let (mib, kib) = (max_bytes >> 20, queue.max_message_bytes >> 10);
     format!(
@@ -78,10 +80,9 @@ fn the_document_states_the_numbers() {
     assert_eq!((VERSION, objects::PART_BYTES), (1, 262_144));
     let description = "hermesh queue; unique=false max_deliver=10 ack_wait_ms=15000";
     let window = "ack_wait 15 s, at most 10 deliveries, duplicate_window 120 s";
-    expect_all(
-        "numbers",
-        [window, description, "262144 bytes", "Hermesh-Version: 1"].map(String::from),
-    );
+    let room = format!("less {} bytes, of which {SEAL_ROOM} are for the seal", 512 + SEAL_ROOM);
+    let others = [window, description, "262144 bytes", "Hermesh-Version: 1"].map(String::from);
+    expect_all("numbers", others.into_iter().chain([room]));
 }
 
 #[test]
@@ -100,7 +101,7 @@ fn the_document_lists_every_name() {
     let headers: BTreeSet<&str> = literals
         .filter(|text| text.starts_with("Hermesh-") && !text.ends_with('-'))
         .filter(|text| !text.contains(char::is_whitespace))
-        .chain([DEAD_REASON, DEAD_QUEUE, DEAD_SUBJECT])
+        .chain([DEAD_REASON, DEAD_QUEUE, DEAD_SUBJECT, SEAL])
         .collect();
     assert!(headers.len() > 40, "{headers:?}");
     expect_all("headers", headers.iter().map(|name| format!("| `{name}` |")));
@@ -109,184 +110,6 @@ fn the_document_lists_every_name() {
     let kinds = AuditKind::ALL.iter().map(|kind| kind.as_str());
     let names = lanes.chain(priorities).chain(kinds);
     expect_all("names", names.map(|name| format!("`{name}`")));
-}
-
-const AT: UnixMillis = UnixMillis(1_700_000_000_000);
-const DEADLINE: UnixMillis = UnixMillis(1_700_000_600_000);
-const KEY: Digest = Digest([4; 32]);
-const MODEL: Digest = Digest([5; 32]);
-const OLD: Digest = Digest([6; 32]);
-
-fn tenant() -> TenantId {
-    "acme".parse().expect("a valid name")
-}
-
-fn signing() -> SigningKey {
-    SigningKey::from_bytes(&[1; 32])
-}
-
-fn service() -> SigningKey {
-    SigningKey::from_bytes(&[2; 32])
-}
-
-fn context() -> Context {
-    Context {
-        job: JobId([3; 16]),
-        tenant: tenant(),
-        model: MODEL,
-        key: KEY,
-        input: Digest::of(b"input"),
-        deadline: DEADLINE,
-        priority: Priority::Normal,
-        trace: Some(
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().expect("valid"),
-        ),
-    }
-}
-
-fn position() -> Position {
-    Position {
-        lane: Lane::Express,
-        stage: 1,
-        shard: 2,
-        of: 3,
-        lookups: 16,
-        stage_lookups: 48,
-        done_before: 128,
-        total: 176,
-    }
-}
-
-fn job() -> Job {
-    Job::new(context(), "input".into(), &signing())
-}
-
-fn submission() -> Digest {
-    Job::submission(job().context, job().signature)
-}
-
-/// What tenants say, and are told.
-fn tenants_examples() -> Vec<Message> {
-    let client = "client";
-    let replaces = Replaces { key: OLD, overlap: Duration::from_secs(3600) };
-    let refusal =
-        Failure::refusing(&job().encode(client), submission(), FailureCode::Overloaded, "full")
-            .expect("names the job");
-    let key = KeyStatus {
-        key: KEY,
-        parameters: "tfhe-3x512-768/1".into(),
-        version: 2,
-        bytes: 18_000_000,
-        created: AT,
-        retires: None,
-        revoked: None,
-    };
-    let (owner, parameters) = (tenant(), "tfhe-3x512-768/1".to_owned());
-    let model = ModelStatus { model: MODEL, owner, parameters, bytes: 400_000, created: AT };
-    vec![
-        job().encode(client),
-        CancelJob::new(tenant(), context().job, &signing()).encode(client),
-        Status::new(&context(), 160, 176).encode("aggregation"),
-        Answer {
-            tenant: tenant(),
-            receipt: Receipt::new(&context(), b"answer", [7; 16], &service()),
-            trace: context().trace,
-            body: "answer".into(),
-        }
-        .encode("aggregation"),
-        Failure::new(&context(), FailureCode::Expired, "the deadline passed 1s ago")
-            .encode("evaluation"),
-        Failure { retry_after: Some(Duration::from_secs(7)), ..refusal }.encode("preprocessing"),
-        RegisterTenant::new(tenant(), &signing()).encode(client),
-        UploadEvaluationKey::new(tenant(), KEY, &signing()).encode(client),
-        UploadEvaluationKey::rotation(tenant(), KEY, replaces, &signing()).encode(client),
-        RevokeKey::new(tenant(), KEY, &signing()).encode(client),
-        RegisterModel::new(tenant(), MODEL, &signing()).encode(client),
-        ListKeys::new(tenant(), AT, &signing()).encode(client),
-        ListModels::new(tenant(), AT, &signing()).encode(client),
-        ReadAudit::new(tenant(), AT, 100, &signing()).encode(client),
-        Accepted.encode("key-management"),
-        Refusal {
-            code: FailureCode::UnknownKey,
-            message: "evaluation key 0404 has not been uploaded".into(),
-            retryable: false,
-            retry_after: None,
-        }
-        .encode("key-management"),
-        KeyList(vec![key]).encode("key-management"),
-        ModelList(vec![model]).encode("key-management"),
-        AuditLog(vec![audit()]).encode("key-management"),
-    ]
-}
-
-fn audit() -> AuditEntry {
-    AuditEntry { tenant: tenant(), at: AT, kind: AuditKind::KeyAccepted, object: Some(KEY) }
-}
-
-/// What services say to each other.
-fn services_examples() -> Vec<Message> {
-    let (keys, begin) = ("key-management", "preprocessing");
-    let parameters = || "tfhe-3x512-768/1".to_owned();
-    let facts = Facts {
-        tenant: Some(signing().verifying_key()),
-        key: Some(KeyFacts {
-            owner: tenant(),
-            parameters: parameters(),
-            revoked: false,
-            retires: Some(DEADLINE),
-        }),
-        model: Some(ModelFacts { parameters: parameters() }),
-    };
-    let times = vec![OperatorTime { operator: "bootstrap".into(), seconds: 0.25, calls: 16 }];
-    let partial = Partial {
-        context: context(),
-        position: position(),
-        outputs: false,
-        times,
-        body: "partial".into(),
-    };
-    let open = OpenJob { context: context(), bytes: 5, lane: Lane::Express, admitted: AT };
-    let key = KeyRecord {
-        tenant: tenant(),
-        key: KEY,
-        parameters: parameters(),
-        bytes: 18_000_000,
-        version: 2,
-        created: AT,
-    };
-    let version = KeyVersion { tenant: tenant(), parameters: parameters(), version: 2, key: KEY };
-    let retires =
-        KeyRetires { tenant: tenant(), key: OLD, successor: KEY, retires: DEADLINE, created: AT };
-    let model = ModelRecord {
-        model: MODEL,
-        owner: tenant(),
-        parameters: parameters(),
-        bytes: 400_000,
-        created: AT,
-    };
-    let admitted = Admitted { tenant: tenant(), job: context().job, submission: submission() };
-    let cancelled = Cancelled { tenant: tenant(), job: context().job };
-    let joined = Joined { tenant: tenant(), job: context().job, stage: 1 };
-    vec![
-        FactsQuery { tenant: tenant(), key: KEY, model: MODEL }.encode(begin),
-        facts.encode(keys),
-        admitted.encode(begin),
-        cancelled.encode(begin),
-        open.encode(begin),
-        Task { context: context(), position: position(), body: "shard".into() }.encode(begin),
-        partial.encode("evaluation"),
-        Arrived { context: context(), position: position() }.encode("evaluation"),
-        joined.encode("aggregation"),
-        TenantRecord { tenant: tenant(), key: signing().verifying_key(), created: AT }.encode(keys),
-        key.encode(keys),
-        version.encode(keys),
-        retires.encode(keys),
-        KeyRevoked { tenant: tenant(), key: KEY, created: AT }.encode(keys),
-        model.encode(keys),
-        ModelOffer { tenant: tenant(), model: MODEL, created: AT }.encode(keys),
-        audit().encode(keys),
-        ServiceKey(service().verifying_key()).encode("aggregation"),
-    ]
 }
 
 /// The form of `job.headers`, an empty line, and the body. What is the same everywhere is shown once.
@@ -306,7 +129,7 @@ fn example(number: usize, message: &Message) -> String {
 
 #[test]
 fn the_document_has_an_example_of_every_type() {
-    let messages = [tenants_examples(), services_examples()].concat();
+    let messages = examples::all();
     let types: BTreeSet<&str> =
         messages.iter().filter_map(|message| message.headers.get("ce-type")).collect();
     let source = source();

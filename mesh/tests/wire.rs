@@ -6,13 +6,15 @@ use bytes::Bytes;
 use hermesh_mesh::{
     Digest, Error, Headers, JobId, Message, Signature, SigningKey, TenantId, UnixMillis,
     VerifyingKey, matches,
+    objects::Part,
     wire::{
         Accepted, Admitted, Answer, AuditEntry, AuditKind, AuditLog, CancelJob, Cancelled, Context,
         Facts, FactsQuery, Failure, FailureCode, Job, Joined, KeyFacts, KeyList, KeyRecord,
-        KeyRetires, KeyRevoked, KeyStatus, KeyVersion, Lane, ListKeys, ListModels, ModelFacts,
-        ModelList, ModelOffer, ModelRecord, ModelStatus, OpenJob, OperatorTime, Outcome, Partial,
-        Position, Priority, ReadAudit, Receipt, Refusal, RegisterModel, RegisterTenant, Replaces,
-        RevokeKey, ServiceKey, Status, Task, TenantRecord, TraceParent, UploadEvaluationKey, Wire,
+        KeyRetires, KeyRevoked, KeyStatus, KeyVersion, Lane, ListKeys, ListModels, ListParts,
+        ModelFacts, ModelList, ModelOffer, ModelRecord, ModelStatus, OpenJob, OperatorTime,
+        Outcome, PartList, Partial, Position, Priority, ReadAudit, Receipt, Refusal, RegisterModel,
+        RegisterTenant, Replaces, RevokeKey, ServiceKey, Status, Task, TenantRecord, TraceParent,
+        UploadEvaluationKey, Wire,
     },
 };
 use proptest::prelude::*;
@@ -143,6 +145,7 @@ fn every_statement_round_trips() {
     round_trip(&RegisterModel::new(acme(), MODEL, &key()));
     round_trip(&ListKeys::new(acme(), AT, &key()));
     round_trip(&ListModels::new(acme(), AT, &key()));
+    round_trip(&ListParts::new(acme(), KEY, AT, &key()));
     round_trip(&ReadAudit::new(acme(), AT, 10, &key()));
 }
 
@@ -224,6 +227,7 @@ fn lists_are_json_that_anybody_can_read() {
     assert!(json[0]["revoked"].is_null());
     let (model, owner, parameters) = (MODEL, acme(), "tfhe/1".to_owned());
     round_trip(&ModelList(vec![ModelStatus { model, owner, parameters, bytes: 7, created: AT }]));
+    round_trip(&PartList(vec![Part { of: 3, part: 1 }]));
     let kind = AuditKind::SignatureRefused;
     round_trip(&AuditLog(vec![AuditEntry { tenant: acme(), at: AT, kind, object: None }]));
     let mut garbage = list.encode("test");
@@ -250,6 +254,10 @@ fn a_signature_covers_all_of_a_statement() {
     // One kind of question does not pass for another.
     let models = ListModels { tenant: acme(), at: AT, signature: keys.signature };
     assert!(models.verify(&owner).is_err() && keys.verify(&owner).is_ok());
+    let parts = ListParts::new(acme(), KEY, AT, &key());
+    assert!(ListParts { object: MODEL, ..parts.clone() }.verify(&owner).is_err());
+    assert!(ListParts { at: UnixMillis(AT.0 + 1), ..parts.clone() }.verify(&owner).is_err());
+    assert_eq!(parts.verify(&owner), Ok(()));
     let audit = ReadAudit::new(acme(), AT, 10, &key());
     assert!(ReadAudit { limit: 11, ..audit }.verify(&owner).is_err());
 }
@@ -364,6 +372,8 @@ fn decode_all(message: &Message) {
     one::<ModelOffer>(message);
     one::<ListKeys>(message);
     one::<ListModels>(message);
+    one::<ListParts>(message);
+    one::<PartList>(message);
     one::<ReadAudit>(message);
     one::<KeyList>(message);
     one::<ModelList>(message);

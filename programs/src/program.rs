@@ -7,6 +7,7 @@ use hermesh_mesh::{
     Error as MeshError, SigningKey, SystemClock,
     actor::Environment,
     bus::nats::{NatsBus, NatsOptions},
+    identity::inbox,
     telemetry::Metrics,
 };
 use prometheus::Registry;
@@ -239,6 +240,7 @@ impl<O: Clone> Life<O> {
             replicas: nats.replicas,
             request_timeout: nats.request_timeout,
             publish_patience: nats.publish_patience,
+            inbox: Some(nats.inbox.clone().unwrap_or_else(|| inbox("service", P::NAME))),
             ..NatsOptions::default()
         })
         .await

@@ -86,7 +86,7 @@ fn the_documented_file_is_the_default<P: Program>(machine: &[&str]) {
     documented.sort();
     existing.sort();
     assert_eq!(documented, existing, "{}", P::NAME);
-    for key in ["nats.name", "otlp.endpoint"] {
+    for key in ["nats.name", "nats.inbox", "otlp.endpoint"] {
         assert!(documented.contains(&key.to_owned()), "{}: {key}", P::NAME);
     }
     for key in machine {
@@ -303,6 +303,17 @@ fn addresses_have_a_known_scheme_and_no_password() {
     let problem = the_one_problem("[otlp]\nendpoint = \"https://127.0.0.1:4318\"");
     assert_eq!(problem.key, "otlp.endpoint");
     loaded::<Evaluation>(Some("[nats]\nurl = \"nats://a:1, nats://b:2\""), &[]).unwrap();
+}
+
+#[test]
+fn answers_go_to_inboxes_only() {
+    for inbox in ["_INBOX", "_INBOX.>", "hermesh.job.acme", "", "_INBOX.a b"] {
+        let problem = the_one_problem(&format!("[nats]\ninbox = {inbox:?}"));
+        assert_eq!((problem.key, &*problem.got), ("nats.inbox", inbox));
+    }
+    let config =
+        loaded::<Evaluation>(Some("[nats]\ninbox = \"_INBOX.service.other\""), &[]).unwrap();
+    assert_eq!(config.nats.inbox.as_deref(), Some("_INBOX.service.other"));
 }
 
 #[test]

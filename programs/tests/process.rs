@@ -102,6 +102,25 @@ fn every_program_drains_and_exits_on_sigterm_and_sigint() {
 }
 
 #[test]
+fn the_probe_says_what_health_says() {
+    system(async {
+        let directory = TempDir::new().unwrap();
+        let mut program = Program::start(EVALUATION, "nats://127.0.0.1:1", &directory);
+        ready_is(program.address, 503, "127.0.0.1:1").await;
+        let address = program.address.to_string();
+        let probe = |path| output(env!("CARGO_BIN_EXE_hermesh-probe"), &[&address, path], &[]);
+        assert_eq!(probe("/healthz").status.code(), Some(0));
+        let starting = probe("/readyz");
+        assert_eq!(starting.status.code(), Some(1));
+        let told = String::from_utf8(starting.stderr).unwrap();
+        assert!(told.contains("127.0.0.1:1"), "{told}");
+        program.signal("-TERM");
+        assert_eq!(program.exit_code(), Some(0));
+        assert_eq!(probe("/healthz").status.code(), Some(1), "nobody is there");
+    });
+}
+
+#[test]
 fn a_program_without_a_broker_is_alive_and_ends_when_told() {
     system(async {
         let directory = TempDir::new().unwrap();

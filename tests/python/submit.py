@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import nats
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, NoStreamResponseError
 
 GRACE = 30  # Seconds after the deadline in which the news of it may still arrive.
 
@@ -32,12 +32,14 @@ def submission(subject, job, body):
     return hashlib.sha256(text.encode() + hashlib.sha256(body).digest()).hexdigest()
 
 
-async def stored(js, stream, subject):
-    """The last message under a subject, if there is one."""
+async def stored(connection, stream, subject):
+    """The last message under a subject, if there is one; a tenant may read its own subjects only."""
     try:
-        return await js.get_last_msg(stream, subject)
-    except (NotFoundError, ServiceUnavailableError, nats.errors.TimeoutError):
-        return None  # Not yet; or the server is away, and nats-py connects again.
+        message = await connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout=5)
+    except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
+        return None  # The server is away, and nats-py connects again.
+    headers = message.headers or {}
+    return message if headers.get("Nats-Subject") == subject else None  # Or else status 404.
 
 
 async def publish(js, subject, body, headers):
@@ -51,7 +53,7 @@ async def publish(js, subject, body, headers):
         sys.exit(f"error: not queued: {error}; try again, it will be the same job")
 
 
-async def outcome(js, job, submission, news):
+async def outcome(connection, job, submission, news):
     """Waits for whatever ends the job: an answer, a failure or a refusal."""
     name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
     places = [
@@ -70,7 +72,7 @@ async def outcome(js, job, submission, news):
             pass
         # What was published is only a hint: what is stored counts, and is there after a lost connection.
         for stream, subject in places:
-            message = await stored(js, stream, subject)
+            message = await stored(connection, stream, subject)
             # The job's name may stand for another submission, whose answer is none to this one.
             if message and message.headers.get("Hermesh-Input") in (None, job["Hermesh-Input"]):
                 return message
@@ -88,7 +90,8 @@ def check(answer, job):
 
 async def main(url, input_path, headers_path, answer_path):
     subject, job = read_headers(headers_path)
-    connection = await nats.connect(url)
+    # Where the mesh asks who is who, a tenant hears answers below its own inbox and nowhere else.
+    connection = await nats.connect(url, inbox_prefix=f"_INBOX.tenant.{job['Hermesh-Tenant']}")
     js, news = connection.jetstream(), asyncio.Queue()
     name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
     # Before the job is published, so that nothing is missed.
@@ -96,7 +99,7 @@ async def main(url, input_path, headers_path, answer_path):
         await connection.subscribe(f"hermesh.{kind}", cb=news.put)
     body = Path(input_path).read_bytes()
     await publish(js, subject, body, job)
-    message = await outcome(js, job, submission(subject, job, body), news)
+    message = await outcome(connection, job, submission(subject, job, body), news)
     await connection.close()
     headers = message.headers
     if headers["ce-type"] != "hermesh.answer":

@@ -6,8 +6,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 use hermesh_mesh::{
     Bytes, Clock, Digest, JobId, SigningKey, TenantId, TokioClock, UnixMillis,
     actor::Environment,
-    bus::{Bus, BusHandle, Subscription, memory::MemoryBus},
+    bus::{Bus, BusHandle, Subscription, guarded::GuardedBus, memory::MemoryBus},
     client::Client,
+    identity::SpiffeId,
+    policy::Policy,
     telemetry::Metrics,
     topology,
     wire::{Context, Job, Priority},
@@ -31,6 +33,27 @@ pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
             .expect("builds a runtime")
     };
     actix::System::with_tokio_rt(runtime).block_on(async { scenario().await });
+}
+
+/// The bus as the default policy lets a service use it: so every scenario is also a test that the policy
+/// allows enough.
+pub fn guarded(service: &str, bus: BusHandle) -> BusHandle {
+    guarded_as(&format!("service/{service}"), default_policy(), bus)
+}
+
+/// The bus as the default policy lets a tenant use it.
+pub fn guarded_tenant(tenant: &TenantId, bus: BusHandle) -> BusHandle {
+    let policy = default_policy().admitting([tenant.clone()]).expect("has rules for tenants");
+    guarded_as(&format!("tenant/{tenant}"), policy, bus)
+}
+
+fn default_policy() -> Policy {
+    Policy::parse(Policy::default_text()).expect("the default is good")
+}
+
+fn guarded_as(workload: &str, policy: Policy, bus: BusHandle) -> BusHandle {
+    let id = SpiffeId::new(policy.trust_domain(), workload).expect("is a name");
+    Arc::new(GuardedBus::new(bus, Arc::new(policy), id))
 }
 
 /// The parts that all services share.
@@ -77,9 +100,10 @@ impl Mesh {
         self.environment_on(service, self.handle())
     }
 
-    fn environment_on(&self, service: &'static str, bus: BusHandle) -> Environment {
+    /// The same on another bus.
+    pub fn environment_on(&self, service: &'static str, bus: BusHandle) -> Environment {
         Environment {
-            bus,
+            bus: guarded(service, bus),
             clock: self.clock.clone(),
             // A registry each, so that replicas do not collide.
             metrics: Metrics::new(service, &Registry::new()).expect("registers"),
@@ -136,10 +160,11 @@ impl Mesh {
     /// A registered tenant with an uploaded key and a registered model.
     pub async fn tenant(&self, name: &str, model: &Model) -> Tenant {
         let signing = SigningKey::generate();
+        let tenant: TenantId = name.parse().expect("a valid name");
         let client = Client::new(
-            self.handle(),
+            guarded_tenant(&tenant, self.handle()),
             self.clock.clone(),
-            name.parse().expect("a valid name"),
+            tenant.clone(),
             signing.clone(),
             self.identity.verifying_key(),
         );
@@ -147,8 +172,7 @@ impl Mesh {
         let key = stub::key(&model.parameters, name);
         let key = client.upload_key(key.into()).await.expect("uploads");
         let registered = client.register_model(model.encode().into()).await;
-        let name = name.parse().expect("a valid name");
-        Tenant { name, client, signing, key, model: registered.expect("registers") }
+        Tenant { name: tenant, client, signing, key, model: registered.expect("registers") }
     }
 }
 

@@ -44,6 +44,47 @@ pub fn program(stages: usize) -> Program {
     Program::new(&T3X512, Precision::Approximate, all).expect("a valid program")
 }
 
+/// Each of `WIDTH` values nine times in neighbouring rows; in the next stage one of each is looked up again, and the
+/// others pass it as they are.
+pub fn passing() -> Program {
+    let one = program(1).stages()[0].clone();
+    let (Matrix::Dense { weights, .. }, Some(lookup)) = (&one.linear.matrix, &one.lookup) else {
+        unreachable!("is dense and looks up")
+    };
+    let count = 9 * WIDTH;
+    let rows = weights.chunks_exact(INPUTS).flat_map(|row| row.repeat(9)).collect();
+    let stage = |linear: Linear, table_of: Vec<u32>| {
+        let tables = lookup.tables.clone();
+        Stage { linear, lookup: Some(Lookup { tables, table_of }) }
+    };
+    let first = Matrix::Dense { rows: count as u32, columns: INPUTS as u32, weights: rows };
+    let looked_up = |value: usize| value.is_multiple_of(9);
+    let bias = |value: usize| if looked_up(value) { 1 << 62 } else { 0 };
+    let selection = Matrix::Sparse {
+        columns: count as u32,
+        offsets: (0..=count as u32).collect(),
+        indices: (0..count as u32).collect(),
+        weights: vec![1; count],
+    };
+    // Of each, what was looked up again and one of those that have passed.
+    let last = Matrix::Sparse {
+        columns: count as u32,
+        offsets: (0..=WIDTH as u32).map(|row| 2 * row).collect(),
+        indices: (0..WIDTH as u32).flat_map(|value| [9 * value, 9 * value + 1]).collect(),
+        weights: [2, 4].repeat(WIDTH),
+    };
+    let table = |value: usize| if looked_up(value) { 0 } else { Lookup::PASS };
+    let stages = vec![
+        stage(Linear { matrix: first, bias: vec![1 << 62; count] }, vec![0; count]),
+        stage(
+            Linear { matrix: selection, bias: (0..count).map(bias).collect() },
+            (0..count).map(table).collect(),
+        ),
+        Stage { linear: Linear { matrix: last, bias: vec![0; WIDTH] }, lookup: None },
+    ];
+    Program::new(&T3X512, Precision::Approximate, stages).expect("a valid program")
+}
+
 /// A client with one key, whose inputs follow from the job's number.
 pub struct RealWorkload {
     client: ClientKey,

@@ -94,6 +94,26 @@ fn encrypted_rows_come_back_right_with_a_receipt() {
     mesh.stop();
 }
 
+/// Values that share a bootstrap and values that pass a stage count as what they cost, here and in every message.
+#[test]
+fn values_that_share_and_values_that_pass_come_back_right() {
+    let mesh = Embedded::start(Options::default()).expect("starts");
+    let acme = tenant(&mesh, "acme");
+    let program = hermesh_tests::real::passing();
+    // Each of 8 values nine times, of one bootstrap; then 8 again, and 64 that pass.
+    assert_eq!(program.lookups_per_row(), 16);
+    let model = acme.register_model(program.encode().to_vec()).expect("registers");
+    let key = acme.upload_key(keys().evaluation.encode().to_vec()).expect("uploads");
+    let rows = rows(3);
+    let input = encrypt(&keys().client, &program, &rows).expect("encrypts");
+    let mut progress = Vec::new();
+    let answer = acme.infer(model, key, input, LIMIT, |s| progress.push((s.done, s.total)));
+    assert_close(&program, &keys().client, &rows, &answer.expect("an answer").body);
+    assert_eq!(progress.last(), Some(&(48, 48)));
+    assert_eq!(operator_times(mesh.registry())["bootstrap"].1, 48);
+    mesh.stop();
+}
+
 #[test]
 fn a_model_without_lookups_comes_back_right() {
     let mesh = Embedded::start(Options::default()).expect("starts");

@@ -6,7 +6,9 @@ use hermesh_mesh::{
     Digest, Error, JobId,
     client::Pending,
     topology,
-    wire::{Answer, Context, Failure, FailureCode, Job, Priority, Status, Wire, submission},
+    wire::{
+        Admitted, Answer, Context, Failure, FailureCode, Job, Priority, Status, Wire, submission,
+    },
 };
 use hermesh_tests::{
     mesh::{LIMIT, Mesh, PER_SHARD, Tenant, scenario},
@@ -219,6 +221,11 @@ fn an_identifier_is_good_for_one_job() {
         let acme = mesh.tenant("acme", &model).await;
         let first = acme.submit(model.input(1)).await;
         let context = first.context().clone();
+        // Of two at the same time, either may be the first.
+        let admitted = Admitted::subject_of(&context.tenant, context.job);
+        while !mesh.handle().exists(&admitted).await.expect("reads") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let second = Job::new(context.clone(), model.input(2).into(), &acme.signing);
         let submission = Job::submission(second.context.clone(), second.signature);
         let subject = Failure::refusal_subject(&context.tenant, context.job, &submission);

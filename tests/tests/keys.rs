@@ -4,16 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use hermesh_mesh::{
-    Bytes, Digest, Error, Message, TenantId, UnixMillis,
-    actor::Environment,
+    Bytes, Digest, Error, Message, SigningKey, TenantId, UnixMillis,
     bus::{Bus as _, BusHandle},
     client::Pending,
-    objects::{self, Bucket, PART_BYTES},
+    objects::{self, Bucket, PART_BYTES, Part},
     topology,
     wire::{
         Accepted, AuditKind, AuditLog, Facts, FactsQuery, FailureCode, KeyList, KeyRecord,
-        KeyRevoked, KeyStatus, ListKeys, ListModels, ModelList, ReadAudit, Replaces, RevokeKey,
-        UploadEvaluationKey, Wire, accepted, answer_to,
+        KeyRevoked, KeyStatus, ListKeys, ListModels, ListParts, ModelList, PartList, ReadAudit,
+        Replaces, RevokeKey, UploadEvaluationKey, Wire, accepted, answer_to,
     },
 };
 use hermesh_tests::{
@@ -25,7 +24,7 @@ use hermesh_tests::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn key_management(mesh: &Mesh, bus: BusHandle) -> hermesh_key_management::Handle {
-    let environment = Environment { bus, ..mesh.environment("key-management") };
+    let environment = mesh.environment_on("key-management", bus);
     let options = hermesh_key_management::Options::default();
     let handle = hermesh_key_management::start(options, environment, Arc::new(Stub::default()));
     handle.await.expect("starts")
@@ -250,10 +249,10 @@ fn an_upload_cut_off_at_half_goes_on_at_half() {
         assert_eq!(refused_as(accepted(&early)), FailureCode::DigestMismatch);
         let mut sent = mesh.bus.subscribe("hermesh.upload.>").await.expect("subscribes");
         let mut progress = Vec::new();
-        let digest = objects::put(&mesh.bus, &bucket, key.clone(), |done, of| {
+        let offered = acme.client.offer_key(key.clone(), None, |done, of| {
             progress.push((done, of));
         });
-        assert_eq!(digest.await, Ok(Digest::of(&key)));
+        assert_eq!(offered.await, Ok(Digest::of(&key)));
         assert_eq!(progress[0], (half as usize * PART_BYTES, key.len()));
         assert_eq!(progress.last(), Some(&(key.len(), key.len())));
         let mut published = 0;
@@ -261,8 +260,40 @@ fn an_upload_cut_off_at_half_goes_on_at_half() {
             published += 1;
         }
         assert_eq!(published, parts - half as usize);
-        assert_eq!(acme.client.upload_key(key.clone()).await, Ok(Digest::of(&key)));
         assert_eq!(list(&mesh, ("acme", &acme)).await[1].bytes, key.len() as u64);
+    });
+}
+
+#[test]
+fn a_tenant_is_told_of_its_own_parts_and_of_no_others() {
+    scenario(|| async {
+        let (mesh, _keys) = Mesh::start().await;
+        let model = Model::new(1, 8);
+        let (acme, umbra) = (mesh.tenant("acme", &model).await, mesh.tenant("umbra", &model).await);
+        let object = Digest([7; 32]);
+        let (later, sooner) = (Part { of: 12, part: 3 }, Part { of: 12, part: 1 });
+        for part in [later, sooner].map(|Part { of, part }| format!("{of}.{part}")) {
+            let stored = Message::new(format!("hermesh.upload.acme.{object}.{part}"), "x");
+            mesh.bus.publish(stored).await.expect("publishes");
+        }
+        // These name no parts of it.
+        for other in
+            [format!("{object}.12.12"), format!("{object}.+3.1"), format!("{}.1.0", acme.key)]
+        {
+            let stored = Message::new(format!("hermesh.upload.acme.{other}"), "x");
+            mesh.bus.publish(stored).await.expect("publishes");
+        }
+        let now = mesh.clock.now();
+        let list = async |tenant: &str, signing: &SigningKey| {
+            let question = ListParts::new(name(tenant), object, now, signing);
+            ask::<PartList>(&mesh, &question).await.map(|list| list.0)
+        };
+        assert_eq!(list("acme", &acme.signing).await, Ok(vec![sooner, later]));
+        assert_eq!(list("umbra", &umbra.signing).await, Ok(vec![]));
+        let forged = list("acme", &umbra.signing).await.map(drop);
+        assert_eq!(refused_as(forged), FailureCode::BadSignature);
+        let unknown = list("nobody", &umbra.signing).await.map(drop);
+        assert_eq!(refused_as(unknown), FailureCode::UnknownTenant);
     });
 }
 

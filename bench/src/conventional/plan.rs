@@ -122,6 +122,12 @@ pub(crate) fn quantise(
     fused: bool,
 ) -> Result<Quantised> {
     ensure!(!calibration.is_empty(), "expected rows to calibrate on, found none");
+    let uniform =
+        |layer: &Layer| layer.activation.as_ref().is_none_or(|all| all.uniform().is_some());
+    ensure!(
+        network.layers.iter().all(uniform),
+        "the conventional pipeline has one activation for each layer; take a model without trees and max pooling"
+    );
     let (prefix, layers) = network.layers.split_at(network.elementwise_prefix());
     let last = layers.len() - 1;
     // What enters each layer, and at the end what leaves the last; and each layer's sums.
@@ -133,7 +139,7 @@ pub(crate) fn quantise(
         for (i, layer) in layers.iter().enumerate() {
             row = layer.affine.apply(&row);
             sums[i].add(&row);
-            activate(layer.activation, &mut row);
+            activate(layer, &mut row);
             values[i + 1].add(&row);
         }
     }
@@ -154,12 +160,13 @@ pub(crate) fn quantise(
         })
         .collect();
     // The last layer's activation, if it has one, is not requantised.
-    let output_scale = match layers[last].activation {
+    let output_scale = match &layers[last].activation {
         None => scales[last],
         Some(_) => REACH / values[last + 1].largest(),
     };
     let steps = layers.iter().enumerate().map(|(i, layer)| {
-        let tables = match (layer.activation, levels.get(i + 1)) {
+        let activation = layer.activation.as_ref().and_then(|all| all.uniform());
+        let tables = match (activation, levels.get(i + 1)) {
             (None, _) => Vec::new(),
             (Some(f), Some(next)) => tables(f, scales[i], values[i + 1], next, fused),
             (Some(f), None) => vec![table(|t| output_scale * f.apply((t - 0.25) / scales[i]))],
@@ -197,7 +204,7 @@ fn step(
 
 /// From a sum to the levels of the next layer's inputs, in two tables or in one.
 fn tables(
-    activation: Activation,
+    activation: &Activation,
     scale: f64,
     span: Span,
     next: &Levels,
@@ -224,13 +231,13 @@ fn table(f: impl Fn(f64) -> f64) -> Vec<u64> {
 fn apply(layers: &[Layer], row: &[f64]) -> Vec<f64> {
     layers.iter().fold(row.to_vec(), |values, layer| {
         let mut values = layer.affine.apply(&values);
-        activate(layer.activation, &mut values);
+        activate(layer, &mut values);
         values
     })
 }
 
-fn activate(activation: Option<Activation>, values: &mut [f64]) {
-    if let Some(activation) = activation {
-        values.iter_mut().for_each(|value| *value = activation.apply(*value));
+fn activate(layer: &Layer, values: &mut [f64]) {
+    for (row, value) in values.iter_mut().enumerate() {
+        *value = layer.activated(row, *value);
     }
 }

@@ -1,20 +1,21 @@
 use hermesh_compiler::network::{
     Activation, Affine, Decision, Head, Label, Layer, Matrix, Network,
 };
-use hermesh_compiler::{Model, Options, Precision, compile};
+use hermesh_compiler::{Model, Options, compile};
 
 use super::*;
 use crate::compare::Client as _;
 
 /// Three features, four hidden neurons, two classes.
 fn network() -> Network {
-    let layer = |rows, cols, values: &[f64], bias: &[f64], activation| Layer {
+    let layer = |rows, cols, values: &[f64], bias: &[f64], activation: Option<Activation>| Layer {
         name: "layer".into(),
         affine: Affine {
             matrix: Matrix::Dense { rows, cols, values: values.to_vec() },
             bias: bias.to_vec(),
         },
-        activation,
+        activation: activation.map(Into::into),
+        bounds: None,
         groups: None,
     };
     let first = [1.0, -1.0, 0.5, -0.5, 1.0, 0.25, 0.75, 0.5, -1.0, -1.0, -0.25, 1.0];
@@ -41,7 +42,7 @@ fn rows() -> Vec<Vec<f64>> {
 }
 
 fn model(network: &Network, rows: &[&[f64]]) -> Model {
-    let options = Options { precision: Precision::Approximate, accuracy_budget: None };
+    let options = Options::default();
     compile(network, rows, None, options, &mut |_| ()).unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! The command line, as a definition only: what each command does is in a module of its own.
 
+mod policy;
 mod remote;
 mod shared;
 #[cfg(test)]
@@ -7,10 +8,13 @@ mod tests;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hermesh_engine::ParameterSet;
 use hermesh_mesh::{JobId, TenantId};
 
+pub use policy::{Policy, PolicyCheck, PolicyExplain, PolicyRender};
 pub use remote::{
     Cancel, Fetch, Key, KeyAudit, KeyList, KeyRevoke, KeyRotate, KeyUpload, Model, ModelList,
     ModelRegister, Status, Submit, Tenant, TenantRegister, TenantShow, Up, Watch,
@@ -50,10 +54,12 @@ pub enum Command {
     Decrypt(Decrypt),
     /// Encrypt inputs, have a mesh compute, decrypt the answers.
     Infer(Box<Infer>),
-    /// Measure accuracy, latency and sizes on labelled data, encrypted and plain.
+    /// Measure accuracy, latency and sizes on data, encrypted and plain.
     Eval(Eval),
     /// Say what one inference costs before it runs.
     Quote(Quote),
+    /// Measure how many bootstraps this machine does in a second, under each parameter set.
+    Bench(Bench),
     /// Run a mesh on this machine: nats-server and the services, each a process of its own.
     Up(Up),
     /// Make yourself known to a mesh, and see what is remembered of it.
@@ -65,6 +71,9 @@ pub enum Command {
     /// Register and list models on a mesh.
     #[command(subcommand)]
     Model(Model),
+    /// Check and explain who may do what in a mesh, and have nats-server enforce it.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Send encrypted inputs to a mesh as a job.
     Submit(Box<Submit>),
     /// Say how far a job is, or list the jobs of the outbox.
@@ -97,15 +106,16 @@ pub struct Compile {
     /// The ONNX model.
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Typical inputs; value ranges and noise are measured on them.
+    /// Typical inputs; value ranges and noise are measured on them. Of a model of several inputs, the
+    /// rows of all side by side.
     #[arg(long, value_name = "X")]
     pub calibration: PathBuf,
     /// Labels of the calibration inputs, for accuracy in the report.
     #[arg(long, value_name = "Y")]
     pub labels: Option<PathBuf>,
-    /// How noise is treated.
-    #[arg(long, value_enum, default_value_t = Precision::Approximate)]
-    pub precision: Precision,
+    /// How noise is treated. [default: approximate; exact for trees]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
     /// Accuracy that may be lost, in percentage points (without --labels: agreement with the plain
     /// model). The cheapest program that keeps to it is taken; it is an error if none does.
     /// [default: a small one, and the best program if none keeps to it]
@@ -199,7 +209,8 @@ pub struct Encrypt {
     /// Directory made by keygen.
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// The inputs: one row or a batch of rows.
+    /// The inputs: one row or a batch of rows; of a model of several inputs, the rows of all side by
+    /// side.
     #[arg(long, value_name = "X")]
     pub input: PathBuf,
     /// Where to write the job.
@@ -236,6 +247,10 @@ pub struct Evaluate {
     /// Where to write the encrypted answer.
     #[arg(short, long, value_name = "ANSWER.ct")]
     pub output: PathBuf,
+    /// Compute that many times, with the key expanded once, to measure how long it takes: the time
+    /// that is reported is the median.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub repetitions: NonZeroUsize,
     /// Where to compute.
     #[command(flatten)]
     pub compute: Compute,
@@ -274,7 +289,8 @@ pub struct Infer {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// The inputs: one row or a batch of rows.
+    /// The inputs: one row or a batch of rows; of a model of several inputs, the rows of all side by
+    /// side.
     #[arg(long, value_name = "X")]
     pub input: PathBuf,
     /// How much to read.
@@ -297,12 +313,17 @@ pub struct Eval {
     /// The compiled model; the keys are made for this run and forgotten after it.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// The inputs.
+    /// The inputs, a row each; of a model of several inputs, the rows of all side by side.
     #[arg(long, value_name = "X")]
     pub inputs: PathBuf,
-    /// Their labels.
+    /// What the model should say of them: a label for each row; of a model that predicts numbers, the
+    /// numbers, in as many columns as it has outputs. [default: compared with the plain model only]
     #[arg(long, value_name = "Y")]
-    pub labels: PathBuf,
+    pub labels: Option<PathBuf>,
+    /// Encrypt nothing: only the model in floating point and the simulation of the noise, which takes
+    /// a small part of the time.
+    #[arg(long)]
+    pub simulate_only: bool,
     /// How much to read.
     #[command(flatten)]
     pub data: Data,
@@ -320,6 +341,28 @@ pub struct Quote {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
+    /// Where to compute.
+    #[command(flatten)]
+    pub compute: Compute,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hermesh bench`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Bench {
+    /// Measure this set; may be given several times. [default: all of the catalogue]
+    #[arg(long, value_name = "NAME", value_parser = shared::parameter_set)]
+    pub parameter_set: Vec<&'static ParameterSet>,
+    /// Measure the set of this compiled model, and say what it means for the model: its latency, stage
+    /// by stage.
+    #[arg(long, value_name = "MODEL.hmx", conflicts_with = "parameter_set")]
+    pub model: Option<PathBuf>,
+    /// How long to measure each set, in seconds: half of it on one thread and half on all. Making
+    /// the keys and, under large sets, finishing what was begun comes on top, some seconds each.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = shared::seconds)]
+    pub seconds: Duration,
     /// Where to compute.
     #[command(flatten)]
     pub compute: Compute,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
-use hermesh_mesh::{Digest, JobId};
+use hermesh_mesh::{Digest, JobId, TenantId};
 
 use super::shared::{Compute, Data, Member, Output, Report, Terms, duration};
 
@@ -161,7 +161,8 @@ pub struct Submit {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx", required_unless_present = "pending")]
     pub model: Option<PathBuf>,
-    /// The inputs: one row or a batch of rows.
+    /// The inputs: one row or a batch of rows; of a model of several inputs, the rows of all side by
+    /// side.
     #[arg(long, value_name = "X")]
     pub input: Option<PathBuf>,
     /// A job made by encrypt.
@@ -248,8 +249,8 @@ pub struct Cancel {
 
 /// `hermesh up`
 ///
-/// Needs nats-server and the programs of hermesh-programs, beside this one or in the search path. A
-/// service that dies is started again. Ctrl-C or SIGTERM ends all of them in order.
+/// Needs nats-server and the programs of hermesh-programs, beside this one or in the search path; with
+/// --secure hermesh-sidecar too. A service that dies is started again. Ctrl-C or SIGTERM ends all of them in order.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Up {
     /// Evaluation workers.
@@ -263,6 +264,17 @@ pub struct Up {
     /// [default: a temporary directory, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Zero trust: whoever is in the mesh has a certificate and speaks through a sidecar, over mutual
+    /// TLS, and may do what DIR/policy.toml says and nothing else. Root, policy and certificates are
+    /// made; a policy that is there is kept, and followed when it changes. DIR/prometheus.yml has
+    /// Prometheus collect the figures.
+    #[arg(long)]
+    pub secure: bool,
+    /// A tenant of a secure mesh; may be given several times. Each gets a sidecar on this machine, on
+    /// the ports after that of the NATS server: its address is the mesh for that tenant's commands.
+    /// [default: those that DIR/policy.toml admits]
+    #[arg(long = "tenant", value_name = "NAME", requires = "secure")]
+    pub tenants: Vec<TenantId>,
     /// Threads to compute on, of all workers together.
     #[command(flatten)]
     pub compute: Compute,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use hermesh_engine::ParameterSet;
+use hermesh_engine::parameters::CATALOGUE;
 use hermesh_mesh::VerifyingKey;
 use hermesh_mesh::wire::Priority;
 
@@ -123,8 +125,24 @@ fn step(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A set of the catalogue.
+pub(super) fn parameter_set(name: &str) -> Result<&'static ParameterSet, String> {
+    ParameterSet::by_name(name).ok_or_else(|| {
+        let names: Vec<&str> = CATALOGUE.iter().map(|set| set.name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// Seconds, with or without a fraction; at most an hour.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=3_600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected seconds from 0 to 3600, such as 2 or 0.5".to_owned()),
+    }
+}
+
 /// Bytes, with or without a unit.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let factor = match unit.trim_start() {

@@ -37,8 +37,13 @@ fn the_forms_of_the_contract_parse() {
         "hermesh decrypt --model m --keys k --input a.ct --job 000102030405060708090a0b0c0d0e0f",
         "hermesh decrypt --model m.hmx --keys keys --input answer.ct -o y.npy --json --scores",
         "hermesh infer --model m.hmx --keys keys --input x.gz --json",
+        "hermesh evaluate --model m --evaluation-key e --input job.ct --repetitions 5 -o answer.ct",
         "hermesh eval --model m.hmx --inputs x --labels y --limit 200 --json",
+        "hermesh eval --model m.hmx --inputs x --simulate-only",
         "hermesh quote --model m.hmx",
+        "hermesh bench",
+        "hermesh bench --parameter-set tfhe-3x512-768/1 --parameter-set lwe-2048/1 --seconds 0.5 --json",
+        "hermesh bench --model m.hmx --threads 2",
         "hermesh encrypt --model m --keys k --input x -o job.ct --sign --deadline 10m --priority low",
         "hermesh infer --model m --keys k --input x --mesh nats://127.0.0.1:4222",
         "hermesh tenant register --keys k --mesh nats://127.0.0.1:4222 --accept-new-keys",
@@ -47,6 +52,14 @@ fn the_forms_of_the_contract_parse() {
         "hermesh key rotate --keys k --overlap 2d",
         "hermesh key list --keys k --json",
         "hermesh key audit --keys k --limit 5",
+        "hermesh policy default",
+        "hermesh policy check",
+        "hermesh policy check policy.toml --json",
+        "hermesh policy explain --identity tenant/acme --verb publish hermesh.job.acme",
+        "hermesh policy explain policy.toml --identity tenant/acme --verb read hermesh.answer.acme.0",
+        "hermesh policy render --certificate c --key k --roots r --store s",
+        "hermesh policy render policy.toml --listen 0.0.0.0:4222 --certificate c --key k --roots r \
+         --store s --monitoring 8222 --log l --max-payload 4MiB --handshake-first --sync-always",
         "hermesh model register m.hmx --keys k",
         "hermesh model list --keys k",
         "hermesh submit --model m --keys k --input x --wait --json --scores",
@@ -76,7 +89,7 @@ fn values_arrive_where_they_belong() {
         model: "m.onnx".into(),
         calibration: "x".into(),
         labels: Some("y".into()),
-        precision: Precision::Exact,
+        precision: Some(Precision::Exact),
         accuracy_budget: Some(0.5),
         failure_probability: FailureProbability::TwoToMinus64,
         output: "m.hmx".into(),
@@ -93,7 +106,7 @@ fn defaults_are_the_documented_ones() {
     let Ok(Command::Compile(compile)) = parse("hermesh compile m --calibration x -o p") else {
         panic!("does not parse");
     };
-    assert_eq!(compile.precision, Precision::Approximate);
+    assert_eq!(compile.precision, None);
     assert_eq!(compile.failure_probability, FailureProbability::TwoToMinus128);
     assert_eq!(compile.data.limits(), crate::data::Limits::default());
     assert_eq!(compile.compute.threads, None);
@@ -104,6 +117,10 @@ fn values_out_of_range_are_refused() {
     for line in [
         "hermesh eval --model m --inputs x --labels y --limit 0",
         "hermesh quote --model m --threads 0",
+        "hermesh bench --parameter-set fast",
+        "hermesh bench --seconds -1",
+        "hermesh bench --seconds nan",
+        "hermesh evaluate --model m --evaluation-key e --input j -o a --repetitions 0",
         "hermesh eval --model m --inputs x --labels y --max-data 1parsec",
         "hermesh eval --model m --inputs x --labels y --max-data 99999999999GiB",
         "hermesh eval --model m --inputs x --labels y --max-data 0",
@@ -152,6 +169,7 @@ fn what_an_option_depends_on_is_demanded() {
 fn what_excludes_each_other_is_refused() {
     for line in [
         "hermesh submit --model m --keys k --input x --job j",
+        "hermesh bench --model m --parameter-set lwe-2048/1",
         "hermesh submit --keys k --pending --wait",
         "hermesh submit --keys k --pending --input x",
     ] {

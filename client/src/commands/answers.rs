@@ -1,6 +1,7 @@
 //! Decrypted answers, on their way to the user.
 
 use std::fmt::Write;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use hermesh_client::cli::Output;
@@ -20,6 +21,8 @@ pub(super) struct Answers<'a> {
     scores: bool,
     /// What each output was rounded to.
     resolution: Vec<f64>,
+    /// What decryption took, with the secret key in memory.
+    seconds: f64,
     options: &'a Output,
 }
 
@@ -37,9 +40,16 @@ impl<'a> Answers<'a> {
             (false, Some(step)) => vec![step; model.program().outputs()],
             (false, None) => model.resolution().to_vec(),
         };
+        let start = Instant::now();
         let predictions = model::decrypt(model, key, answer, &resolution)?;
+        let seconds = start.elapsed().as_secs_f64();
         let labelled = predictions.iter().all(|prediction| prediction.label.is_some());
-        Ok(Self { predictions, scores: options.scores || !labelled, resolution, options })
+        Ok(Self { predictions, scores: options.scores || !labelled, resolution, seconds, options })
+    }
+
+    /// Seconds that decryption took, without unsealing the secret key.
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds
     }
 
     /// Writes the file that was asked for, then prints. `more` goes into the JSON document.

@@ -38,8 +38,7 @@ pub(crate) fn run(options: &Compile) -> Result<()> {
         None => None,
     };
     let rows: Vec<&[f64]> = table.values.chunks_exact(table.columns).collect();
-    let precision = precision(options.precision, options.failure_probability);
-    let asked = Options { precision, accuracy_budget: options.accuracy_budget };
+    let asked = asked(options);
     // The callback draws on a handle of its own, which may cross to the pool's threads.
     let drawn = spinner.clone();
     let compiled = pool.install(move || {
@@ -68,14 +67,14 @@ pub(crate) fn run(options: &Compile) -> Result<()> {
     print(&report::full(compiled.report(), quote.as_ref()))
 }
 
-fn precision(precision: Precision, failure: FailureProbability) -> hermesh_compiler::Precision {
-    match precision {
+fn asked(command: &Compile) -> Options {
+    let precision = command.precision.map(|precision| match precision {
         Precision::Approximate => hermesh_compiler::Precision::Approximate,
-        Precision::Exact => hermesh_compiler::Precision::Exact {
-            failure_log2: match failure {
-                FailureProbability::TwoToMinus128 => -128.0,
-                FailureProbability::TwoToMinus64 => -64.0,
-            },
-        },
-    }
+        Precision::Exact => hermesh_compiler::Precision::Exact,
+    });
+    let failure_log2 = match command.failure_probability {
+        FailureProbability::TwoToMinus128 => -128.0,
+        FailureProbability::TwoToMinus64 => -64.0,
+    };
+    Options { precision, failure_log2, accuracy_budget: command.accuracy_budget }
 }

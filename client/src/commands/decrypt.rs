@@ -45,5 +45,6 @@ pub(crate) fn run(options: &Decrypt) -> Result<()> {
     };
     let answers = answers.with_context(|| format!("cannot decrypt {}", options.input.display()))?;
     spinner.finish_and_clear();
-    answers.report(options.report.json, Map::new())
+    let seconds = ("seconds".to_owned(), answers.seconds().into());
+    answers.report(options.report.json, Map::from_iter([seconds]))
 }

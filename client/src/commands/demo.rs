@@ -10,7 +10,7 @@ use hermesh_client::keys::default_tenant;
 use hermesh_client::terminal::{Picture, Style, TextTable, progress, units};
 use hermesh_client::{compute, model};
 use hermesh_compiler::network::{Label, Prediction};
-use hermesh_compiler::{Model, Options, Precision, onnx};
+use hermesh_compiler::{Model, Options, onnx};
 use hermesh_engine::ClientKey;
 use hermesh_mesh::{SigningKey, telemetry};
 use rand::SeedableRng;
@@ -91,7 +91,7 @@ fn compile(options: &Demo, style: Style) -> Result<Model> {
     let labels = data::labels_from(CALIBRATION_LABELS, Limits::default())?;
     let labels = model::labels(&network, &labels);
     let rows: Vec<&[f64]> = table.values.chunks_exact(table.columns).collect();
-    let asked = Options { precision: Precision::Approximate, accuracy_budget: None };
+    let asked = Options::default();
     let start = Instant::now();
     let model = compute::pool(options.compute.threads)?.install(|| {
         hermesh_compiler::compile(&network, &rows, Some(&labels), asked, &mut |_| {})

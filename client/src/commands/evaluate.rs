@@ -10,6 +10,7 @@ use hermesh_client::terminal::{progress, units};
 use hermesh_engine::{Digest, Error, Input};
 use serde_json::json;
 
+use super::statistics::{peak_memory, quantile};
 use super::{count, hex, note, print_json, seconds_by_operator};
 
 pub(crate) fn run(options: &Evaluate) -> Result<()> {
@@ -27,15 +28,21 @@ pub(crate) fn run(options: &Evaluate) -> Result<()> {
         return Err(Error::WrongKey { what: "the job", expected, found }).with_context(in_job);
     }
     let lookups = program.lookups_per_row() * input.rows();
-    let bar = progress::bar(lookups as u64, "evaluating", "bootstraps");
+    let repetitions = options.repetitions.get();
+    let bar = progress::bar((lookups * repetitions) as u64, "evaluating", "bootstraps");
     let pool = compute::pool(options.compute.threads)?;
     let start = Instant::now();
     let evaluator = Evaluator::new(program, &key, &pool)
         .with_context(|| format!("cannot use {}", options.evaluation_key.display()))?;
     let expand_seconds = start.elapsed().as_secs_f64();
-    let start = Instant::now();
-    let answer = evaluator.compute(&job, |done| bar.inc(done))?;
-    let seconds = start.elapsed().as_secs_f64();
+    let mut answer = Vec::new();
+    let mut all = Vec::new();
+    for _ in 0..repetitions {
+        let start = Instant::now();
+        answer = evaluator.compute(&job, |done| bar.inc(done))?;
+        all.push(start.elapsed().as_secs_f64());
+    }
+    let seconds = quantile(&all, 0.5);
     bar.finish_and_clear();
     files::write(&options.output, &answer, Audience::Public, Existing::Replace)?;
     if options.report.json {
@@ -43,11 +50,14 @@ pub(crate) fn run(options: &Evaluate) -> Result<()> {
             "rows": input.rows(),
             "bootstraps": lookups,
             "seconds": seconds,
+            "repetitions": all,
             "key_expansion_seconds": expand_seconds,
+            // Over all repetitions.
             "seconds_by_operator": seconds_by_operator(evaluator.timings()),
             "threads": evaluator.threads(),
             "input_bytes": job.len(),
             "answer_bytes": answer.len(),
+            "peak_memory_bytes": peak_memory(),
         }));
     }
     note(&format!(

@@ -95,7 +95,7 @@ fn prepare(
     evaluation: &EvaluationKey,
     program: &Program,
 ) -> Result<Remote> {
-    let mut remote = Remote::connect(&options.member)?;
+    let mut remote = Remote::connect_as(Some(&secret.tenant), &options.member)?;
     let first = remote.services.is_empty();
     remote.register(secret, &options.member.mesh.service_keys, false)?;
     if first {

@@ -1,6 +1,7 @@
 //! What each command does. Results go to standard output, progress to a terminal's standard error.
 
 mod answers;
+pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod decrypt;
 pub(crate) mod demo;
@@ -15,9 +16,11 @@ pub(crate) mod key;
 pub(crate) mod keygen;
 mod mesh;
 pub(crate) mod model;
+pub(crate) mod policy;
 pub(crate) mod quote;
 mod remote;
 mod report;
+mod statistics;
 pub(crate) mod submit;
 pub(crate) mod tenant;
 pub(crate) mod up;

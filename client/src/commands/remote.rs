@@ -10,7 +10,7 @@ use hermesh_client::passphrase::{self, Passphrase, Purpose};
 use hermesh_client::terminal::progress::ProgressBar;
 use hermesh_client::terminal::{progress, units};
 use hermesh_mesh::client::Client;
-use hermesh_mesh::{UnixMillis, VerifyingKey};
+use hermesh_mesh::{TenantId, UnixMillis, VerifyingKey};
 
 use super::note;
 
@@ -34,9 +34,16 @@ impl Remote {
 
     /// The same where no receipt is involved.
     pub(super) fn connect(member: &Member) -> Result<Self> {
+        Self::connect_as(None, member)
+    }
+
+    /// The same for this tenant, which perhaps no mesh knows yet. Others find its name, which is in the
+    /// secret, in the registration.
+    pub(super) fn connect_as(tenant: Option<&TenantId>, member: &Member) -> Result<Self> {
         let options = &member.mesh;
         let keys = KeyDirectory::new(&member.keys);
         let stored = Membership::read(&keys)?;
+        let tenant = tenant.or(stored.as_ref().map(|stored| &stored.tenant)).cloned();
         let address = match (&options.mesh, &stored) {
             (Some(address), _) => address.clone(),
             (None, Some(stored)) => stored.mesh.clone(),
@@ -46,7 +53,7 @@ impl Remote {
             false => options.service_keys.clone(),
             true => stored.map(|stored| stored.service_keys).unwrap_or_default(),
         };
-        let connection = Connection::open(&address, options.insecure_plaintext)?;
+        let connection = Connection::open(&address, options.insecure_plaintext, tenant.as_ref())?;
         Ok(Self { connection, address, keys, services })
     }
 

@@ -53,7 +53,11 @@ pub(super) fn brief(report: &Report, quote: Option<&Quote>) -> String {
         format!("{}, {} bits of security", report.parameter_set, report.security_bits),
     );
     line("", report.why.clone());
-    line("bootstraps", format!("{} per inference", report.lookups));
+    let saved = match report.pruned_lookups {
+        0 => String::new(),
+        saved => format!(", {saved} pruned or shared"),
+    };
+    line("bootstraps", format!("{} per inference{saved}", report.lookups));
     line("accuracy", accuracy(report));
     if let Some(failure) = report.failure_log2 {
         line("failure", format!("with a probability of at most 2^{failure:.0} per inference"));

@@ -7,7 +7,7 @@ use hermesh_client::terminal::progress;
 use hermesh_mesh::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use super::remote::{Remote, when};
+use super::remote::{Remote, unlock, when};
 use super::{print, print_json};
 
 pub(crate) fn run(command: &Tenant) -> Result<()> {
@@ -18,8 +18,8 @@ pub(crate) fn run(command: &Tenant) -> Result<()> {
 }
 
 fn register(options: &TenantRegister) -> Result<()> {
-    let mut remote = Remote::connect(&options.member)?;
-    let (secret, _) = remote.unlock()?;
+    let (secret, _) = unlock(&KeyDirectory::new(&options.member.keys))?;
+    let mut remote = Remote::connect_as(Some(&secret.tenant), &options.member)?;
     let spinner = progress::spinner("registering");
     let pinned = &options.member.mesh.service_keys;
     let membership = remote.register(&secret, pinned, options.accept_new_keys)?;

@@ -111,6 +111,26 @@ pub fn read_labels(path: &Path, limits: Limits) -> Result<Labels> {
     open(path).and_then(|file| labels_from(file, limits)).map_err(Error::in_file(path))
 }
 
+/// Reads what a model of `outputs` outputs should predict: numbers in as many columns. For one output
+/// an array of one dimension is a column.
+pub fn read_targets(path: &Path, outputs: usize, limits: Limits) -> Result<Table> {
+    open(path).and_then(|file| targets_from(file, outputs, limits)).map_err(Error::in_file(path))
+}
+
+/// [`read_targets`] from any reader.
+pub fn targets_from(reader: impl Read, outputs: usize, limits: Limits) -> Result<Table> {
+    let mut table = table_from(reader, Limits { rows: None, ..limits })?;
+    if outputs == 1 && table.rows == 1 {
+        (table.rows, table.columns) = (table.columns, 1);
+    }
+    if table.columns != outputs {
+        return Err(Error::TargetColumns { expected: outputs, found: table.columns });
+    }
+    table.rows = limits.keep(table.rows);
+    table.values.truncate(table.rows * outputs);
+    Ok(Table { shape: vec![outputs], ..table })
+}
+
 /// [`read_table`] from any reader.
 pub fn table_from(reader: impl Read, limits: Limits) -> Result<Table> {
     let bytes = load(reader, limits.bytes)?;

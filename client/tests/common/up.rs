@@ -1,5 +1,7 @@
 //! `hermesh up`, as tests use it.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
 
@@ -29,10 +31,16 @@ pub(crate) struct Mesh {
     health: Vec<String>,
     /// What it says on standard error.
     said: PathBuf,
+    /// What it says on standard output when it is ready.
+    pub(crate) document: Value,
 }
 
 impl Mesh {
     pub(crate) fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &[])
+    }
+
+    pub(crate) fn start_with(directory: &Path, options: &[&str]) -> Self {
         let programs =
             Path::new(env!("CARGO_BIN_EXE_hermesh")).with_file_name("hermesh-evaluation");
         assert!(
@@ -44,6 +52,7 @@ impl Mesh {
         let directory = directory.to_str().unwrap();
         let mut child =
             command(&["up", "--port", "0", "--workers", "2", "--dir", directory, "--json"])
+                .args(options)
                 .stdout(Stdio::piped())
                 .stderr(fs::File::create(&said).unwrap())
                 .spawn()
@@ -51,7 +60,9 @@ impl Mesh {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut printed = String::new();
         while stdout.read_line(&mut printed).unwrap() > 0 && !printed.ends_with("\n}\n") {}
-        let document: Value = serde_json::from_str(&printed).unwrap();
+        let ready = serde_json::from_str(&printed);
+        let document: Value =
+            ready.unwrap_or_else(|_| panic!("{printed}{}", fs::read_to_string(&said).unwrap()));
         let services = document["services"].as_array().unwrap();
         assert_eq!(services.len(), 5);
         let pid = |service: &Value| service["pid"].as_i64().unwrap() as i32;
@@ -59,11 +70,12 @@ impl Mesh {
         let workers = services.iter().filter(is_worker);
         let health = workers.clone().map(|worker| text(&worker["health"]).to_owned()).collect();
         let workers = workers.map(pid).collect();
-        let pids = services.iter().map(pid);
+        let sidecars = document["sidecars"].as_array().into_iter().flatten();
+        let pids = services.iter().chain(sidecars).map(pid);
         let nats = document["nats_pid"].as_i64().unwrap() as i32;
         let pids = pids.chain([nats]).collect();
         let url = document["mesh"].as_str().unwrap().to_owned();
-        Self { child, _stdout: stdout, url, pids, workers, health, said }
+        Self { child, _stdout: stdout, url, pids, workers, health, said, document }
     }
 
     pub(crate) fn alive(&self) -> Vec<i32> {

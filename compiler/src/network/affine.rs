@@ -45,15 +45,23 @@ impl Affine {
         Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; inputs.len()] }
     }
 
-    /// Whether output `i` depends on input `i` alone, for all `i`: what a client can apply before it encrypts.
-    pub fn is_elementwise(&self) -> bool {
-        self.rows() == self.cols()
-            && (0..self.rows())
-                .all(|r| self.matrix.row(r).all(|(column, value)| column == r || value == 0.0))
+    /// Whether each output depends on one input at most: what a client can apply before it encrypts.
+    pub fn is_unary(&self) -> bool {
+        (0..self.rows())
+            .all(|r| self.matrix.row(r).filter(|&(_, value)| value != 0.0).take(2).count() <= 1)
+    }
+
+    /// How many inputs any output depends on.
+    pub(crate) fn used_columns(&self) -> usize {
+        let mut used = vec![false; self.cols()];
+        let rows = (0..self.rows()).flat_map(|r| self.matrix.row(r));
+        rows.filter(|&(_, value)| value != 0.0).for_each(|(column, _)| used[column] = true);
+        used.into_iter().filter(|&used| used).count()
     }
 
     pub(crate) fn is_identity(&self) -> bool {
-        self.is_elementwise()
+        self.rows() == self.cols()
+            && self.is_unary()
             && self.bias.iter().all(|&b| b == 0.0)
             && (0..self.rows())
                 .all(|r| self.matrix.row(r).any(|(column, value)| column == r && value == 1.0))
@@ -117,6 +125,39 @@ impl Affine {
             Matrix::Sparse(stacked)
         };
         Affine { matrix, bias }
+    }
+
+    /// As [`Affine::stack`]; sparse unless most entries would be there.
+    pub(crate) fn stack_sparse(parts: &[&Affine], cols: usize) -> Affine {
+        let entries = parts.iter().map(|part| part.matrix.entries()).fold(0, usize::saturating_add);
+        let rows = parts.iter().map(|part| part.rows()).sum::<usize>();
+        if entries > rows.saturating_mul(cols) / 2 {
+            return Affine::stack(parts, cols);
+        }
+        let mut matrix = Sparse::new(cols);
+        for part in parts {
+            for r in 0..part.rows() {
+                part.matrix.row(r).for_each(|(column, value)| matrix.push(column, value));
+                matrix.end_row();
+            }
+        }
+        let bias = parts.iter().flat_map(|part| &part.bias).copied().collect();
+        Affine { matrix: Matrix::Sparse(matrix), bias }
+    }
+
+    /// The same function of values that stand elsewhere: input `i` at `places[i]` of `cols`. Inputs without weight
+    /// need no place.
+    pub(crate) fn read_from(&self, places: &[usize], cols: usize) -> Affine {
+        let mut matrix = Sparse::new(cols);
+        let mut row = Vec::new();
+        for r in 0..self.rows() {
+            let entries = self.matrix.row(r).filter(|&(_, value)| value != 0.0);
+            row.extend(entries.map(|(column, value)| (places[column], value)));
+            row.sort_unstable_by_key(|&(place, _)| place);
+            row.drain(..).for_each(|(place, value)| matrix.push(place, value));
+            matrix.end_row();
+        }
+        Affine { matrix: Matrix::Sparse(matrix), bias: self.bias.clone() }
     }
 
     /// `self` of the outputs of `inner`, as one affine function. Sparse of sparse stays sparse.

@@ -5,11 +5,24 @@ use super::affine::Affine;
 /// More kinds of row than this in one channel and the rows are not a convolution's.
 const MAX_GROUPS_PER_CHANNEL: usize = 16;
 
+/// Most comparisons of weights, for each kind of row: rows of a convolution are all of about one length, so that this
+/// is about the number of its weights. One long row among many short ones is no convolution's.
+const MAX_COMPARISONS: usize = 1 << 27;
+
 /// Numbers the rows of `affine` so that rows of one number have the same bias and the same weights up to a shift of
 /// their columns, where a row may lack the weights that fell on padding. `plane` rows make one channel. `None` if the
 /// rows have nothing in common.
 pub(crate) fn shared_rows(affine: &Affine, plane: usize) -> Option<Vec<u32>> {
     if plane < 2 {
+        return None;
+    }
+    let starts = (0..affine.rows()).step_by(plane);
+    let comparisons = starts.map(|start| {
+        let rows = start..affine.rows().min(start + plane);
+        let longest = rows.clone().map(|r| affine.matrix.row(r).len()).max();
+        rows.len().saturating_mul(longest.unwrap_or_default())
+    });
+    if comparisons.fold(0, usize::saturating_add) > MAX_COMPARISONS {
         return None;
     }
     let mut groups = vec![0; affine.rows()];

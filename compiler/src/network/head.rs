@@ -6,11 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::activation::sigmoid;
 use crate::Error;
+use crate::bounded;
+
+/// Most transforms of a head that is read.
+const MAX_TRANSFORMS: usize = 16;
+/// Most classes of a model that is read: it has no more outputs.
+const MAX_LABELS: usize = hermesh_engine::MAX_WIDTH;
 
 /// The steps after the last layer, which the client applies in the clear.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     /// From the network's outputs to the model's scores, in this order.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_TRANSFORMS>")]
     pub transforms: Vec<Transform>,
     /// From the network's outputs to a label.
     pub decision: Decision,
@@ -39,6 +46,7 @@ pub enum Decision {
     /// The label of the greatest output, the first of them if there are several.
     ArgMax {
         /// One label per output.
+        #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
         labels: Vec<Label>,
     },
     /// The second label if the only output is above a threshold, else the first.

@@ -3,14 +3,16 @@
 
 mod activation;
 mod affine;
+mod formula;
 mod groups;
 mod head;
 mod matrix;
 #[cfg(test)]
 mod tests;
 
-pub use activation::Activation;
+pub use activation::{Activation, Activations};
 pub use affine::Affine;
+pub use formula::{Formula, Term};
 pub(crate) use groups::shared_rows;
 pub use head::{Decision, Head, Label, Prediction, Transform};
 pub use matrix::{Matrix, Sparse};
@@ -18,6 +20,10 @@ pub use matrix::{Matrix, Sparse};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::bounded;
+
+/// Most layers of a model that is read: a program has no more stages.
+pub(crate) const MAX_LAYERS: usize = 1024;
 
 /// Affine, activation, affine, activation, …, affine; then the head, on the client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +35,7 @@ pub struct Network {
     /// The shape of a row, `[channels, height, width]` of an image, say; its product is `inputs`.
     pub input_shape: Vec<usize>,
     /// The layers in order, at least one.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
     pub layers: Vec<Layer>,
     /// What the client does with the last layer's outputs.
     pub head: Head,
@@ -41,11 +48,13 @@ pub struct Layer {
     pub name: String,
     /// From the values of the layer before.
     pub affine: Affine,
-    /// `None` in the last layer only.
-    pub activation: Option<Activation>,
+    /// Of each row; `None` in the last layer only.
+    pub activation: Option<Activations>,
     /// For a convolution the group of each row: rows of one group have the same bias and the same weights up to a
     /// shift of the columns (at the edges without those that fall on padding), so one lookup table serves them all.
     pub groups: Option<Vec<u32>>,
+    /// What no row leaves, whatever the input, where that is known: the lowest and the highest value of each.
+    pub bounds: Option<Vec<(f64, f64)>>,
 }
 
 impl Network {
@@ -59,8 +68,7 @@ impl Network {
         self.check_row(x)?;
         let mut values = x.to_vec();
         for layer in &self.layers {
-            values = layer.affine.apply(&values);
-            layer.activate(&mut values);
+            values = layer.apply(&values);
         }
         Ok(values)
     }
@@ -85,11 +93,11 @@ impl Network {
         Ok(self.head.apply(&self.evaluate(x)?))
     }
 
-    /// How many leading layers act on each feature by itself. The client can apply them before it encrypts, where
-    /// they cost nothing: `MinMaxScaler(clip=True)`, for example.
+    /// How many leading layers look at one feature at a time. The client can apply them before it encrypts, where
+    /// they cost nothing: `MinMaxScaler(clip=True)`, for example, or the comparisons of trees.
     pub fn elementwise_prefix(&self) -> usize {
         let rest = self.layers.len().saturating_sub(1);
-        self.layers[..rest].iter().take_while(|layer| layer.affine.is_elementwise()).count()
+        self.layers[..rest].iter().take_while(|layer| layer.affine.is_unary()).count()
     }
 
     /// Checks that sizes agree from the first layer to the head, and that every number is finite.
@@ -120,7 +128,7 @@ impl Network {
         self.head.validate(width)
     }
 
-    fn check_row(&self, x: &[f64]) -> Result<(), Error> {
+    pub(crate) fn check_row(&self, x: &[f64]) -> Result<(), Error> {
         if x.len() == self.inputs {
             Ok(())
         } else {
@@ -131,12 +139,44 @@ impl Network {
 
 impl Layer {
     fn activate(&self, values: &mut [f64]) {
-        if let Some(activation) = self.activation {
-            values.iter_mut().for_each(|value| *value = activation.apply(*value));
+        for (row, value) in values.iter_mut().enumerate() {
+            *value = self.activated(row, *value);
         }
     }
 
-    fn validate(&self, inputs: usize) -> Result<(), Error> {
+    /// What the activation of a row makes of a value.
+    pub fn activated(&self, row: usize, value: f64) -> f64 {
+        self.activation.as_ref().map_or(value, |activations| activations.at(row).apply(value))
+    }
+
+    /// Of each row, whether it is 0 or 1.
+    pub(crate) fn switches(&self) -> Vec<bool> {
+        let switch = |row: usize| {
+            self.activation.as_ref().is_some_and(|activations| {
+                matches!(activations.at(row), Activation::Step | Activation::Equal)
+            })
+        };
+        (0..self.affine.rows()).map(switch).collect()
+    }
+
+    /// Bits of the integers that the layer's tables are for; `None` if it has others than tables.
+    pub(crate) fn table_bits(&self) -> Option<u32> {
+        let kinds = self.activation.as_ref()?.kinds();
+        let bits = |kind: &Activation| match kind {
+            Activation::Table(values) => Some(values.len().next_power_of_two().ilog2().max(1)),
+            _ => None,
+        };
+        kinds.iter().map(bits).try_fold(1, |most, bits| Some(bits?.max(most)))
+    }
+
+    /// The layer's values for those of the layer before.
+    pub fn apply(&self, values: &[f64]) -> Vec<f64> {
+        let mut values = self.affine.apply(values);
+        self.activate(&mut values);
+        values
+    }
+
+    pub(crate) fn validate(&self, inputs: usize) -> Result<(), Error> {
         let Affine { matrix, bias } = &self.affine;
         matrix.validate()?;
         let (rows, cols) = (matrix.rows(), matrix.cols());
@@ -153,8 +193,18 @@ impl Layer {
                 reason: format!("layer {} does not group all of its {rows} rows", self.name),
             });
         }
-        let finite = matrix.values().iter().chain(bias).all(|value| value.is_finite())
-            && self.activation.is_none_or(Activation::is_finite);
+        if self.activation.as_ref().is_some_and(|activations| !activations.fits(rows)) {
+            return Err(Error::Network {
+                reason: format!("layer {} lacks activations for its {rows} rows", self.name),
+            });
+        }
+        let ordered = |&(low, high): &(f64, f64)| low <= high && (high - low).is_finite();
+        if self.bounds.as_ref().is_some_and(|b| b.len() != rows || !b.iter().all(ordered)) {
+            return Err(Error::Network {
+                reason: format!("layer {} does not bound its {rows} rows", self.name),
+            });
+        }
+        let finite = matrix.values().iter().chain(bias).all(|value| value.is_finite());
         if finite { Ok(()) } else { Err(Error::NotFinite { what: format!("layer {}", self.name) }) }
     }
 }

@@ -17,7 +17,13 @@ fn sparse(affine: &Affine) -> Affine {
 }
 
 fn layer(affine: Affine, activation: Option<Activation>) -> Layer {
-    Layer { name: "layer".into(), affine, activation, groups: None }
+    Layer {
+        name: "layer".into(),
+        affine,
+        activation: activation.map(Into::into),
+        groups: None,
+        bounds: None,
+    }
 }
 
 /// Two features, hidden layer of three, two classes.
@@ -109,7 +115,7 @@ fn activations_have_their_values() {
         (Activation::Sigmoid, -1000.0, 0.0),
         (Activation::Sigmoid, 1000.0, 1.0),
         (Activation::Tanh, 1000.0, 1.0),
-        (clip, -5.0, -1.0),
+        (clip.clone(), -5.0, -1.0),
         (clip, 5.0, 2.0),
         (Activation::Clip { min: 3.0, max: 2.0 }, 0.0, 2.0),
     ];
@@ -188,6 +194,58 @@ fn rows_of_a_convolution_share_a_group() {
     assert_eq!(shared_rows(&affine, 1), None);
     let different = (0..40).map(f64::from).collect::<Vec<_>>();
     assert_eq!(shared_rows(&Affine::diagonal(&different[1..]), 39), None);
+}
+
+#[test]
+fn few_bytes_of_a_file_do_not_ask_for_much_memory() {
+    fn reads<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> bool {
+        postcard::from_bytes::<T>(&postcard::to_stdvec(value).unwrap()).is_ok()
+    }
+    let activations = |kinds: usize| Activations::each(vec![Activation::Relu; kinds], vec![0; 100]);
+    assert!(reads(&activations(2)));
+    assert!(!reads(&activations(65)));
+    let head = |transforms| Head {
+        transforms: vec![Transform::Sigmoid; transforms],
+        decision: Decision::Scores,
+    };
+    assert!(reads(&head(16)));
+    assert!(!reads(&head(17)));
+    assert!(reads(&Formula::of(&[Term::Relu; 127])));
+    assert!(!reads(&Formula::of(&[Term::Relu; 128])));
+    let layer = |activation: Activations| Layer {
+        name: String::new(),
+        affine: Affine::diagonal(&[1.0]),
+        activation: Some(activation),
+        groups: None,
+        bounds: None,
+    };
+    let network = |layers| Network {
+        name: String::new(),
+        inputs: 1,
+        input_shape: vec![1],
+        layers: vec![layer(Activation::Relu.into()); layers],
+        head: head(0),
+    };
+    assert!(reads(&network(1024)));
+    assert!(!reads(&network(1025)));
+    // More activations than rows.
+    let kinds = vec![Activation::Relu, Activation::Tanh];
+    assert!(layer(Activations::each(kinds.clone(), vec![0])).validate(1).is_err());
+    assert!(layer(Activations::each(kinds[..1].to_vec(), vec![0])).validate(1).is_ok());
+}
+
+#[test]
+fn one_long_row_among_many_is_not_compared_with_each() {
+    let (rows, long) = (1 << 13, 1 << 15);
+    let mut matrix = Sparse::new(long);
+    (0..long).for_each(|column| matrix.push(column, 0.5));
+    matrix.end_row();
+    for row in 1..rows {
+        matrix.push(row, 1.0);
+        matrix.end_row();
+    }
+    let affine = Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; rows] };
+    assert_eq!(shared_rows(&affine, rows), None);
 }
 
 fn affine(rows: usize, cols: usize) -> impl Strategy<Value = Affine> {

@@ -18,6 +18,12 @@ impl Budget {
         Budget { elements: MAX_ELEMENTS, work: MAX_WORK }
     }
 
+    /// A smaller one.
+    #[cfg(test)]
+    pub(super) fn of(elements: u64, work: u64) -> Budget {
+        Budget { elements, work }
+    }
+
     /// Asks for room for as many numbers as the product of `sizes`, before they are allocated.
     pub(super) fn allocate(&mut self, sizes: &[usize]) -> Result<usize, Error> {
         let count = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size as u64));

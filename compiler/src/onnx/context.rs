@@ -1,23 +1,30 @@
 //! What the lowering of one node works with: its attributes, its inputs, and the stages built so far.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::budget::Budget;
+use super::ops::OneHots;
 use super::proto::{AttributeProto, NodeProto};
 use super::tensor::{Tensor, abbreviate};
-use super::value::{Features, Scores, Stage, Value};
+use super::value::{Features, Scores, Source, Stage, Value};
 use crate::Error;
-use crate::network::{Activation, Affine, Label};
+use crate::network::{Activations, Affine, Label};
 
 /// Longest list of node names that a layer carries.
-const MAX_LAYER_NAME: usize = 120;
+pub(super) const MAX_LAYER_NAME: usize = 120;
 
 /// The state of an import.
 pub(super) struct Import {
     pub(super) stages: Vec<Stage>,
+    /// The joins among the stages, by what they join.
+    pub(super) joins: HashMap<Vec<usize>, usize>,
     pub(super) budget: Budget,
     /// Version of the default operator set.
     pub(super) opset: i64,
+    /// Whether each value of the input is a whole number.
+    pub(super) integers: Vec<bool>,
+    pub(super) one_hots: OneHots,
     /// The batch axis has the fixed size 1.
     pub(super) single_row: bool,
     /// The model's values are answers by themselves, not the scores of classes.
@@ -170,6 +177,11 @@ impl Context<'_> {
             .map_or(default.into(), |attribute| String::from_utf8_lossy(&attribute.s).into_owned())
     }
 
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        let texts = self.attribute(name).map_or(&[][..], |attribute| &attribute.strings);
+        texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+    }
+
     pub(super) fn tensor(&mut self, name: &str) -> Result<Option<Tensor>, Error> {
         let node = self.node;
         let proto = node
@@ -298,22 +310,33 @@ impl Context<'_> {
 
     /// The same values in a new shape.
     pub(super) fn reshape(&mut self, features: Features, shape: Vec<usize>) -> Features {
-        let affine = features.affine.clone();
-        self.derive(features, affine, shape)
+        let (affine, bounds) = (features.affine.clone(), features.bounds.clone());
+        Features { bounds, ..self.derive(features, affine, shape) }
+    }
+
+    /// Whether each feature is of one value of its stage at most.
+    pub(super) fn is_unary(&mut self, features: &Features) -> Result<bool, Error> {
+        let Some(affine) = &features.affine else { return Ok(true) };
+        self.import.budget.work(affine.matrix.entries() as u64)?;
+        Ok(affine.is_unary())
     }
 
     /// An activation of each feature, which begins a new stage.
     pub(super) fn activate(
         &mut self,
         features: Features,
-        activation: Activation,
-    ) -> Result<Vec<Value>, Error> {
+        activations: impl Into<Activations>,
+    ) -> Result<Features, Error> {
         let shape = features.shape.clone();
         self.allocate(&shape)?;
+        let (features, activations) = self.fuse(features, activations.into())?;
         let source = self.reshape(features, shape.clone());
-        self.import.stages.push(Stage { width: source.len(), source: Some((source, activation)) });
+        let plain = self.import.stages[source.stage].plain && self.is_unary(&source)?;
+        let width = source.len();
+        let source = Source::Activation(source, activations);
+        self.import.stages.push(Stage { width, source, plain });
         let stage = self.import.stages.len() - 1;
-        Ok(vec![Value::Features(Features { stage, shape, affine: None, nodes: String::new() })])
+        Ok(Features { stage, shape, affine: None, nodes: String::new(), bounds: None })
     }
 
     fn derive(
@@ -323,13 +346,15 @@ impl Context<'_> {
         shape: Vec<usize>,
     ) -> Features {
         let mut nodes = features.nodes;
-        if nodes.len() < MAX_LAYER_NAME {
+        let name = if self.node.name.is_empty() { &self.node.op_type } else { &self.node.name };
+        let name = abbreviate(name);
+        // A node may take several steps.
+        if nodes.len() < MAX_LAYER_NAME && !nodes.ends_with(&name) {
             if !nodes.is_empty() {
                 nodes.push('+');
             }
-            let name = if self.node.name.is_empty() { &self.node.op_type } else { &self.node.name };
-            nodes.push_str(&abbreviate(name));
+            nodes.push_str(&name);
         }
-        Features { stage: features.stage, shape, affine, nodes }
+        Features { stage: features.stage, shape, affine, nodes, bounds: None }
     }
 }

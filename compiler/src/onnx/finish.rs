@@ -1,13 +1,12 @@
-//! From the values of the graph's outputs to a network: the chain of layers behind them, and the head.
+//! From the values of the graph's outputs to a network: the layers behind them, and the head.
 
 use std::rc::Rc;
 
 use super::context::Import;
-use super::value::{Choice, Features, Rule, Scores, Stage, Value};
+use super::layers::layers;
+use super::value::{Choice, Features, Rule, Scores, Source, Stage, Value};
 use crate::Error;
-use crate::network::{
-    Activation, Affine, Decision, Head, Label, Layer, Matrix, Transform, shared_rows,
-};
+use crate::network::{Activation, Affine, Decision, Head, Label, Layer, Transform};
 
 /// The layers and the head that the outputs stand for.
 pub(super) fn finish(
@@ -100,8 +99,8 @@ fn merge_scores(import: &mut Import, mut all: Vec<Scores>) -> Result<Option<Scor
     import.budget.allocate(&[all.len(), width])?;
     let parts = all.iter().map(|scores| affine_of(&scores.features)).collect::<Vec<_>>();
     let affine = Affine::stack(&parts.iter().map(Rc::as_ref).collect::<Vec<_>>(), width);
-    let features =
-        Features { shape: vec![all.len()], affine: Some(Rc::new(affine)), ..first.features };
+    let affine = Some(Rc::new(affine));
+    let features = Features { shape: vec![all.len()], affine, bounds: None, ..first.features };
     Ok(Some(Scores::plain(features)))
 }
 
@@ -117,10 +116,14 @@ fn strip_sigmoid(
     transforms: &mut Vec<Transform>,
     rule: &mut Option<Rule>,
 ) -> Result<(), Error> {
-    let Stage { width, source: Some((source, Activation::Sigmoid)) } = &import.stages[last.stage]
+    let Stage { width, source: Source::Activation(source, activations), .. } =
+        &import.stages[last.stage]
     else {
         return Ok(());
     };
+    if activations.uniform() != Some(&Activation::Sigmoid) {
+        return Ok(());
+    }
     let identity = last.affine.as_ref().is_none_or(|affine| affine.is_identity());
     let complement =
         *width == 1 && last.affine.as_ref().is_some_and(|affine| is_complement(affine));
@@ -185,31 +188,4 @@ fn decide(
         Rule::ArgMax if labels.len() == count => Ok(Decision::ArgMax { labels }),
         _ => Err(mismatch(labels.len())),
     }
-}
-
-/// The chain from the input to `last`.
-fn layers(import: &mut Import, last: Features) -> Result<Vec<Layer>, Error> {
-    let mut layers = Vec::new();
-    let mut next = match &import.stages[last.stage].source {
-        // The network ends in an activation.
-        Some((source, activation)) if last.affine.is_none() => {
-            Some((source.clone(), Some(*activation)))
-        }
-        _ => Some((last, None)),
-    };
-    while let Some((features, activation)) = next {
-        let affine = match features.affine {
-            Some(affine) => Rc::unwrap_or_clone(affine),
-            None => Affine::diagonal(&vec![1.0; features.len()]),
-        };
-        import.budget.allocate(&[affine.matrix.entries()])?;
-        let plane = features.shape.iter().skip(1).product();
-        let sparse = matches!(affine.matrix, Matrix::Sparse(_));
-        let groups = if sparse { shared_rows(&affine, plane) } else { None };
-        layers.push(Layer { name: features.nodes, affine, activation, groups });
-        let source = import.stages[features.stage].source.take();
-        next = source.map(|(source, activation)| (source, Some(activation)));
-    }
-    layers.reverse();
-    Ok(layers)
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::context::label;
-use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::abbreviate;
 use crate::Error;
 
@@ -25,17 +25,24 @@ pub(super) struct Graph<'a> {
     pub(super) uses: HashMap<&'a str, usize>,
 }
 
-/// One row of the input.
+/// One row of an input.
 pub(super) struct Input<'a> {
     pub(super) name: &'a str,
     pub(super) shape: Vec<usize>,
     /// The batch axis has the fixed size 1.
     pub(super) single_row: bool,
+    /// Its elements are integers.
+    pub(super) integer: bool,
 }
 
 impl<'a> Graph<'a> {
-    pub(super) fn new(proto: &'a GraphProto, input: &Input<'a>) -> Result<Graph<'a>, Error> {
-        let mut definitions = HashMap::from([(input.name, Definition::Input)]);
+    pub(super) fn new(proto: &'a GraphProto, inputs: &[Input<'a>]) -> Result<Graph<'a>, Error> {
+        let mut definitions = HashMap::new();
+        for input in inputs {
+            if definitions.insert(input.name, Definition::Input).is_some() {
+                return Err(Error::DuplicateValue { value: abbreviate(input.name) });
+            }
+        }
         let initializers =
             proto.initializer.iter().map(|tensor| (&tensor.name, Definition::Initializer(tensor)));
         let nodes = proto.node.iter().enumerate();
@@ -120,18 +127,20 @@ pub(super) fn opset(model: &ModelProto) -> i64 {
     default.map(|set| set.version).max().unwrap_or(1)
 }
 
-/// The one input: what is declared as one and has no initialiser.
-pub(super) fn input(graph: &GraphProto) -> Result<Input<'_>, Error> {
+/// The inputs: what is declared as one and has no initialiser.
+pub(super) fn inputs(graph: &GraphProto) -> Result<Vec<Input<'_>>, Error> {
     // Older exporters declare every initialiser as an input as well.
     let given = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect::<HashSet<_>>();
-    let inputs =
-        graph.input.iter().filter(|input| !given.contains(input.name.as_str())).collect::<Vec<_>>();
-    let [input] = inputs[..] else {
-        let found = if inputs.is_empty() { "none" } else { "several" };
-        return Err(Error::Model {
-            reason: format!("expected one input, a tensor of rows of features; found {found}"),
-        });
-    };
+    let inputs = graph.input.iter().filter(|input| !given.contains(input.name.as_str()));
+    let inputs = inputs.map(input).collect::<Result<Vec<_>, _>>()?;
+    if inputs.is_empty() {
+        let reason = "expected an input, a tensor of rows of features; found none".into();
+        return Err(Error::Model { reason });
+    }
+    Ok(inputs)
+}
+
+fn input(input: &ValueInfoProto) -> Result<Input<'_>, Error> {
     let name = abbreviate(&input.name);
     let tensor = input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
     let tensor =
@@ -164,5 +173,6 @@ pub(super) fn input(graph: &GraphProto) -> Result<Input<'_>, Error> {
         size.ok_or_else(|| Error::DynamicShape { input: name.clone(), axis: axis + 1 })
     };
     let shape = features.iter().enumerate().map(size).collect::<Result<_, _>>()?;
-    Ok(Input { name: &input.name, shape, single_row: batch.dim_value == Some(1) })
+    let integer = matches!(tensor.elem_type, 2..=7 | 12 | 13);
+    Ok(Input { name: &input.name, shape, single_row: batch.dim_value == Some(1), integer })
 }

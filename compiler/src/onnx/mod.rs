@@ -1,14 +1,23 @@
 //! ONNX import: from a model file to a [`Network`].
 //!
 //! The nodes are lowered one by one. Linear nodes in a row fold into one affine function, an activation begins a new
-//! stage, and what follows the last layer (probabilities, the choice of a class) becomes the network's head. Only what
-//! the outputs need is looked at. Memory and time are bounded whatever the file says.
+//! stage, values of several stages are joined where a node reads them together, and what follows the last layer
+//! (probabilities, the choice of a class) becomes the network's head. At the end the stages are put in order: a layer
+//! computes all that can be computed by then, and carries what later ones still need. Only what the outputs need is
+//! looked at. Memory and time are bounded whatever the file says.
+//!
+//! Several inputs are one row: their features one after another, in the order in which the graph declares them. An
+//! integer input may be an index into a constant table (`Gather`, an embedding). The client then encrypts it as a
+//! one-hot code, so that the table is a matrix; an index outside the table, a negative one too, gives zeros.
 
 mod budget;
 mod context;
 mod finish;
 mod graph;
+mod join;
+mod layers;
 mod ops;
+mod pointwise;
 mod proto;
 mod tensor;
 #[cfg(test)]
@@ -25,13 +34,14 @@ use std::rc::Rc;
 use prost::Message;
 
 use crate::Error;
-use crate::network::Network;
+use crate::network::{Affine, Network};
 use budget::Budget;
 use context::{Context, Import, label};
 use graph::{Definition, Graph};
+use ops::OneHots;
 pub use ops::supported;
 use tensor::{Tensor, abbreviate};
-use value::{Features, Stage, Value};
+use value::{Features, Value};
 
 /// Imports the ONNX model in a file.
 pub fn read(path: &Path) -> Result<Network, Error> {
@@ -51,6 +61,10 @@ pub fn read(path: &Path) -> Result<Network, Error> {
 
 /// Imports an ONNX model.
 pub fn import(bytes: &[u8]) -> Result<Network, Error> {
+    import_within(bytes, Budget::new())
+}
+
+fn import_within(bytes: &[u8], mut budget: Budget) -> Result<Network, Error> {
     wire::check(bytes)?;
     let model = proto::ModelProto::decode(bytes)
         .map_err(|error| Error::Malformed { reason: error.to_string() })?;
@@ -58,21 +72,41 @@ pub fn import(bytes: &[u8]) -> Result<Network, Error> {
         .graph
         .as_ref()
         .ok_or_else(|| Error::Malformed { reason: "it has no graph".into() })?;
-    let input = graph::input(proto)?;
-    let Graph { definitions, order, uses } = Graph::new(proto, &input)?;
-    let mut budget = Budget::new();
-    let inputs = budget.allocate(&input.shape)?;
+    let declared = graph::inputs(proto)?;
+    let Graph { definitions, order, uses } = Graph::new(proto, &declared)?;
+    let mut widths = Vec::new();
+    for input in &declared {
+        widths.push(budget.allocate(&input.shape)?);
+    }
+    let inputs = budget.allocate(&[widths.iter().sum()])?;
+    let integers = declared.iter().zip(&widths);
+    let integers = integers.flat_map(|(input, &width)| std::iter::repeat_n(input.integer, width));
     let mut import = Import {
-        stages: vec![Stage { width: inputs, source: None }],
+        stages: join::input(inputs),
+        joins: HashMap::new(),
         budget,
         opset: graph::opset(&model),
-        single_row: input.single_row,
+        integers: integers.collect(),
+        one_hots: OneHots::default(),
+        single_row: declared.iter().any(|input| input.single_row),
         // A classifier of scikit-learn says so by its label output.
         regression: model.producer_name == "skl2onnx",
     };
-    let first =
-        Features { stage: 0, shape: input.shape.clone(), affine: None, nodes: String::new() };
-    let known = HashMap::from([(input.name, Value::Features(first))]);
+    let mut known = HashMap::new();
+    let mut start = 0;
+    for (input, &width) in declared.iter().zip(&widths) {
+        let columns = (start..start + width).collect::<Vec<_>>();
+        start += width;
+        let alone = declared.len() == 1;
+        let features = Features {
+            stage: 0,
+            shape: input.shape.clone(),
+            affine: if alone { None } else { Some(Rc::new(Affine::selection(&columns, inputs))) },
+            nodes: String::new(),
+            bounds: None,
+        };
+        known.insert(input.name, Value::Features(features));
+    }
     let mut values = Values { values: known, definitions, uses };
     for index in order {
         let node = &proto.node[index];
@@ -91,8 +125,11 @@ pub fn import(bytes: &[u8]) -> Result<Network, Error> {
         proto.output.iter().filter_map(|output| values.take(&output.name, &mut import).transpose());
     let outputs = outputs.collect::<Result<_, _>>()?;
     let (layers, head) = finish::finish(&mut import, outputs)?;
-    let network =
-        Network { name: abbreviate(&proto.name), inputs, input_shape: input.shape, layers, head };
+    let input_shape = match &declared[..] {
+        [input] => input.shape.clone(),
+        _ => vec![inputs],
+    };
+    let network = Network { name: abbreviate(&proto.name), inputs, input_shape, layers, head };
     network.validate()?;
     Ok(network)
 }

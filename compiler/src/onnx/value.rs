@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::tensor::Tensor;
-use crate::network::{Activation, Affine, Label, Transform};
+use crate::network::{Activations, Affine, Label, Transform};
 
 /// The value of an ONNX name.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(super) struct Features {
     pub(super) affine: Option<Rc<Affine>>,
     /// The nodes it came from.
     pub(super) nodes: String,
+    /// What no value leaves, where that is known.
+    pub(super) bounds: Option<Rc<Vec<(f64, f64)>>>,
 }
 
 /// Features under the transforms of a head.
@@ -60,11 +62,20 @@ pub(super) enum Rule {
     Above(f64),
 }
 
-/// The values of the input, or those after an activation.
+/// Values that affine functions are of.
 pub(super) struct Stage {
     pub(super) width: usize,
-    /// Where the values come from; `None` for the input.
-    pub(super) source: Option<(Features, Activation)>,
+    pub(super) source: Source,
+    /// Each value is a function of one input, which costs nothing: the client computes it before it encrypts.
+    pub(super) plain: bool,
+}
+
+/// Where a stage's values come from.
+pub(super) enum Source {
+    Input,
+    Activation(Features, Activations),
+    /// The values of other stages one after another: their indices, ascending, none of them a join.
+    Join(Vec<usize>),
 }
 
 impl Features {

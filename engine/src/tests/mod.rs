@@ -1,10 +1,12 @@
 //! Tests of the engine as a whole. They use the production sets wherever secrecy or noise is the
-//! point; `INSECURE_TEST` only where it is the plumbing.
+//! point; the insecure ones only where it is the plumbing.
 
 mod bad_input;
 mod exact;
+mod golden;
 mod inference;
 mod noise;
+mod share;
 
 use crate::parameters::ParameterSet;
 use crate::*;

@@ -5,9 +5,23 @@ use crate::decompose::digits;
 use crate::lookup::{bootstrap, keyswitch, log_modulus, switch};
 use crate::lwe::{LweList, round};
 use crate::noise as predicted;
-use crate::parameters::{LINEAR, T1X2048, T1X4096, T2X1024, T3X512, T4X512, gaussian};
+use crate::parameters::{
+    LINEAR, T1X2048, T1X2048N672, T1X2048N672L2, T1X4096, T2X1024, T2X1024N640, T3X512, T3X512N640,
+    T4X512, T4X512N640, gaussian,
+};
 
-const BOOTSTRAPPED: [&ParameterSet; 5] = [&T3X512, &T4X512, &T2X1024, &T1X2048, &T1X4096];
+const BOOTSTRAPPED: [&ParameterSet; 10] = [
+    &T4X512N640,
+    &T3X512N640,
+    &T3X512,
+    &T2X1024N640,
+    &T4X512,
+    &T2X1024,
+    &T1X2048N672,
+    &T1X2048,
+    &T1X2048N672L2,
+    &T1X4096,
+];
 use tfhe::core_crypto::prelude::*;
 
 /// Keys made by hand, so that the test can look inside.
@@ -127,7 +141,7 @@ fn bootstrap_output() {
             .iter()
             .map(|c| switch(c, log_modulus(&open.key.bootstrap)))
             .collect();
-        let tables = vec![table.as_slice(); n];
+        let tables = vec![(table.as_slice(), &[0][..]); n];
         let out = bootstrap(&open.key, &inputs, &tables, &Timings::default());
         let errors: Vec<f64> =
             out.iter().map(|c| distance(phase(&open.large, c), 1 << 60)).collect();
@@ -151,7 +165,7 @@ fn linear_multiplies_variance_by_the_squared_norm() {
         let row: Vec<u64> = (0..columns).map(|_| rng.random_range(0..1 << 54)).collect();
         let expected = program.simulate(&row, &mut Noise::Absent);
         let input = encrypt(&client, &program, &[row]).unwrap();
-        let list = Input::decode(&input, &program).unwrap().extract().next().unwrap();
+        let list = Input::decode(&input, &program).unwrap().extract(None).next().unwrap();
         let out = program.stages()[0].linear.apply(&list);
         for (r, (c, e)) in out.iter().zip(expected).enumerate() {
             let norm = program.stages()[0].linear.matrix.squared_norm(r);
@@ -202,7 +216,7 @@ fn sums_of_one_sign_are_no_noisier_than_predicted() {
             let row: Vec<u64> = (0..64).map(|_| rng.random_range(0..1 << 50)).collect();
             let expected = program.simulate(&row, &mut Noise::Absent)[0];
             let input = encrypt(&client, &program, &[row]).unwrap();
-            let list = Input::decode(&input, &program).unwrap().extract().next().unwrap();
+            let list = Input::decode(&input, &program).unwrap().extract(None).next().unwrap();
             let out = program.stages()[0].linear.apply(&list);
             distance(phase(&small, out.iter().next().unwrap()), expected)
         })
@@ -230,7 +244,7 @@ fn failures_at_a_tight_margin_are_as_often_as_predicted() {
         .iter()
         .map(|c| switch(c, log_modulus(&open.key.bootstrap)))
         .collect();
-    let tables = vec![table.as_slice(); n];
+    let tables = vec![(table.as_slice(), &[0][..]); n];
     let out = bootstrap(&open.key, &inputs, &tables, &Timings::default());
     let missed = out
         .iter()

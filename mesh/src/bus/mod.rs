@@ -1,8 +1,10 @@
 //! The bus: what every transport promises. [`memory`] is the embedded implementation, [`nats`] the
-//! one between processes; [`conformance`] is the suite that each implementation passes.
+//! one between processes; [`conformance`] is the suite that each implementation passes. [`guarded`] holds
+//! the user of any of them to the policy.
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod guarded;
 pub mod memory;
 pub mod nats;
 mod queue;
@@ -65,6 +67,9 @@ pub struct QueueOptions {
     pub dedup_window: Duration,
     /// What becomes of a publish beyond those bounds.
     pub overflow: Overflow,
+    /// Whether the broker may be asked for single subjects of it, so that a tenant who reads its own need
+    /// not be able to read the others'.
+    pub direct: bool,
 }
 
 impl QueueOptions {
@@ -87,7 +92,8 @@ impl QueueOptions {
             max_message_bytes,
             max_age,
             dedup_window,
-            overflow
+            overflow,
+            direct
         );
         match fields.into_iter().find(|(_, found, wanted)| found != wanted) {
             Some((field, found, expected)) => {

@@ -319,13 +319,16 @@ list!(
     "a JSON array of audit entries"
 );
 
-fn write_json(message: &mut Message, value: &impl Serialize) {
+pub(super) fn write_json(message: &mut Message, value: &impl Serialize) {
     message.headers.set("content-type", "application/json");
     // These types are texts, numbers and lists of them, which always serialise.
     message.body = serde_json::to_vec(value).unwrap_or_default().into();
 }
 
-fn read_json<T: DeserializeOwned>(message: &Message, expected: &'static str) -> Result<T, Error> {
+pub(super) fn read_json<T: DeserializeOwned>(
+    message: &Message,
+    expected: &'static str,
+) -> Result<T, Error> {
     serde_json::from_slice(&message.body).map_err(|_| Error::Malformed { what: "body", expected })
 }
 

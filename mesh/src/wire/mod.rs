@@ -24,6 +24,7 @@ mod job;
 mod listing;
 mod open;
 mod outcome;
+mod parts;
 mod registry;
 mod statement;
 mod step;
@@ -40,6 +41,7 @@ pub use listing::{
 };
 pub use open::{Admitted, Cancelled, OpenEntry, OpenJob};
 pub use outcome::{Answer, Outcome, Receipt, ServiceKey, Status};
+pub use parts::{ListParts, PartList};
 pub use registry::{
     KeyRecord, KeyRetires, KeyRevoked, KeyVersion, ModelOffer, ModelRecord, TenantRecord,
 };

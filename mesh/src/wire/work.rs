@@ -153,6 +153,17 @@ impl Partial {
     pub fn job_filter(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.partial.{tenant}.{job}.>")
     }
+
+    /// The results of all jobs.
+    pub fn filter() -> String {
+        "hermesh.partial.>".to_owned()
+    }
+
+    /// The job whose result is stored under a subject.
+    pub fn job_of(subject: &str) -> Option<(TenantId, JobId)> {
+        let mut tokens = subject.strip_prefix("hermesh.partial.")?.split('.');
+        Some((tokens.next()?.parse().ok()?, tokens.next()?.parse().ok()?))
+    }
 }
 
 impl Wire for Partial {

@@ -1,22 +1,42 @@
-//! Configuration: one TOML file, environment variables over it, checked as a whole before anything
-//! binds or connects.
-//!
-//! `toml` and serde rather than a configuration library: those convert types silently (2.7 becomes
-//! 3), and lose the line that a mistake is in.
+//! What the configurations of all programs have, and what has to hold; see [`hermesh_mesh::config`].
 
 mod check;
-mod load;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use hermesh_mesh::config::{self, Variables};
+pub use hermesh_mesh::config::{Environment, Error, Format, Level, Log, Origin, Problem, Range};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use check::{Problem, Range};
-pub use load::{Environment, Error, Origin, load};
+/// Which environment variables are options.
+const VARIABLES: Variables = Variables {
+    prefix: "HERMESH_",
+    others: &["HERMESH_LOG", "HERMESH_MESH", "HERMESH_PASSPHRASE", "HERMESH_SIDECAR_"],
+};
+
+/// The configuration: `defaults`, over them the file, over that the environment. `signs` is whether the
+/// program needs an identity, `ranges` are those of its service's numbers.
+///
+/// # Errors
+/// The first thing that cannot be understood, or everything that is out of range.
+pub fn load<O>(
+    defaults: &Config<O>,
+    file: Option<&Path>,
+    environment: &Environment,
+    ranges: &[Range],
+    signs: bool,
+) -> Result<Config<O>, Error>
+where
+    O: Serialize + DeserializeOwned + Default,
+{
+    config::load(defaults, file, environment, VARIABLES, |config, table| {
+        check::problems(config, table, ranges, signs)
+    })
+}
 
 /// The configuration of one program; `O` are its service's options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,6 +83,9 @@ pub struct Nats {
     /// The name that the broker shows for the connection; none: the program's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Where answers to this program go; none: the inbox of its service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inbox: Option<String>,
     /// Servers that keep each stream.
     pub replicas: usize,
     /// How long one request to the broker may take.
@@ -78,6 +101,7 @@ impl Default for Nats {
         Self {
             url: "nats://127.0.0.1:4222".into(),
             name: None,
+            inbox: None,
             replicas: 1,
             request_timeout: Duration::from_secs(5),
             publish_patience: Duration::from_secs(30),
@@ -99,56 +123,6 @@ impl Default for Http {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), allow_remote: false }
     }
-}
-
-/// What is logged, and how.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// The least severe level logged.
-    pub level: Level,
-    /// For people or for machines.
-    pub format: Format,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: Level::Info, format: Format::Text }
-    }
-}
-
-/// How severe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl From<Level> for tracing::Level {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::ERROR,
-            Level::Warn => Self::WARN,
-            Level::Info => Self::INFO,
-            Level::Debug => Self::DEBUG,
-            Level::Trace => Self::TRACE,
-        }
-    }
-}
-
-/// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Where traces go.

@@ -1,22 +1,25 @@
 //! The sweep: what no message would bring to anybody's attention.
 //!
 //! A job that nobody evaluates sends no partial, so its deadline passes unnoticed; and a process may
-//! have died between an outcome and the purge of its open job. All that is done here may be done twice,
-//! or by every replica.
+//! have died between an outcome and the purge of its open job. A nats-server that is killed may forget
+//! what was purged in the last seconds, and then holds partials of jobs that nobody knows as open. All
+//! that is done here may be done twice, or by every replica.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hermesh_mesh::{
-    Error as MeshError, UnixMillis,
+    Error as MeshError, JobId, TenantId, UnixMillis,
     actor::Environment,
-    wire::{Answer, Failure, FailureCode, OpenEntry, OpenJob},
+    wire::{Answer, Failure, FailureCode, OpenEntry, OpenJob, Partial},
 };
 
 use crate::{Error, actor::forget};
 
 /// Open jobs looked at at the same time.
 const AT_ONCE: usize = 16;
+/// Of so many turns one looks at the partials, which are many more than the open jobs.
+const PARTIALS: u32 = 3;
 
 /// Looks through the open jobs from time to time.
 #[derive(Debug, Default)]
@@ -24,7 +27,12 @@ pub(crate) struct Sweep {
     /// Those that were open the last time and in time. What is open for longer than that is worth
     /// another look: most jobs end before, and are never asked about.
     seen: HashSet<String>,
+    /// The jobs that had partials the last time.
+    partials: BTreeSet<JobOf>,
+    turns: u32,
 }
+
+type JobOf = (TenantId, JobId);
 
 impl Sweep {
     /// Ends the jobs that are past their deadline, and forgets those that have ended.
@@ -46,7 +54,28 @@ impl Sweep {
         let look = async |(subject, entry): (String, OpenEntry)| {
             close(environment, &subject, &entry, now).await
         };
-        stream::iter(due).map(Ok).try_for_each_concurrent(AT_ONCE, look).await
+        stream::iter(due).map(Ok).try_for_each_concurrent(AT_ONCE, look).await?;
+        self.turns += 1;
+        match self.turns.is_multiple_of(PARTIALS) {
+            true => self.partials(environment).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Forgets the jobs that have ended and still, or again, have partials.
+    async fn partials(&mut self, environment: &Environment) -> Result<(), MeshError> {
+        let bus = &environment.bus;
+        let found = bus.subjects(&Partial::filter()).await?;
+        let found: BTreeSet<JobOf> = found.iter().filter_map(|it| Partial::job_of(it)).collect();
+        let old: Vec<JobOf> = found.intersection(&self.partials).cloned().collect();
+        self.partials = found;
+        let look = async |(tenant, job): JobOf| {
+            if bus.exists(&Answer::subject_of(&tenant, job)).await? {
+                forget(&**bus, &tenant, job).await?;
+            }
+            Ok(())
+        };
+        stream::iter(old).map(Ok).try_for_each_concurrent(AT_ONCE, look).await
     }
 }
 

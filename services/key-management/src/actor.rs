@@ -31,6 +31,9 @@ impl Handle {
     }
 }
 
+/// What tenants may ask for.
+const VERBS: [&str; 8] =
+    ["tenant", "revoke", "upload", "model", "list-keys", "list-models", "list-parts", "read-audit"];
 /// Requests of a tenant handled at the same time, and of admission, which asks for every job.
 const AT_ONCE: usize = 16;
 const FACTS_AT_ONCE: usize = 64;
@@ -67,7 +70,7 @@ pub async fn start(
         answering.reply(request, reply).await;
     });
     // A loop each, so that nothing waits for the inspection of an upload, a revocation least of all.
-    for verb in ["tenant", "revoke", "upload", "model", "list-keys", "list-models", "read-audit"] {
+    for verb in VERBS {
         let requests = environment.bus.serve(&format!("hermesh.keys.{verb}.*")).await?;
         let service = service.clone();
         running.answer_many(requests, AT_ONCE, async move |request| {

@@ -6,10 +6,11 @@
 
 use hermesh_mesh::{
     Digest, Message, TenantId, UnixMillis, actor,
+    objects::Part,
     wire::{
         AuditEntry, AuditKind, AuditLog, FRESH, KeyList, KeyRecord, KeyRetires, KeyRevoked,
-        KeyVersion, ModelList, ModelOffer, ModelRecord, RegisterModel, RegisterTenant, RevokeKey,
-        TenantRecord, Wire,
+        KeyVersion, ModelList, ModelOffer, ModelRecord, PartList, RegisterModel, RegisterTenant,
+        RevokeKey, TenantRecord, Wire,
     },
 };
 
@@ -52,6 +53,8 @@ pub struct Records {
     pub offers: Vec<ModelOffer>,
     /// Whether the bytes in question are kept.
     pub kept: bool,
+    /// The parts of the object in question that are uploaded.
+    pub parts: Vec<Part>,
     /// What the inspection of the uploaded bytes has found.
     pub inspected: Option<Inspected>,
     /// The tenant's newest audit entries, by time.
@@ -177,6 +180,7 @@ impl Logic {
         match request {
             Request::ListKeys(question) => fresh(question.at, now)?,
             Request::ListModels(question) => fresh(question.at, now)?,
+            Request::ListParts(question) => fresh(question.at, now)?,
             Request::ReadAudit(question) => fresh(question.at, now)?,
             _ => {}
         }
@@ -206,6 +210,7 @@ impl Logic {
                 list.sort_by_key(|model| (model.created, model.model));
                 Ok(vec![Effect::Reply(Reply::Models(ModelList(list)))])
             }
+            Request::ListParts(_) => Ok(vec![Effect::Reply(Reply::Parts(PartList(records.parts)))]),
             Request::ReadAudit(_) => Ok(vec![Effect::Reply(Reply::Audit(AuditLog(records.audit)))]),
         }
     }

@@ -16,6 +16,8 @@ use crate::{Error, Inspected, Key, Options, Records, Request};
 
 /// Facts read at the same time, for one request.
 const AT_ONCE: usize = 16;
+/// Parts in one answer, those of a gigabyte: what is left out is only uploaded again.
+const MAX_PARTS: usize = 4096;
 
 pub(crate) struct Registry(pub(crate) BusHandle);
 
@@ -99,6 +101,12 @@ impl Registry {
                 let models = offers.iter().filter_map(|subject| ModelOffer::parse_subject(subject));
                 let models = self.facts_at(models.map(ModelRecord::subject_of)).await?;
                 Records { models, ..records }
+            }
+            Request::ListParts(question) => {
+                let uploads = Bucket::Uploads(tenant.clone());
+                let mut parts = objects::parts(bus, &uploads, question.object).await?;
+                parts.truncate(MAX_PARTS);
+                Records { parts, ..records }
             }
             Request::ReadAudit(question) => {
                 let limit = options.max_audit_entries.min(question.limit as usize);

@@ -3,8 +3,8 @@
 use hermesh_mesh::{
     Error as MeshError, Message, TenantId, VerifyingKey,
     wire::{
-        Accepted, AuditLog, KeyList, ListKeys, ListModels, ModelList, ReadAudit, RegisterModel,
-        RegisterTenant, RevokeKey, UploadEvaluationKey, Wire,
+        Accepted, AuditLog, KeyList, ListKeys, ListModels, ListParts, ModelList, PartList,
+        ReadAudit, RegisterModel, RegisterTenant, RevokeKey, UploadEvaluationKey, Wire,
     },
 };
 
@@ -52,6 +52,8 @@ requests! {
     ListKeys(ListKeys),
     /// A tenant asks for its models.
     ListModels(ListModels),
+    /// A tenant asks how far an upload has come.
+    ListParts(ListParts),
     /// A tenant asks what was done.
     ReadAudit(ReadAudit),
 }
@@ -69,6 +71,7 @@ impl Request {
             Self::RegisterModel(request) => request.verify(key),
             Self::ListKeys(request) => request.verify(key),
             Self::ListModels(request) => request.verify(key),
+            Self::ListParts(request) => request.verify(key),
             Self::ReadAudit(request) => request.verify(key),
         }
     }
@@ -83,6 +86,8 @@ pub enum Reply {
     Keys(KeyList),
     /// The tenant's models.
     Models(ModelList),
+    /// The parts that are there.
+    Parts(PartList),
     /// What was done.
     Audit(AuditLog),
 }
@@ -94,6 +99,7 @@ impl Reply {
             Self::Accepted => Accepted.encode(source),
             Self::Keys(list) => list.encode(source),
             Self::Models(list) => list.encode(source),
+            Self::Parts(list) => list.encode(source),
             Self::Audit(log) => log.encode(source),
         }
     }

@@ -8,7 +8,7 @@ use hermesh_key_management::{Error, Fact, Options, Registration, Reply, Request}
 use hermesh_mesh::{
     Digest, SigningKey, UnixMillis, topology,
     wire::{
-        AuditKind, FRESH, FailureCode, ListKeys, ListModels, ReadAudit, RegisterModel,
+        AuditKind, FRESH, FailureCode, ListKeys, ListModels, ListParts, ReadAudit, RegisterModel,
         RegisterTenant, Replaces, RevokeKey,
     },
 };
@@ -417,6 +417,7 @@ fn questions_are_answered_to_their_tenant_and_in_time_only() {
         [
             world.ask(Request::ListKeys(ListKeys::new(name(), at, signing))),
             world.ask(Request::ListModels(ListModels::new(name(), at, signing))),
+            world.ask(Request::ListParts(ListParts::new(name(), KEY, at, signing))),
             world.ask(Request::ReadAudit(ReadAudit::new(name(), at, 5, signing))),
         ]
     };
@@ -433,6 +434,9 @@ fn questions_are_answered_to_their_tenant_and_in_time_only() {
     for answer in ask(&mut world, now, &umbra) {
         assert_eq!(code(answer), FailureCode::BadSignature);
     }
+    let stranger = ListParts::new(tenant("nobody"), KEY, now, &acme);
+    let refused = world.ask(Request::ListParts(stranger));
+    assert_eq!(refused, Err(Error::UnknownTenant(tenant("nobody"))));
 }
 
 #[test]

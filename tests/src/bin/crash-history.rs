@@ -8,15 +8,21 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand};
-use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions};
+use hermesh_mesh::{
+    bus::BusHandle,
+    nats_server::{NatsServer, NatsServerOptions},
+};
 use hermesh_tests::{
     history::{
         cluster::{Cluster, EVENTS},
         events::{self, Counts},
         faults,
         role::{self, Engine, Process},
+        rotation::{self, Rotations},
+        sidecars::{self, SidecarProcess},
+        trust::{OBSERVER, tenant},
         workload::{self, Outcomes, StubWorkload, Workload},
     },
     real::RealWorkload,
@@ -28,7 +34,8 @@ use tokio::{
 
 /// Runs jobs on real processes and a real nats-server while services are killed (SIGKILL), stopped
 /// and continued, and nats-server is killed and restarted, at random moments that follow from a seed;
-/// then counts what was lost, answered twice, wrong, computed again, or left behind.
+/// then counts what was lost, answered twice, wrong, computed again, or left behind. With sidecars,
+/// these are killed and stopped as well, and what they refused counts, for none of it is forged.
 ///
 /// Exit code 0 if nothing was and every kind of fault occurred, else 1.
 #[derive(Parser)]
@@ -45,6 +52,9 @@ enum Command {
     /// One service of a history.
     #[command(hide = true)]
     Service(Process),
+    /// One sidecar of a history.
+    #[command(hide = true)]
+    Sidecar(SidecarProcess),
 }
 
 #[derive(Args)]
@@ -64,6 +74,13 @@ struct History {
     /// No faults, for comparison.
     #[arg(long)]
     calm: bool,
+    /// Mutual TLS, and a sidecar between each service or tenant and nats-server.
+    #[arg(long)]
+    sidecars: bool,
+    /// In the place of faults, replaces every certificate so many times while jobs run, and counts the
+    /// connections that this costs.
+    #[arg(long, value_name = "TIMES", requires = "sidecars", conflicts_with = "calm")]
+    rotate: Option<u32>,
     /// Seconds after which jobs that have not ended count as lost.
     #[arg(long, default_value_t = 3000, value_name = "SECONDS")]
     patience: u64,
@@ -73,19 +90,26 @@ struct History {
     keep: Option<PathBuf>,
 }
 
+/// What is logged unless `HERMESH_LOG` says otherwise: of sidecars also what they refuse, and nothing of
+/// every connection that cannot be made while a server or a sidecar is down.
+const LOGGED: &str = "error,async_nats=off,hermesh_sidecar=warn";
+
 fn main() -> Result<ExitCode> {
     tracing_subscriber::fmt()
-        .with_env_filter(std::env::var("HERMESH_LOG").unwrap_or_else(|_| "error".into()))
+        .with_env_filter(std::env::var("HERMESH_LOG").unwrap_or_else(|_| LOGGED.into()))
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
     let cli = Cli::parse();
-    if let Some(Command::Service(process)) = cli.command {
-        role::run(&process)?;
-        return Ok(ExitCode::SUCCESS);
+    match cli.command {
+        Some(Command::Service(process)) => role::run(&process)?,
+        Some(Command::Sidecar(process)) => sidecars::run(&process)?,
+        None => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            return runtime.block_on(history(&cli.history));
+        }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(history(&cli.history))
+    Ok(ExitCode::SUCCESS)
 }
 
 #[allow(clippy::print_stdout)]
@@ -106,26 +130,31 @@ async fn history(options: &History) -> Result<ExitCode> {
 /// Runs one history and says whether all is well.
 #[allow(clippy::print_stdout)]
 async fn run(options: &History, directory: &Path) -> Result<bool> {
-    let server = NatsServer::start(NatsServerOptions::new(directory.join("nats"))).await?;
-    let url = server.url();
     let (engine, workload): (_, Arc<dyn Workload>) = match options.real {
         true => (Engine::Real, Arc::new(RealWorkload::new())),
         false => (Engine::Stub, Arc::new(StubWorkload)),
     };
-    let mut cluster = Cluster::start(server, &std::env::current_exe()?, engine, directory)?;
-    let bus = role::connect(&url).await;
+    let (mut cluster, bus, tenants) = start(options, engine, directory).await?;
+    // Kept to the end, or their tenants would hang up with the last job, and be counted as cut.
+    let _connected = tenants.clone();
 
     let outcomes = Arc::new(Outcomes::default());
     let started = Instant::now();
-    let jobs = (options.jobs, options.tenants);
-    let mut work = tokio::spawn(workload::run(bus.clone(), workload, jobs, outcomes.clone()));
+    let mut work = tokio::spawn(workload::run(tenants, workload, options.jobs, outcomes.clone()));
     let progress = tokio::spawn(progress(outcomes.clone(), options.jobs));
     let (stop, stopped) = watch::channel(false);
     let faults = async {
-        if options.calm {
-            return Ok(faults::calm(&mut cluster, stopped).await.map(|()| BTreeMap::new())?);
+        let (mut counts, mut rotations) = (BTreeMap::new(), None);
+        match options.rotate {
+            Some(times) => {
+                let jobs = options.jobs;
+                let rotated = rotation::rotate(&mut cluster, times, jobs, &outcomes, stopped);
+                rotations = Some(rotated.await?);
+            }
+            None if options.calm => faults::calm(&mut cluster, stopped).await?,
+            None => counts = faults::rage(&mut cluster, options.seed, stopped).await?,
         }
-        Ok(faults::rage(&mut cluster, options.seed, stopped).await?)
+        Ok((counts, rotations))
     };
     // What fails ends both at once; that not all jobs end in time does not.
     let waiting = async {
@@ -136,7 +165,7 @@ async fn run(options: &History, directory: &Path) -> Result<bool> {
         let _ = stop.send(true);
         anyhow::Ok(done)
     };
-    let (counts, done) = tokio::try_join!(faults, waiting)?;
+    let ((counts, rotations), done) = tokio::try_join!(faults, waiting)?;
     let seconds = started.elapsed().as_secs_f64();
     if !done {
         println!("some jobs have not ended in time; they may still, now that nothing goes wrong");
@@ -146,13 +175,66 @@ async fn run(options: &History, directory: &Path) -> Result<bool> {
     }
     progress.abort();
     let left = workload::settled(&bus).await?;
+    let rejections = cluster.figures().await?.rejections;
     drop(cluster);
     println!("seed {}: {} jobs in {seconds:.0} s", options.seed, options.jobs);
     for (fault, times) in &counts {
         println!("  {times:>6} × {fault}");
     }
     let events = events::read(&directory.join(EVENTS))?;
-    Ok(report(options.jobs, &outcomes, events, &left) & counts.values().all(|times| *times > 0))
+    let mut well = report(options.jobs, &outcomes, events, &left);
+    well &= counts.values().all(|times| *times > 0);
+    if options.sidecars {
+        println!("  refused by sidecars since each was started last: {rejections:?}");
+        // An answer by another connection than its question came by, which was cut in between, is nobody's
+        // any more: nats-server would refuse it as well. Whoever asked has lost the connection too, or asks
+        // again.
+        let cut = |what: &String| !counts.is_empty() && what == "out unasked";
+        well &= rejections.keys().all(cut);
+    }
+    if let Some(rotations) = rotations {
+        println!("{}", told(&rotations));
+        well &= rotations.harmless();
+    }
+    Ok(well)
+}
+
+/// Starts everything, and connects whoever looks at the end and all tenants.
+async fn start(
+    options: &History,
+    engine: Engine,
+    directory: &Path,
+) -> Result<(Cluster, BusHandle, Vec<BusHandle>)> {
+    let program = std::env::current_exe()?;
+    if !options.sidecars {
+        let server = NatsServer::start(NatsServerOptions::new(directory.join("nats"))).await?;
+        let cluster = Cluster::start(server, &program, engine, directory)?;
+        let bus = role::connect(&cluster.server.url()).await;
+        return Ok((cluster, bus.clone(), vec![bus; options.tenants]));
+    }
+    let cluster = Cluster::start_with_sidecars(&program, engine, directory, options.tenants);
+    let cluster = cluster.await?;
+    let connect = async |workload: &str| match cluster.sidecar_of(workload) {
+        Some(sidecar) => Ok(role::connect_as(workload, &sidecar.url()).await),
+        None => Err(anyhow!("{workload} has no sidecar")),
+    };
+    let bus = connect(OBSERVER).await?;
+    let mut tenants = Vec::new();
+    for number in 0..options.tenants {
+        tenants.push(connect(&format!("tenant/{}", tenant(number))).await?);
+    }
+    Ok((cluster, bus, tenants))
+}
+
+fn told(rotations: &Rotations) -> String {
+    let Rotations { times, certificates, longest, ended, connected } = rotations;
+    format!(
+        "  {times:>6} rotations of every certificate, {certificates} in all; the longest took {:.1} s\n  \
+           {:>6} connections dropped at sidecars {ended:?}\n  \
+           {connected:>6} connections made anew at nats-server",
+        longest.as_secs_f64(),
+        ended.values().sum::<u64>(),
+    )
 }
 
 #[allow(clippy::print_stdout)]

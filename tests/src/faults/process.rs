@@ -17,7 +17,7 @@ use super::{
     simulation::{Process, Simulation},
 };
 use crate::{
-    mesh::PER_SHARD,
+    mesh::{PER_SHARD, guarded},
     stub::{Model, Stub},
 };
 
@@ -107,8 +107,9 @@ pub async fn supervise(world: Rc<World>, service: Service, replica: usize) {
 }
 
 async fn start(world: &World, service: Service, process: &Arc<Process>) -> Result<Running, Error> {
+    let bus = Arc::new(FaultyBus::new(world.simulation.clone(), process.clone()));
     let environment = Environment {
-        bus: Arc::new(FaultyBus::new(world.simulation.clone(), process.clone())),
+        bus: guarded(service.name(), bus),
         clock: world.clock.clone(),
         metrics: Metrics::new(service.name(), &Registry::new()).expect("registers"),
     };

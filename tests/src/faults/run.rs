@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use hermesh_mesh::{SigningKey, TokioClock, UnixMillis, topology};
+use hermesh_mesh::{SigningKey, TokioClock, UnixMillis, actor, topology};
 use tokio::time::sleep;
 
 use super::{
@@ -24,6 +24,7 @@ const QUIET: Duration = Duration::from_secs(40);
 /// Runs the schedule of a seed, with the defect of `sabotage` built in.
 pub fn run(seed: u64, sabotage: Sabotage) -> (Plan, History) {
     let plan = Plan::draw(seed);
+    actor::block_in_place();
     let history = Rc::new(RefCell::new(History::default()));
     let (result, schedule) = (history.clone(), plan.clone());
     scenario(|| async move {

@@ -184,8 +184,8 @@ impl Simulation {
     /// Lets one operation go after the other, for ever.
     pub async fn drive(&self) {
         loop {
-            // Paused time moves only when no task and no thread has anything left to do, so whatever
-            // the last operation led to has arrived by then, in whatever order.
+            // Paused time moves only when no task has anything left to do, so whatever the last operation
+            // led to has arrived by then, in whatever order.
             sleep(Duration::from_millis(1)).await;
             let next = {
                 let mut state = self.state();
@@ -275,7 +275,7 @@ impl State {
 
     /// Draws when what has arrived goes on, and what goes wrong with it.
     fn admit(&mut self, now: Instant, since_start: Duration) {
-        // Threads may have arrived in any order; what they are about has only one.
+        // Tasks may have arrived in any order; what they are about has only one.
         self.arrived.sort_by(|a, b| {
             let key = |w: &Waiting| (w.process.name.clone(), w.operation);
             key(a).cmp(&key(b)).then_with(|| a.subject.cmp(&b.subject)).then(a.task.cmp(&b.task))

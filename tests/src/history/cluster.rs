@@ -1,16 +1,22 @@
 //! The processes of a history.
 
 use std::{
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
 };
 
-use hermesh_mesh::nats_server::NatsServer;
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Result, ensure};
+use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions};
+use tokio::time::{Instant, sleep};
 
-use super::role::{Engine, Role};
+use super::{
+    member::Member,
+    role::{Engine, Role},
+    sidecars::{Figures, Ports, Sidecar, get},
+    trust::{BROKER, OBSERVER, TrustDomain, tenant},
+};
 
 /// How many processes of each service.
 pub const REPLICAS: [(Role, usize); 4] = [
@@ -25,20 +31,34 @@ pub const EVENTS: &str = "events";
 /// Where the processes log.
 pub const LOGS: &str = "logs";
 
+/// How long a change may take until all have seen it.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// One of the processes, the nats-server aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// A service.
+    Service(usize),
+    /// A sidecar: that of the service of this number, and after those the ones of tenants and of the
+    /// observer.
+    Sidecar(usize),
+}
+
 /// A nats-server and the services on it.
 pub struct Cluster {
     /// The server.
     pub server: NatsServer,
-    members: Vec<Member>,
-    program: PathBuf,
-    engine: Engine,
-    directory: PathBuf,
+    services: Vec<(Role, Member)>,
+    sidecars: Vec<Sidecar>,
+    security: Option<Security>,
 }
 
-struct Member {
-    role: Role,
-    // None while it is down.
-    child: Option<Child>,
+struct Security {
+    domain: TrustDomain,
+    configuration: String,
+    monitoring: u16,
+    generation: u32,
 }
 
 impl Cluster {
@@ -53,99 +73,214 @@ impl Cluster {
         engine: Engine,
         directory: &Path,
     ) -> io::Result<Self> {
-        let (program, directory) = (program.to_owned(), directory.to_owned());
+        let mut cluster =
+            Self { server, services: Vec::new(), sidecars: Vec::new(), security: None };
         for part in [EVENTS, LOGS] {
             fs::create_dir_all(directory.join(part))?;
         }
-        let mut cluster = Self { server, members: Vec::new(), program, engine, directory };
-        for (role, replicas) in REPLICAS {
-            for _ in 0..replicas {
-                cluster.members.push(Member { role, child: None });
-                cluster.revive(cluster.members.len() - 1)?;
-            }
-        }
+        cluster.start_services(program, engine, directory)?;
         Ok(cluster)
     }
 
+    /// Starts a nats-server that lets in nobody without a certificate, and all processes, each with a
+    /// sidecar of its own; besides, sidecars for tenants and for the observer.
+    ///
+    /// # Errors
+    /// As [`Self::start`], or a certificate cannot be made.
+    pub async fn start_with_sidecars(
+        program: &Path,
+        engine: Engine,
+        directory: &Path,
+        tenants: usize,
+    ) -> Result<Self> {
+        for part in [EVENTS, LOGS] {
+            fs::create_dir_all(directory.join(part))?;
+        }
+        let domain = TrustDomain::create(&directory.join("trust"), tenants)?;
+        domain.issue(BROKER, &domain.directory(BROKER), 0)?;
+        let mut ports = Ports::default();
+        let (port, monitoring) = (ports.take()?, ports.take()?);
+        let store = directory.join("nats");
+        let configuration = domain.server(port, monitoring, &store);
+        let server = NatsServer::start(NatsServerOptions {
+            port,
+            configuration: Some(configuration.clone()),
+            ..NatsServerOptions::new(store)
+        });
+        let server = server.await?;
+        let replicas = REPLICAS.iter().flat_map(|(role, replicas)| vec![role.name(); *replicas]);
+        let mut workloads: Vec<(String, String)> = replicas
+            .enumerate()
+            .map(|(number, role)| (format!("service/{role}"), format!("{role}-{number}")))
+            .collect();
+        workloads.extend((0..tenants).map(|number| {
+            let tenant = tenant(number);
+            (format!("tenant/{tenant}"), tenant)
+        }));
+        workloads.push((OBSERVER.into(), "observer".into()));
+        let logs = directory.join(LOGS);
+        let mut sidecars = Vec::new();
+        for (workload, name) in &workloads {
+            let place = (program, &*logs);
+            sidecars.push(Sidecar::start((workload, name), &domain, port, &mut ports, place)?);
+        }
+        let security = Some(Security { domain, configuration, monitoring, generation: 0 });
+        let mut cluster = Self { server, services: Vec::new(), sidecars, security };
+        cluster.start_services(program, engine, directory)?;
+        Ok(cluster)
+    }
+
+    fn start_services(
+        &mut self,
+        program: &Path,
+        engine: Engine,
+        directory: &Path,
+    ) -> io::Result<()> {
+        for (role, replicas) in REPLICAS {
+            for _ in 0..replicas {
+                let number = self.services.len();
+                let (sidecar, url) = match self.sidecars.get(number) {
+                    Some(sidecar) => (true, sidecar.url()),
+                    None => (false, self.server.url()),
+                };
+                let mut arguments: Vec<_> =
+                    ["service", role.name(), engine.name(), &*url].map(Into::into).into();
+                arguments.push(directory.join(EVENTS).into());
+                arguments.extend(sidecar.then(|| "--sidecar".into()));
+                let log = directory.join(LOGS).join(format!("{}-{number}.log", role.name()));
+                let mut member = Member::new(role.name(), program.to_owned(), arguments, log);
+                member.revive()?;
+                self.services.push((role, member));
+            }
+        }
+        Ok(())
+    }
+
     /// How many services there are.
-    pub fn len(&self) -> usize {
-        self.members.len()
+    pub fn services(&self) -> usize {
+        self.services.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    /// The sidecars, if there are any.
+    pub fn sidecars(&self) -> &[Sidecar] {
+        &self.sidecars
     }
 
-    /// The service of one member.
-    pub fn role(&self, member: usize) -> Role {
-        self.members[member].role
+    /// The sidecar of the first process of a workload.
+    pub fn sidecar_of(&self, workload: &str) -> Option<&Sidecar> {
+        self.sidecars.iter().find(|sidecar| sidecar.workload == workload)
     }
 
-    /// Starts a member that is down.
+    /// The sidecars of all processes of a service.
+    pub fn sidecars_of(&self, role: Role) -> impl Iterator<Item = Process> {
+        let services = self.services.iter().zip(&self.sidecars).enumerate();
+        let of = services.filter(move |(_, ((of, _), _))| *of == role);
+        of.map(|(number, _)| Process::Sidecar(number))
+    }
+
+    fn member(&mut self, process: Process) -> &mut Member {
+        match process {
+            Process::Service(number) => &mut self.services[number].1,
+            Process::Sidecar(number) => &mut self.sidecars[number].member,
+        }
+    }
+
+    /// Starts a process that is down.
     ///
     /// # Errors
-    /// The process cannot be started.
-    pub fn revive(&mut self, member: usize) -> io::Result<()> {
-        let (engine, url) = (self.engine, self.server.url());
-        let (number, member) = (member, &mut self.members[member]);
-        if member.child.is_none() {
-            let role = member.role.name();
-            let log = self.directory.join(LOGS).join(format!("{role}-{number}.log"));
-            let log = File::options().create(true).append(true).open(log)?;
-            let mut command = Command::new(&self.program);
-            command.args(["service", role, engine.name(), &url]).arg(self.directory.join(EVENTS));
-            member.child = Some(command.stdin(Stdio::null()).stderr(log).spawn()?);
-        }
-        Ok(())
+    /// It cannot be started.
+    pub fn revive(&mut self, process: Process) -> io::Result<()> {
+        self.member(process).revive()
     }
 
-    /// Kills a member where it stands.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn kill(&mut self, member: usize) -> io::Result<()> {
-        if let Some(mut child) = self.members[member].child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
-
-    /// Stops a member as if its machine had frozen, or lets it go on.
+    /// Kills a process where it stands.
     ///
     /// # Errors
     /// The system refuses.
-    pub fn freeze(&mut self, member: usize, frozen: bool) -> io::Result<()> {
-        if let Some(child) = &self.members[member].child {
-            let signal = if frozen { Signal::STOP } else { Signal::CONT };
-            kill_process(Pid::from_child(child), signal)?;
-        }
-        Ok(())
+    pub fn kill(&mut self, process: Process) -> io::Result<()> {
+        self.member(process).kill()
     }
 
-    /// Makes sure that no service ended by itself.
+    /// Stops a process as if its machine had frozen, or lets it go on.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn freeze(&mut self, process: Process, frozen: bool) -> io::Result<()> {
+        self.member(process).freeze(frozen)
+    }
+
+    /// Makes sure that no process ended by itself.
     ///
     /// # Errors
     /// One did, or the system does not say.
     pub fn check(&mut self) -> io::Result<()> {
-        for member in &mut self.members {
-            if let Some(child) = &mut member.child
-                && let Some(status) = child.try_wait()?
-            {
-                let role = member.role.name();
-                return Err(io::Error::other(format!("{role} ended by itself: {status}")));
+        let services = self.services.iter_mut().map(|(_, member)| member);
+        let sidecars = self.sidecars.iter_mut().map(|sidecar| &mut sidecar.member);
+        services.chain(sidecars).try_for_each(Member::check)
+    }
+
+    /// What all sidecars count together.
+    ///
+    /// # Errors
+    /// One does not answer.
+    pub async fn figures(&self) -> Result<Figures> {
+        let mut all = Figures::default();
+        for sidecar in &self.sidecars {
+            all.add(&sidecar.figures().await?);
+        }
+        Ok(all)
+    }
+
+    /// How many connections the server has accepted since it was started.
+    ///
+    /// # Errors
+    /// It does not say, or there are no sidecars.
+    pub async fn connections(&self) -> Result<u64> {
+        self.said("total_connections").await
+    }
+
+    /// Gives everybody a new certificate, the nats-server included, and waits until all have taken it.
+    ///
+    /// # Errors
+    /// A certificate cannot be made, or not all take it.
+    pub async fn rotate(&mut self) -> Result<()> {
+        let loaded = self.said_text("config_load_time").await?;
+        let Some(security) = &mut self.security else { return Ok(()) };
+        security.generation += 1;
+        let (domain, generation) = (&security.domain, security.generation);
+        domain.issue(BROKER, &domain.directory(BROKER), generation)?;
+        self.server.reload(&security.configuration)?;
+        let mut expires = 0;
+        for sidecar in &self.sidecars {
+            expires = domain.issue(&sidecar.workload, &sidecar.directory, generation)?.0 / 1000;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.said_text("config_load_time").await? == loaded {
+            ensure!(Instant::now() < deadline, "nats-server has not read its configuration again");
+            sleep(LOOK_AGAIN).await;
+        }
+        for sidecar in &self.sidecars {
+            while sidecar.figures().await?.expires != expires {
+                let late = &sidecar.workload;
+                ensure!(Instant::now() < deadline, "the sidecar of {late} keeps its certificate");
+                sleep(LOOK_AGAIN).await;
             }
         }
         Ok(())
     }
-}
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for member in 0..self.members.len() {
-            // Nothing is left to do if the system refuses.
-            let _ = self.kill(member);
-        }
+    async fn said(&self, field: &str) -> Result<u64> {
+        Ok(self.said_text(field).await?.parse()?)
+    }
+
+    /// One field of what the server says of itself.
+    async fn said_text(&self, field: &str) -> Result<String> {
+        let Some(security) = &self.security else { anyhow::bail!("there are no sidecars") };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, security.monitoring));
+        let answer = get(address, "/varz").await?;
+        let value = answer.split_once(&format!("\"{field}\": ")).map(|(_, rest)| rest);
+        let value = value.and_then(|value| value.split(['\n', ',']).next());
+        let value = value.ok_or_else(|| anyhow::anyhow!("nats-server does not say its {field}"))?;
+        Ok(value.trim_matches('"').to_owned())
     }
 }

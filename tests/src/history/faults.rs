@@ -4,26 +4,33 @@ use std::{collections::BTreeMap, io, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Process};
 
-/// The names of all kinds.
-pub const KINDS: [&str; 3] =
-    ["service killed", "service stopped and continued", "nats-server killed and restarted"];
+/// The names of all kinds; the last two only where there are sidecars.
+pub const KINDS: [&str; 5] = [
+    "service killed",
+    "service stopped and continued",
+    "nats-server killed and restarted",
+    "sidecar killed",
+    "sidecar stopped and continued",
+];
+/// How many of these are not the sidecars'.
+const WITHOUT_SIDECARS: usize = 3;
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// SIGKILL to a service, and a new process after a while.
+    /// SIGKILL to a service or a sidecar, and a new process after a while.
     Kill {
         /// Which.
-        member: usize,
+        process: Process,
         /// For how long it is down.
         down: Duration,
     },
-    /// SIGSTOP to a service, and SIGCONT after a while.
+    /// SIGSTOP to a service or a sidecar, and SIGCONT after a while.
     Freeze {
         /// Which.
-        member: usize,
+        process: Process,
         /// For how long.
         frozen: Duration,
     },
@@ -38,9 +45,11 @@ impl Fault {
     /// Its kind, for counting.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Kill { .. } => KINDS[0],
-            Self::Freeze { .. } => KINDS[1],
+            Self::Kill { process: Process::Service(_), .. } => KINDS[0],
+            Self::Freeze { process: Process::Service(_), .. } => KINDS[1],
             Self::KillServer { .. } => KINDS[2],
+            Self::Kill { process: Process::Sidecar(_), .. } => KINDS[3],
+            Self::Freeze { process: Process::Sidecar(_), .. } => KINDS[4],
         }
     }
 }
@@ -48,13 +57,14 @@ impl Fault {
 /// An endless schedule of pauses and faults.
 pub struct Schedule {
     random: StdRng,
-    members: usize,
+    services: usize,
+    sidecars: usize,
 }
 
 impl Schedule {
     /// The schedule of this seed.
-    pub fn new(seed: u64, members: usize) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), members }
+    pub fn new(seed: u64, services: usize, sidecars: usize) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), services, sidecars }
     }
 }
 
@@ -66,12 +76,16 @@ impl Iterator for Schedule {
             |range: std::ops::Range<u64>| Duration::from_millis(self.random.random_range(range));
         let pause = millis(50..1200);
         let (down, frozen, long) = (millis(0..1000), millis(50..3000), millis(16_000..20_000));
-        let member = self.random.random_range(0..self.members);
+        // Both alike, however many there are of each.
+        let process = match self.sidecars > 0 && self.random.random_bool(0.5) {
+            true => Process::Sidecar(self.random.random_range(0..self.sidecars)),
+            false => Process::Service(self.random.random_range(0..self.services)),
+        };
         let fault = match self.random.random_range(0..100) {
-            0..55 => Fault::Kill { member, down },
-            55..82 => Fault::Freeze { member, frozen },
+            0..55 => Fault::Kill { process, down },
+            55..82 => Fault::Freeze { process, frozen },
             // Longer than a delivery waits: what it has in hand goes to others, and it comes back.
-            82..86 => Fault::Freeze { member, frozen: long },
+            82..86 => Fault::Freeze { process, frozen: long },
             _ => Fault::KillServer { down },
         };
         Some((pause, fault))
@@ -107,9 +121,11 @@ pub async fn rage(
     seed: u64,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) -> io::Result<BTreeMap<&'static str, usize>> {
-    let mut counts = BTreeMap::from(KINDS.map(|kind| (kind, 0)));
+    let (services, sidecars) = (cluster.services(), cluster.sidecars().len());
+    let kinds = if sidecars > 0 { &KINDS[..] } else { &KINDS[..WITHOUT_SIDECARS] };
+    let mut counts = kinds.iter().map(|kind| (*kind, 0)).collect::<BTreeMap<_, _>>();
     let mut pending: Vec<Undo> = Vec::new();
-    for (pause, fault) in Schedule::new(seed, cluster.len()) {
+    for (pause, fault) in Schedule::new(seed, services, sidecars) {
         let at = tokio::time::Instant::now() + pause;
         loop {
             pending.sort_by_key(|(at, _)| *at);
@@ -141,19 +157,19 @@ pub async fn rage(
 /// Does it, unless its victim is down or frozen already. Returns for how long.
 fn inflict(cluster: &mut Cluster, fault: Fault, pending: &[Undo]) -> io::Result<Option<Duration>> {
     let victim = |fault: &Fault| match fault {
-        Fault::Kill { member, .. } | Fault::Freeze { member, .. } => Some(*member),
+        Fault::Kill { process, .. } | Fault::Freeze { process, .. } => Some(*process),
         Fault::KillServer { .. } => None,
     };
     if pending.iter().any(|(_, other)| victim(other) == victim(&fault)) {
         return Ok(None);
     }
     Ok(Some(match fault {
-        Fault::Kill { member, down } => {
-            cluster.kill(member)?;
+        Fault::Kill { process, down } => {
+            cluster.kill(process)?;
             down
         }
-        Fault::Freeze { member, frozen } => {
-            cluster.freeze(member, true)?;
+        Fault::Freeze { process, frozen } => {
+            cluster.freeze(process, true)?;
             frozen
         }
         Fault::KillServer { down } => {
@@ -165,8 +181,8 @@ fn inflict(cluster: &mut Cluster, fault: Fault, pending: &[Undo]) -> io::Result<
 
 async fn undo(cluster: &mut Cluster, fault: Fault) -> io::Result<()> {
     match fault {
-        Fault::Kill { member, .. } => cluster.revive(member),
-        Fault::Freeze { member, .. } => cluster.freeze(member, false),
+        Fault::Kill { process, .. } => cluster.revive(process),
+        Fault::Freeze { process, .. } => cluster.freeze(process, false),
         Fault::KillServer { .. } => cluster.server.restart().await.map_err(io::Error::other),
     }
 }
@@ -177,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_one_schedule() {
-        let take = |seed| Schedule::new(seed, 10).take(100).collect::<Vec<_>>();
+        let take = |seed| Schedule::new(seed, 10, 5).take(100).collect::<Vec<_>>();
         assert_eq!(take(1), take(1));
         assert_ne!(take(1), take(2));
     }

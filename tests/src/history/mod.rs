@@ -4,8 +4,12 @@
 pub mod cluster;
 pub mod events;
 pub mod faults;
+pub mod member;
 pub mod recorder;
 pub mod role;
+pub mod rotation;
+pub mod sidecars;
+pub mod trust;
 pub mod workload;
 
 /// Lookups in one shard.

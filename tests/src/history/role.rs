@@ -10,13 +10,14 @@ use hermesh_mesh::{
         BusHandle,
         nats::{NatsBus, NatsOptions},
     },
+    identity::SpiffeId,
     telemetry::Metrics,
 };
 use prometheus::Registry;
 use tokio::time::sleep;
 
-use super::{PER_SHARD, recorder::Recorder};
-use crate::stub::Stub;
+use super::{PER_SHARD, recorder::Recorder, trust::DOMAIN};
+use crate::{mesh::guarded, stub::Stub};
 
 /// Which service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +74,9 @@ pub struct Process {
     pub nats: String,
     /// The directory in which it notes what it does.
     pub events: PathBuf,
+    /// Whether the server is a sidecar, which lets it listen to its own inbox only.
+    #[arg(long)]
+    pub sidecar: bool,
 }
 
 /// The key that signs receipts; a fixed one, for the histories' replicas share it.
@@ -86,7 +90,11 @@ pub fn identity() -> SigningKey {
 /// What keeps it from starting.
 pub fn run(process: &Process) -> anyhow::Result<()> {
     actix::System::new().block_on(async {
-        let bus = connect(&process.nats).await;
+        let workload = format!("service/{}", process.role.name());
+        let bus = match process.sidecar {
+            true => connect_as(&workload, &process.nats).await,
+            false => connect(&process.nats).await,
+        };
         let id = format!("{}.{}", process.role.name(), std::process::id());
         let log = process.events.join(&id);
         let bus: BusHandle = Arc::new(Recorder::new(bus, &log, id)?);
@@ -105,9 +113,29 @@ pub fn run(process: &Process) -> anyhow::Result<()> {
 
 /// Connects, however long it takes until the server is there.
 pub async fn connect(url: &str) -> BusHandle {
+    connect_with(NatsOptions { url: url.to_owned(), ..NatsOptions::default() }).await
+}
+
+/// As [`connect`], but to the sidecar of a workload.
+pub async fn connect_as(workload: &str, url: &str) -> BusHandle {
+    connect_with(options(workload, url)).await
+}
+
+/// How a workload connects to its sidecar.
+pub fn options(workload: &str, url: &str) -> NatsOptions {
+    let id = SpiffeId::new(DOMAIN, workload).expect("the name of a workload");
+    NatsOptions {
+        url: url.to_owned(),
+        name: workload.to_owned(),
+        inbox: Some(id.inbox()),
+        direct: id.kind() == "tenant",
+        ..NatsOptions::default()
+    }
+}
+
+async fn connect_with(options: NatsOptions) -> BusHandle {
     loop {
-        let options = NatsOptions { url: url.to_owned(), ..NatsOptions::default() };
-        match NatsBus::connect(options).await {
+        match NatsBus::connect(options.clone()).await {
             Ok(bus) => return Arc::new(bus),
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
@@ -122,7 +150,7 @@ async fn start(process: &Process, bus: &BusHandle) -> Result<Box<dyn Any>, Error
     };
     let name = process.role.name();
     let environment = Environment {
-        bus: bus.clone(),
+        bus: guarded(name, bus.clone()),
         clock: Arc::new(SystemClock),
         metrics: Metrics::new(name, &Registry::new()).expect("registers"),
     };

@@ -17,7 +17,7 @@ use hermesh_mesh::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 
-use super::{PER_SHARD, role::identity};
+use super::{PER_SHARD, role::identity, trust::tenant};
 use crate::stub::{self, Model};
 
 /// Longer than any history may take.
@@ -94,20 +94,21 @@ struct Tenant {
     window: Semaphore,
 }
 
-/// Submits `jobs` jobs of `tenants` tenants and checks every answer.
+/// Submits `jobs` jobs of tenants, of which each has a bus, and checks every answer.
 ///
 /// # Errors
 /// A tenant could not be registered, or a job panicked.
 pub async fn run(
-    bus: BusHandle,
+    buses: Vec<BusHandle>,
     workload: Arc<dyn Workload>,
-    (jobs, tenants): (usize, usize),
+    jobs: usize,
     outcomes: Arc<Outcomes>,
 ) -> anyhow::Result<()> {
     let mut registered = Vec::new();
-    for number in 0..tenants {
-        registered.push(Arc::new(register(&bus, &*workload, &format!("tenant-{number}")).await?));
+    for (number, bus) in buses.iter().enumerate() {
+        registered.push(Arc::new(register(bus, &*workload, &tenant(number)).await?));
     }
+    let tenants = registered.len();
     let mut running = JoinSet::new();
     for number in 0..jobs {
         let tenant = registered[number % tenants].clone();

@@ -1,7 +1,11 @@
 //! A mesh of processes on this machine.
 
+mod process;
+mod report;
+mod secure;
 mod service;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -11,16 +15,19 @@ use anyhow::{Context, Result, bail};
 use hermesh_client::cli::Up;
 use hermesh_client::terminal::progress;
 use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions};
-use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, interval, sleep};
 
-use self::service::{Program, Service};
+use self::process::{Ports, Process, Spec};
+use self::secure::{Secure, Sidecar};
+use self::service::{Instance, Program};
 use super::{print, print_json};
 
-/// How long all services may take to be ready.
+/// How long all may take to be ready.
 const READY: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often policy and certificates are looked at.
+const FRESH: Duration = Duration::from_secs(1);
 /// After how long a service that ends is mentioned. It bounds that itself (`drain_seconds`, of which only
 /// its configuration knows), so nothing is killed here unless the user asks for it.
 const MENTIONED: Duration = Duration::from_secs(30);
@@ -83,64 +90,89 @@ impl Signals {
 
 struct Stack {
     nats: Option<NatsServer>,
+    secure: Option<Secure>,
+    sidecars: Vec<Sidecar>,
+    /// Those sidecars, in the same order.
+    beside: Vec<Process>,
+    /// Services that start when the sidecars are ready.
+    waiting: Vec<Spec>,
     /// In the order in which they end: that of the work.
-    services: Vec<Service>,
+    services: Vec<Process>,
 }
 
 impl Stack {
     async fn start(options: &Up, programs: &[Program], directory: &Path) -> Result<Self> {
+        let mut ports = Ports::default();
+        let secure = match options.secure {
+            true => {
+                let workloads: BTreeSet<String> = programs.iter().map(Program::workload).collect();
+                Some(Secure::prepare(options, workloads, directory, &mut ports)?)
+            }
+            false => None,
+        };
         let server = NatsServerOptions {
-            port: options.port,
+            port: secure.as_ref().map_or(options.port, Secure::port),
+            configuration: secure.as_ref().map(Secure::nats_configuration),
             own_group: true,
             ..NatsServerOptions::new(directory.join("nats"))
         };
         let nats = NatsServer::start(server)
             .await
             .context("the mesh needs a NATS server of its own; --port chooses its port")?;
+        let mut instances: Vec<Instance<'_>> = Vec::new();
+        for program in programs {
+            instances.extend(program.instances(options.workers.get(), &mut ports)?);
+        }
+        let (mut sidecars, mut beside) = (Vec::new(), Vec::new());
+        if let Some(secure) = &secure {
+            sidecars = secure.sidecars(options, &instances, directory, &mut ports)?;
+            for sidecar in &sidecars {
+                beside.push(Process::spawn(sidecar.spec(secure.program()), directory)?);
+            }
+        }
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let all = options.compute.threads.map_or(cores, NonZeroUsize::get);
         let threads = (all / options.workers).max(1);
-        let mut services = Vec::new();
-        for program in programs {
-            let count = if program.computes() { options.workers.get() } else { 1 };
-            for number in 1..=count {
-                let number = program.computes().then_some(number);
-                let url = nats.url();
-                services.push(Service::spawn(program, number, directory, &url, threads)?);
-            }
-        }
-        Ok(Self { nats: Some(nats), services })
+        let mut own = sidecars.iter().filter(|sidecar| sidecar.tenant.is_none());
+        let url = || own.next().map_or_else(|| nats.url(), Sidecar::url);
+        let urls: Vec<String> = std::iter::repeat_with(url).take(instances.len()).collect();
+        let waiting = instances
+            .iter()
+            .zip(urls)
+            .map(|(instance, url)| instance.spec(directory, &url, threads));
+        let waiting = waiting.collect();
+        Ok(Self { nats: Some(nats), secure, sidecars, beside, waiting, services: Vec::new() })
     }
 
     /// Waits until all are ready, says so, and keeps them alive.
     async fn live(&mut self, options: &Up, directory: &Path, temporary: bool) -> Result<()> {
         let spinner = progress::spinner("starting");
         let deadline = Instant::now() + READY;
-        for service in &mut self.services {
-            while !service.ready().await {
-                service.check_alive()?;
-                if Instant::now() > deadline {
-                    bail!(
-                        "{} is not ready after {READY:?}: {}",
-                        service.name(),
-                        service.last_words()
-                    );
-                }
-                sleep(LOOK_AGAIN).await;
-            }
+        ready(&mut self.beside, deadline).await?;
+        for spec in self.waiting.drain(..) {
+            self.services.push(Process::spawn(spec, directory)?);
         }
+        ready(&mut self.services, deadline).await?;
         spinner.finish_and_clear();
         self.report(options, directory, temporary)?;
         let mut tick = interval(LOOK_AGAIN);
-        let mut nats_back_off = service::BackOff::default();
+        let mut nats_back_off = process::BackOff::default();
+        let mut fresh = Instant::now();
         loop {
             tick.tick().await;
-            for service in &mut self.services {
-                service.keep_alive();
+            for process in self.beside.iter_mut().chain(&mut self.services) {
+                process.keep_alive();
             }
-            if let Some(nats) = &mut self.nats
-                && let Some(status) = nats.exited()
+            let Some(nats) = &mut self.nats else {
+                continue;
+            };
+            if let Some(secure) = &mut self.secure
+                && fresh.elapsed() >= FRESH
             {
+                secure.keep_fresh(nats);
+                fresh = Instant::now();
+            }
+            if let Some(status) = nats.exited() {
                 let pause = nats_back_off.next();
                 say(&format!("nats-server ended ({status}); starting it again in {pause:?}"));
                 sleep(pause).await;
@@ -152,58 +184,43 @@ impl Stack {
     }
 
     fn report(&self, options: &Up, directory: &Path, temporary: bool) -> Result<()> {
-        let url = self.nats.as_ref().map(NatsServer::url).unwrap_or_default();
-        if options.report.json {
-            let services = self.services.iter().map(|service| {
-                json!({
-                    "name": service.name(),
-                    "pid": service.pid(),
-                    "health": format!("http://{}", service.address()),
-                    "log": service.log(),
-                })
-            });
-            return print_json(&json!({
-                "mesh": url,
-                "directory": directory,
-                "nats_pid": self.nats.as_ref().map(NatsServer::pid),
-                "services": services.collect::<Vec<_>>(),
-            }));
-        }
-        let kept = match temporary {
-            true => "removed at the end; --dir keeps it",
-            false => "kept",
+        let text = match options.report.json {
+            true => return print_json(&report::document(self, directory)),
+            false => report::text(self, options, directory, temporary),
         };
-        let workers = options.workers;
-        print(&format!(
-            "mesh  {url}, with {workers} evaluation worker{}\n\
-             data  {} ({kept}), logs in logs/\n\n\
-             export HERMESH_MESH={url}\n\
-             hermesh tenant register --keys keys\n\
-             hermesh key upload      --keys keys\n\
-             hermesh model register model.hmx --keys keys\n\
-             hermesh submit --model model.hmx --keys keys --input x.npy --wait\n\n\
-             Ctrl-C ends it.\n",
-            if workers.get() == 1 { "" } else { "s" },
-            directory.display(),
-        ))
+        print(&text)
     }
 
-    /// Lets each finish what it has in hand, then NATS.
+    /// Lets each finish what it has in hand, then its sidecar, then NATS.
     async fn stop(&mut self) {
-        while !self.services.is_empty() {
-            let same = self.services[0].program().to_owned();
-            let alike = self.services.iter().take_while(|service| service.program() == same);
-            let mut ending: Vec<Service> = self.services.drain(..alike.count()).collect();
-            ending.iter().for_each(Service::terminate);
+        let services = self.services.drain(..);
+        let mut all: Vec<Process> = services.chain(self.beside.drain(..)).collect();
+        while let Some(group) = all.first().map(Process::group) {
+            let alike = all.iter().take_while(|process| process.group() == group).count();
+            let mut ending: Vec<Process> = all.drain(..alike).collect();
+            ending.iter().for_each(Process::terminate);
             let mentioned = Instant::now() + MENTIONED;
-            for service in &mut ending {
-                service.ended(mentioned).await;
+            for process in &mut ending {
+                process.ended(mentioned).await;
             }
         }
         if let Some(nats) = self.nats.take() {
             nats.stop(NATS_DRAIN).await;
         }
     }
+}
+
+async fn ready(processes: &mut [Process], deadline: Instant) -> Result<()> {
+    for process in processes {
+        while !process.ready().await {
+            process.check_alive()?;
+            if Instant::now() > deadline {
+                bail!("{} is not ready after {READY:?}: {}", process.name(), process.last_words());
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+    Ok(())
 }
 
 /// Says something to whoever started the mesh, also in a pipe.

@@ -1,47 +1,14 @@
-//! One service as a process.
+//! The services, as programs.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use hermesh_mesh::nats_server::free_port;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout_at};
+use anyhow::Result;
 
-use super::say;
+use super::process::{Ports, Spec, find};
 
 /// In the order in which work flows through them.
 const PROGRAMS: [&str; 4] = ["preprocessing", "evaluation", "aggregation", "key-management"];
-/// Bytes of a log in an error.
-const LAST_WORDS: u64 = 2_000;
-/// How long a service must live to be forgiven its earlier deaths.
-const FORGIVEN: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Longer and longer pauses, unless the last one is long ago.
-#[derive(Default)]
-pub(super) struct BackOff {
-    deaths: u32,
-    last: Option<Instant>,
-}
-
-impl BackOff {
-    pub(super) fn next(&mut self) -> Duration {
-        if self.last.is_none_or(|last| last.elapsed() > FORGIVEN + LONGEST_PAUSE) {
-            self.deaths = 0;
-        }
-        self.last = Some(Instant::now());
-        let pause = Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(self.deaths));
-        self.deaths += 1;
-        pause.min(LONGEST_PAUSE)
-    }
-}
 
 /// A program of hermesh-programs.
 pub(super) struct Program {
@@ -49,224 +16,71 @@ pub(super) struct Program {
     path: PathBuf,
 }
 
+/// One process of it.
+pub(super) struct Instance<'a> {
+    program: &'a Program,
+    pub(super) name: String,
+    /// Where it serves health and metrics.
+    pub(super) address: SocketAddr,
+}
+
 impl Program {
-    /// All of them: beside this program, else in the search path.
     pub(super) fn find_all() -> Result<Vec<Self>> {
-        let directories = super::directories();
         let find = |name: &'static str| {
-            let file = format!("hermesh-{name}");
-            let paths = directories.iter().map(|directory| directory.join(&file));
-            let Some(path) = paths.into_iter().find(|path| path.is_file()) else {
-                bail!(
-                    "expected the program {file} beside hermesh or in the search path, found none: \
-                     build them with cargo build --release -p hermesh-programs, or install them with \
-                     cargo install --path programs"
-                );
-            };
-            Ok(Self { name, path })
+            Ok(Self { name, path: find(&format!("hermesh-{name}"), "hermesh-programs")? })
         };
         PROGRAMS.into_iter().map(find).collect()
     }
 
-    /// Whether there may be several.
-    pub(super) fn computes(&self) -> bool {
+    /// Who its processes are to others, `service/evaluation` say.
+    pub(super) fn workload(&self) -> String {
+        format!("service/{}", self.name)
+    }
+
+    /// Its processes: as many as there are workers, if it computes.
+    pub(super) fn instances(&self, workers: usize, ports: &mut Ports) -> Result<Vec<Instance<'_>>> {
+        let names = match self.computes() {
+            true => (1..=workers).map(|number| format!("{}-{number}", self.name)).collect(),
+            false => vec![self.name.to_owned()],
+        };
+        // Not port 0: the service would choose, and nobody here would know.
+        let with_address = |name| Ok(Instance { program: self, name, address: ports.free()? });
+        names.into_iter().map(with_address).collect()
+    }
+
+    fn computes(&self) -> bool {
         self.name == "evaluation"
     }
 }
 
-/// A running service. It is killed when this is dropped.
-pub(super) struct Service {
-    program: &'static str,
-    path: PathBuf,
-    name: String,
-    directory: PathBuf,
-    variables: Vec<(&'static str, String)>,
-    address: SocketAddr,
-    child: Child,
-    back_off: BackOff,
-    again: Option<Instant>,
-}
+impl Instance<'_> {
+    pub(super) fn workload(&self) -> String {
+        self.program.workload()
+    }
 
-impl Service {
-    pub(super) fn spawn(
-        program: &Program,
-        number: Option<usize>,
-        directory: &Path,
-        url: &str,
-        threads: usize,
-    ) -> Result<Self> {
-        let mut variables = vec![("HERMESH_NATS__URL", url.to_owned())];
-        if program.name == "aggregation" {
+    /// How it is run with its broker at `url`.
+    pub(super) fn spec(&self, directory: &Path, url: &str, threads: usize) -> Spec {
+        let Program { name, path } = self.program;
+        let mut variables = vec![
+            ("HERMESH_NATS__URL", url.to_owned()),
+            ("HERMESH_HTTP__LISTEN", self.address.to_string()),
+        ];
+        if *name == "aggregation" {
             let identity = directory.join("aggregation.key");
             variables.push(("HERMESH_IDENTITY", identity.display().to_string()));
         }
-        if program.computes() {
+        if self.program.computes() {
             variables.push(("HERMESH_SERVICE__THREADS", threads.to_string()));
             variables.push(("HERMESH_SERVICE__IN_FLIGHT", threads.to_string()));
         }
-        let name = match number {
-            Some(number) => format!("{}-{number}", program.name),
-            None => program.name.to_owned(),
-        };
-        let (path, directory) = (program.path.clone(), directory.to_owned());
-        let (child, address) = start(program.name, &path, &name, &directory, &variables)?;
-        Ok(Self {
-            program: program.name,
-            path,
-            name,
-            directory,
+        Spec {
+            program: path.clone(),
+            name: self.name.clone(),
+            group: name,
+            configuration: format!("{name}.toml").into(),
             variables,
-            address,
-            child,
-            back_off: BackOff::default(),
-            again: None,
-        })
-    }
-
-    pub(super) fn program(&self) -> &str {
-        self.program
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// Where it serves its health.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(super) fn log(&self) -> PathBuf {
-        log(&self.directory, &self.name)
-    }
-
-    pub(super) async fn ready(&self) -> bool {
-        let url = format!("http://{}/readyz", self.address);
-        let ask = move || {
-            let agent = ureq::Agent::config_builder().timeout_global(Some(HEALTH_TIMEOUT)).build();
-            ureq::Agent::from(agent).get(&url).call().is_ok()
-        };
-        tokio::task::spawn_blocking(ask).await.unwrap_or(false)
-    }
-
-    pub(super) fn check_alive(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended ({status}): {}", self.name, self.last_words());
-        }
-        Ok(())
-    }
-
-    /// The end of its log.
-    pub(super) fn last_words(&self) -> String {
-        let read = || -> std::io::Result<String> {
-            let mut file = File::open(self.log())?;
-            let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
-            let mut bytes = Vec::new();
-            file.take(LAST_WORDS).read_to_end(&mut bytes)?;
-            Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
-        };
-        match read() {
-            Ok(text) if !text.is_empty() => format!("{} ends with\n{text}", self.log().display()),
-            _ => format!("{} is empty", self.log().display()),
+            address: self.address,
+            ready: "/readyz",
         }
     }
-
-    /// Starts it again, some time after it has ended.
-    pub(super) fn keep_alive(&mut self) {
-        match self.again {
-            None => {
-                // An error means that it cannot be asked, which the next look may change.
-                let Ok(Some(status)) = self.child.try_wait() else {
-                    return;
-                };
-                let pause = self.back_off.next();
-                let log = self.log();
-                say(&format!(
-                    "{} ended ({status}); starting it again in {pause:?} (see {})",
-                    self.name,
-                    log.display()
-                ));
-                self.again = Some(Instant::now() + pause);
-            }
-            Some(at) if at <= Instant::now() => {
-                let (path, name, directory) = (&self.path, &self.name, &self.directory);
-                match start(self.program, path, name, directory, &self.variables) {
-                    Ok((child, address)) => {
-                        (self.child, self.address, self.again) = (child, address, None);
-                    }
-                    Err(error) => {
-                        say(&format!("{error:#}"));
-                        self.again = Some(Instant::now() + self.back_off.next());
-                    }
-                }
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// Asks it to finish and end.
-    pub(super) fn terminate(&self) {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(pid) = pid {
-            // Fails only if it has ended.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    }
-
-    /// Waits until it has ended, and says so if that takes longer than it should.
-    pub(super) async fn ended(&mut self, mentioned: Instant) {
-        if timeout_at(mentioned, self.child.wait()).await.is_err() {
-            say(&format!("{} still has work in hand; Ctrl-C ends it at once", self.name));
-            // An error means that there is nothing to wait for.
-            let _ = self.child.wait().await;
-        }
-    }
-}
-
-fn log(directory: &Path, name: &str) -> PathBuf {
-    directory.join("logs").join(format!("{name}.log"))
-}
-
-fn start(
-    program: &str,
-    path: &Path,
-    name: &str,
-    directory: &Path,
-    variables: &[(&'static str, String)],
-) -> Result<(Child, SocketAddr)> {
-    // Not port 0: the service would choose, and nobody here would know.
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-    let path_of_log = log(directory, name);
-    let log = OpenOptions::new().create(true).append(true).open(&path_of_log);
-    let log = log.with_context(|| format!("cannot write {}", path_of_log.display()))?;
-    let mut command = Command::new(path);
-    let configuration = directory.join(format!("{program}.toml"));
-    if configuration.is_file() {
-        command.arg("--config").arg(&configuration);
-    }
-    // The passphrase is no service's business, and what is unknown to one would stop it.
-    for (variable, _) in std::env::vars_os() {
-        let ours = variable.to_string_lossy().starts_with("HERMESH_");
-        if ours && variable != "HERMESH_LOG" {
-            command.env_remove(variable);
-        }
-    }
-    let child = command
-        .env("HERMESH_HTTP__LISTEN", address.to_string())
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .kill_on_drop(true)
-        // A Ctrl-C at the terminal is for this program, which ends the others in order.
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot run {}", path.display()))?;
-    Ok((child, address))
 }

@@ -101,6 +101,17 @@ fn one_dimension_is_one_row() {
 }
 
 #[test]
+fn targets_are_a_column_for_each_output() {
+    let row = idx(8, &[3], &[1, 2, 3]);
+    let table = targets_from(&row[..], 1, first(2)).unwrap();
+    assert_eq!((table.rows, table.columns, &*table.values), (2, 1, &[1.0, 2.0][..]));
+    let table = targets_from(&b"1,2\n3,4\n"[..], 2, ALL).unwrap();
+    assert_eq!((table.rows, table.columns, &*table.shape), (2, 2, &[2][..]));
+    let error = targets_from(&b"1,2\n3,4\n"[..], 1, ALL).unwrap_err();
+    assert!(matches!(error, Error::TargetColumns { expected: 1, found: 2 }), "{error}");
+}
+
+#[test]
 fn labels_from_numpy() {
     let integers = read_labels(&golden("labels.npy"), ALL).unwrap();
     assert_eq!(integers, Labels::Integers(vec![7, 2, 1]));

@@ -1,7 +1,8 @@
-//! Add, Sub, Mul and Div with a constant on one side, or both.
+//! Add, Sub, Mul and Div with a constant on one side, or both; sums, differences and products of features.
 
 use super::shape::BATCH;
 use crate::Error;
+use crate::network::{Affine, Matrix, Sparse};
 use crate::onnx::context::Context;
 use crate::onnx::tensor::{Data, Tensor, broadcast, broadcast_indices};
 use crate::onnx::value::{Features, Value};
@@ -30,6 +31,23 @@ pub(super) fn div(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     binary(cx, Operation::Div)
 }
 
+/// Of any number of features and constants.
+pub(super) fn sum(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
+    let mut values = std::mem::take(&mut cx.inputs);
+    if values.iter().any(Option::is_none) || values.is_empty() {
+        return Err(cx.error("an input is missing"));
+    }
+    // Constants first, and so to one.
+    values.sort_by_key(|value| !matches!(value, Some(Value::Constant(_))));
+    let mut values = values.into_iter();
+    let mut total = values.next().flatten();
+    for value in values {
+        cx.inputs = vec![total, value];
+        total = binary(cx, Operation::Add)?.pop();
+    }
+    Ok(total.into_iter().collect())
+}
+
 fn binary(cx: &mut Context<'_>, operation: Operation) -> Result<Vec<Value>, Error> {
     if cx.has("broadcast") || cx.has("axis") {
         return Err(cx.error(
@@ -45,7 +63,20 @@ fn binary(cx: &mut Context<'_>, operation: Operation) -> Result<Vec<Value>, Erro
     }
     let both = cx.inputs.iter().all(|input| !matches!(input, Some(Value::Constant(_))));
     if both && cx.inputs.len() == 2 {
-        return Err(cx.error("both sides depend on the model's input; one must be a constant"));
+        let (a, b) = (cx.features(0)?, cx.features(1)?);
+        return match operation {
+            Operation::Add => Ok(vec![Value::Features(sum_of(cx, a, b, 1.0)?)]),
+            Operation::Sub => Ok(vec![Value::Features(sum_of(cx, a, b, -1.0)?)]),
+            Operation::Mul => {
+                let [a, b]: [_; 2] = broadcast_all(cx, vec![a, b])?
+                    .try_into()
+                    .map_err(|_| cx.error("two factors were expected"))?;
+                Ok(vec![Value::Features(cx.product(a, b)?)])
+            }
+            Operation::Div => {
+                Err(cx.error("the divisor depends on the model's input; it must be a constant"))
+            }
+        };
     }
     let constant_first = matches!(cx.inputs.first(), Some(Some(Value::Constant(_))));
     let features = cx.features(usize::from(constant_first))?;
@@ -78,6 +109,45 @@ fn binary(cx: &mut Context<'_>, operation: Operation) -> Result<Vec<Value>, Erro
         }
     }?;
     Ok(vec![Value::Features(features)])
+}
+
+/// a + sign · b.
+fn sum_of(cx: &mut Context<'_>, a: Features, b: Features, sign: f64) -> Result<Features, Error> {
+    let parts = broadcast_all(cx, vec![a, b])?;
+    let (count, shape) = (parts[0].len(), parts[0].shape.clone());
+    let both = cx.combine(parts)?;
+    let mut matrix = Sparse::new(2 * count);
+    for i in 0..count {
+        matrix.push(i, 1.0);
+        matrix.push(count + i, sign);
+        matrix.end_row();
+    }
+    cx.allocate(&[count, 2])?;
+    cx.then(both, Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; count] }, shape)
+}
+
+/// All in the shape they broadcast to.
+pub(super) fn broadcast_all(
+    cx: &mut Context<'_>,
+    parts: Vec<Features>,
+) -> Result<Vec<Features>, Error> {
+    let mut shape = parts.first().map_or_else(Vec::new, |part| part.shape.clone());
+    for part in &parts {
+        // The batch is the first axis of all, so none may lack axes.
+        let joint = broadcast(&shape, &part.shape).filter(|_| shape.len() == part.shape.len());
+        shape = joint.ok_or_else(|| {
+            cx.error(format!("rows of shapes {shape:?} and {:?} do not broadcast", part.shape))
+        })?;
+    }
+    let broadcast = parts.into_iter().map(|part| {
+        if part.shape == shape {
+            return Ok(part);
+        }
+        cx.allocate(&shape)?;
+        let indices = broadcast_indices(&part.shape, &shape);
+        cx.select(part, &indices, shape.clone())
+    });
+    broadcast.collect()
 }
 
 /// Both sides in the shape they broadcast to; the constant must be the same for every row of the batch.

@@ -1,10 +1,7 @@
-//! Concat of constants, or of features that depend on the same stage.
-
-use std::rc::Rc;
+//! Concat of constants, or of features.
 
 use super::shape::shape_of;
 use crate::Error;
-use crate::network::Affine;
 use crate::onnx::context::Context;
 use crate::onnx::tensor::{Data, Tensor};
 use crate::onnx::value::{Features, Value};
@@ -48,28 +45,13 @@ pub(super) fn concat(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     }
 }
 
-/// Features of one stage, one after another.
 fn stack(cx: &mut Context<'_>, values: Vec<Value>) -> Result<Features, Error> {
     let parts = values.into_iter().map(|value| match value {
         Value::Features(features) => Ok(features),
         _ => Err(cx.error("it joins probabilities or labels")),
     });
     let parts = parts.collect::<Result<Vec<_>, _>>()?;
-    let stage = parts[0].stage;
-    if parts.iter().any(|part| part.stage != stage) {
-        return Err(cx.error("it joins values with different activations behind them; only a chain of layers is supported"));
-    }
-    let width = cx.import.stages[stage].width;
-    let identity = |part: &Features| Rc::new(Affine::diagonal(&vec![1.0; part.len()]));
-    let affines = parts
-        .iter()
-        .map(|part| part.affine.clone().unwrap_or_else(|| identity(part)))
-        .collect::<Vec<_>>();
-    let rows = affines.iter().map(|affine| affine.rows()).sum::<usize>();
-    cx.allocate(&[rows, width])?;
-    let affine = Affine::stack(&affines.iter().map(Rc::as_ref).collect::<Vec<_>>(), width);
-    let nodes = parts[0].nodes.clone();
-    Ok(Features { stage, shape: vec![rows], affine: Some(Rc::new(affine)), nodes })
+    cx.combine(parts)
 }
 
 fn stack_constants(cx: &Context<'_>, values: Vec<Value>) -> Result<Tensor, Error> {

@@ -9,10 +9,10 @@ use crate::onnx::value::{Features, Value};
 const MAX_ATTRIBUTE: usize = 1 << 20;
 
 /// The positions of a kernel along one axis.
-struct Axis {
-    input: usize,
-    output: usize,
-    kernel: usize,
+pub(super) struct Axis {
+    pub(super) input: usize,
+    pub(super) output: usize,
+    pub(super) kernel: usize,
     stride: usize,
     dilation: usize,
     before: usize,
@@ -21,7 +21,7 @@ struct Axis {
 
 impl Axis {
     /// The positions inside the input that the kernel covers at output `o`: (position in the kernel, in the input).
-    fn taps(&self, o: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+    pub(super) fn taps(&self, o: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         let covered = (0..self.kernel).map(move |k| (k, o * self.stride + k * self.dilation));
         covered
             .filter_map(|(k, i)| Some((k, i.checked_sub(self.before)?)))
@@ -78,6 +78,12 @@ fn axes(cx: &Context<'_>, features: &Features, kernel: &[usize]) -> Result<[Axis
         Ok(Axis { input, output, kernel, stride, dilation, before, after })
     };
     Ok([axis(0, height, kernel_height)?, axis(1, width, kernel_width)?])
+}
+
+/// Both axes of a pool.
+pub(super) fn pool_axes(cx: &Context<'_>, features: &Features) -> Result<[Axis; 2], Error> {
+    let kernel = sizes(cx, "kernel_shape", [0, 0], 1)?;
+    axes(cx, features, &kernel)
 }
 
 /// An attribute of `N` sizes from `min` up.
@@ -152,9 +158,8 @@ pub(super) fn conv(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
 
 pub(super) fn average_pool(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let features = cx.features(0)?;
-    let kernel = sizes(cx, "kernel_shape", [0, 0], 1)?;
     let count_padding = cx.int("count_include_pad", 0) != 0;
-    let [y, x] = axes(cx, &features, &kernel)?;
+    let [y, x] = pool_axes(cx, &features)?;
     let channels = features.shape[0];
     cx.allocate(&[channels, y.output, x.output, y.kernel, x.kernel])?;
     let mut matrix = Sparse::new(features.len());

@@ -5,8 +5,14 @@ mod classes;
 mod concat;
 mod conv;
 mod dense;
+mod maximum;
+mod one_hot;
 mod shape;
 mod sklearn;
+mod trees;
+mod unary;
+
+pub(super) use one_hot::OneHots;
 
 use super::context::Context;
 use super::value::Value;
@@ -20,6 +26,7 @@ const ML: &str = "ai.onnx.ml";
 
 /// Domain, operator, lowering.
 const OPERATORS: &[(&str, &str, Lower)] = &[
+    ("", "Abs", unary::unary),
     ("", "Add", arithmetic::add),
     ("", "ArgMax", classes::arg_max),
     (ML, "ArrayFeatureExtractor", sklearn::array_feature_extractor),
@@ -27,37 +34,67 @@ const OPERATORS: &[(&str, &str, Lower)] = &[
     ("", "BatchNormalization", dense::batch_normalization),
     (ML, "Binarizer", classes::binarizer),
     ("", "Cast", shape::cast),
+    ("", "Ceil", unary::unary),
+    ("", "Celu", unary::unary),
     ("", "Clip", clip),
     ("", "Concat", concat::concat),
     ("", "Constant", shape::constant),
     ("", "Conv", conv::conv),
+    ("", "Cos", unary::unary),
     ("", "Div", arithmetic::div),
     ("", "Dropout", dropout),
+    ("", "Elu", unary::unary),
+    ("", "Erf", unary::unary),
+    ("", "Exp", unary::unary),
     ("", "Flatten", shape::flatten),
+    ("", "Floor", unary::unary),
     ("", "Gather", shape::gather),
+    ("", "Gelu", unary::unary),
     ("", "Gemm", dense::gemm),
     ("", "GlobalAveragePool", conv::global_average_pool),
+    ("", "GlobalMaxPool", maximum::global_max_pool),
     ("", "Greater", classes::greater),
+    ("", "HardSigmoid", unary::unary),
+    ("", "HardSwish", unary::unary),
     ("", "Identity", identity),
     ("", "LeakyRelu", leaky_relu),
     (ML, "LinearClassifier", sklearn::linear_classifier),
     (ML, "LinearRegressor", sklearn::linear_regressor),
     ("", "LogSoftmax", classes::log_softmax),
     ("", "MatMul", dense::mat_mul),
+    ("", "Max", maximum::max),
+    ("", "MaxPool", maximum::max_pool),
+    ("", "Min", maximum::min),
+    ("", "Mish", unary::unary),
     ("", "Mul", arithmetic::mul),
+    ("", "Neg", unary::neg),
     (ML, "Normalizer", sklearn::normalizer),
+    ("", "OneHot", one_hot::operator),
+    ("", "Pow", unary::pow),
+    ("", "PRelu", unary::prelu),
     ("", "ReduceMean", conv::reduce_mean),
     ("", "Relu", relu),
     ("", "Reshape", shape::reshape),
+    ("", "Round", unary::unary),
     (ML, "Scaler", sklearn::scaler),
+    ("", "Selu", unary::unary),
     ("", "Shape", shape::shape),
     ("", "Sigmoid", sigmoid),
+    ("", "Sign", unary::unary),
+    ("", "Sin", unary::unary),
     ("", "Slice", shape::slice),
     ("", "Softmax", classes::softmax),
+    ("", "Softplus", unary::unary),
+    ("", "Softsign", unary::unary),
+    ("", "Sqrt", unary::unary),
     ("", "Squeeze", shape::squeeze),
     ("", "Sub", arithmetic::sub),
+    ("", "Sum", arithmetic::sum),
     ("", "Tanh", tanh),
+    ("", "ThresholdedRelu", unary::unary),
     ("", "Transpose", shape::transpose),
+    (ML, "TreeEnsembleClassifier", trees::classifier),
+    (ML, "TreeEnsembleRegressor", trees::regressor),
     ("", "Unsqueeze", shape::unsqueeze),
     (ML, "ZipMap", sklearn::zip_map),
 ];
@@ -101,7 +138,7 @@ fn clip(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
 
 fn activate(cx: &mut Context<'_>, activation: Activation) -> Result<Vec<Value>, Error> {
     let features = cx.features(0)?;
-    cx.activate(features, activation)
+    Ok(vec![Value::Features(cx.activate(features, activation)?)])
 }
 
 fn identity(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {

@@ -13,6 +13,9 @@ pub(super) const BATCH: i64 = i64::MIN;
 /// ONNX's numbers for floating-point element types: float, float16, double, bfloat16.
 const FLOATING: [i64; 4] = [1, 10, 11, 16];
 
+/// Its numbers for int32 and int64.
+const INTEGERS: [i64; 2] = [6, 7];
+
 pub(super) fn constant(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let tensor = if let Some(tensor) = cx.tensor("value")? {
         tensor
@@ -52,6 +55,11 @@ pub(super) fn cast(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
         }
         value @ Value::Choice(_) => Ok(vec![value]),
         value if floating => Ok(vec![value]),
+        Value::Features(features)
+            if INTEGERS.contains(&to) && cx.import.is_integer(&features)? =>
+        {
+            Ok(vec![Value::Features(features)])
+        }
         _ => Err(cx.error(format!(
             "a cast to element type {to} rounds, only casts to floating point are supported"
         ))),
@@ -317,6 +325,9 @@ pub(super) fn gather(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let indices = match cx.value(1)? {
         Value::Constant(indices) => indices,
         Value::Choice(choice) => return super::sklearn::name_choice(cx, value, choice),
+        Value::Features(index) if let Value::Constant(table) = &value => {
+            return super::one_hot::gather(cx, table.clone(), index);
+        }
         _ => return Err(cx.error("the indices depend on the model's input; they must be constant")),
     };
     let (shape, batched) = shape_of(cx, &value)?;

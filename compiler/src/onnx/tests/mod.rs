@@ -1,6 +1,7 @@
 //! Models built node by node. Values are checked against onnxruntime in `tests/onnx_golden.rs`; here it is what the
 //! nodes fold into, and what is refused.
 
+mod graphs;
 mod limits;
 mod refusals;
 mod structure;

@@ -31,7 +31,7 @@ fn convolution_batch_norm_and_pooling_are_one_sparse_layer() {
     assert!(matches!(layer.affine.matrix, Matrix::Sparse(_)));
     // Along an axis the four windows of a pool and a kernel see 3, 4, 4 and 3 values.
     assert_eq!((layer.affine.rows(), layer.affine.matrix.entries()), (32, 2 * 14 * 14));
-    assert_eq!(layer.activation, Some(Activation::Relu));
+    assert_eq!(layer.activation, Some(Activation::Relu.into()));
     assert_eq!(layer.groups, Some([vec![0; 16], vec![1; 16]].concat()));
     assert_eq!(network.head.decision, Decision::Scores);
 }
@@ -113,7 +113,7 @@ fn a_sigmoid_that_more_depends_on_stays_a_layer() {
     ];
     let weights = vec![counting("w", &[2, 2]), tensor("two", &[], &[2.0])];
     let network = model(&[2], nodes, weights).import().unwrap();
-    assert_eq!(network.layers[0].activation, Some(Activation::Sigmoid));
+    assert_eq!(network.layers[0].activation, Some(Activation::Sigmoid.into()));
     assert_eq!(network.layers.len(), 2);
     assert_eq!(network.head.transforms, []);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{
-    Client, HeaderMap, Request,
+    Client, HeaderMap, Message, Request, StatusCode,
     client::{RequestError, RequestErrorKind},
     jetstream,
 };
@@ -102,10 +102,49 @@ impl Asker {
         headers: Option<HeaderMap>,
         body: Bytes,
     ) -> Result<Bytes, Unanswered> {
+        let answer = |reply: Message| match refusal(&reply.payload) {
+            None => Some(Ok(reply.payload)),
+            Some(error) if not_ready(&error) => None,
+            Some(error) => Some(Err(Unanswered::Refused(error))),
+        };
+        self.ask_until(subject, headers, body, answer).await
+    }
+
+    /// Asks a stream that lets read directly for the last message of one of its subjects. Nobody
+    /// replies if there is no such stream, or if it does not.
+    pub(super) async fn direct(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Result<Option<Message>, Unanswered> {
+        let from = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
+        let answer = |reply: Message| match reply.status {
+            None => Some(Ok(Some(reply))),
+            Some(StatusCode::NOT_FOUND) => Some(Ok(None)),
+            // Not now; what we ask is well formed.
+            Some(_) => None,
+        };
+        self.ask_until(&from, None, Bytes::new(), answer).await
+    }
+
+    /// Asks until a reply is an answer, or patience ends.
+    async fn ask_until<T>(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+        answer: impl Fn(Message) -> Option<Result<T, Unanswered>>,
+    ) -> Result<T, Unanswered> {
         let deadline = Instant::now() + self.patience;
         let mut pause = Pause::new();
         loop {
-            match self.ask_once(subject, headers.clone(), body.clone()).await {
+            let reply = self.ask_once(subject, headers.clone(), body.clone()).await;
+            let answered = match reply {
+                Some(Ok(reply)) => answer(reply),
+                Some(Err(error)) => Some(Err(Unanswered::Failed(error))),
+                None => None,
+            };
+            match answered {
                 Some(answer) => return answer,
                 None if Instant::now() >= deadline => {
                     return Err(Unanswered::Failed(Error::Timeout(self.patience)));
@@ -115,13 +154,13 @@ impl Asker {
         }
     }
 
-    /// The answer, or nothing if the server is away or not ready.
+    /// The reply, or nothing if the server is away.
     async fn ask_once(
         &self,
         subject: &str,
         headers: Option<HeaderMap>,
         body: Bytes,
-    ) -> Option<Result<Bytes, Unanswered>> {
+    ) -> Option<Result<Message, Error>> {
         let mut connections = self.connections();
         // What is sent while there is no connection would pile up in the client.
         if !self.connected() {
@@ -134,18 +173,14 @@ impl Asker {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let answer = tokio::select! {
-            answer = self.client.send_request(subject.to_owned(), request) => answer,
-            // The answer is lost with the connection.
+        let reply = tokio::select! {
+            reply = self.client.send_request(subject.to_owned(), request) => reply,
+            // The reply is lost with the connection.
             _ = connections.changed() => return None,
         };
-        match answer {
-            Ok(answer) => match refusal(&answer.payload) {
-                None => Some(Ok(answer.payload)),
-                Some(error) if not_ready(&error) => None,
-                Some(error) => Some(Err(Unanswered::Refused(error))),
-            },
-            Err(error) => fatal(&error).map(|error| Err(Unanswered::Failed(error))),
+        match reply {
+            Ok(reply) => Some(Ok(reply)),
+            Err(error) => fatal(&error).map(Err),
         }
     }
 

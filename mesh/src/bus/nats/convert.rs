@@ -5,16 +5,21 @@ use async_nats::HeaderMap;
 use crate::{
     Error, Headers, Message,
     message::{MAX_ID, MESSAGE_ID},
+    seal::SEAL,
 };
 
-/// Headers with this prefix steer the server, so none of a message's own may have it.
-const RESERVED: &str = "nats-";
+/// Headers with this prefix steer the server.
+const SERVERS: &str = "nats-";
 
 /// Header of a message that could not be read: why, in the place of what is left out.
 const UNREADABLE: &str = "Hermesh-Unreadable";
 
+/// Whether a header is none of a message's own: it steers the server, or is the seal, which sidecars put
+/// on and check.
 fn reserved(name: &str) -> bool {
-    name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
+    let servers =
+        name.get(..SERVERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(SERVERS));
+    servers || name.eq_ignore_ascii_case(SEAL)
 }
 
 /// The headers as NATS carries them.
@@ -63,7 +68,7 @@ pub(super) fn from_nats(
 }
 
 /// Whether `subject` names one subject, not several.
-pub(super) fn check_subject(subject: &str) -> Result<(), Error> {
+pub(crate) fn check_subject(subject: &str) -> Result<(), Error> {
     let token = |token: &str| {
         !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && !b"*>".contains(&b))
     };
@@ -81,15 +86,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_the_server_neither_leaves_nor_enters() {
+    fn what_is_not_the_messages_own_neither_leaves_nor_enters() {
         let mut headers = Headers::default();
-        headers.set("nats-rollup", "all");
-        headers.set("Nats-Msg-Id", "x");
+        for name in ["nats-rollup", "Nats-Msg-Id", "Hermesh-Seal", "hermesh-seal"] {
+            headers.set(name, "x");
+        }
         headers.set("ce-id", "y");
-        let map = to_nats(&headers);
-        assert_eq!(map.len(), 1);
         let mut map = to_nats(&headers);
+        assert_eq!(map.len(), 1);
         map.insert("Nats-Msg-Size", "7");
+        // Longer than a header may be, and twice.
+        let seal = "x".repeat(4 * Headers::MAX_VALUE);
+        map.append("Hermesh-Seal", &*seal);
+        map.append("Hermesh-Seal", &*seal);
+        map.insert("HERMESH-SEAL", &*seal);
         let message = from_nats("a", Some(&map), "".into()).expect("is readable");
         assert_eq!(message, Message::new("a", "").with_id("y"));
     }

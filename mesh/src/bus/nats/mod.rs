@@ -2,27 +2,25 @@
 //! a durable consumer. Works with nats-server 2.9 and later.
 
 mod ask;
-mod convert;
+pub(crate) mod convert;
 mod heal;
+mod lookup;
 mod pull;
 mod settle;
-mod streams;
-mod watch;
+pub(crate) mod streams;
+pub(crate) mod watch;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, atomic::AtomicUsize},
     time::Duration,
 };
 
 use async_nats::{
-    ConnectOptions, Event, HeaderMap, Request,
-    client::RequestErrorKind,
-    jetstream::message::StreamMessage,
-    jetstream::{publish::PublishAck, stream::RawMessage},
+    ConnectOptions, Event, HeaderMap, Request, client::RequestErrorKind,
+    jetstream::publish::PublishAck,
 };
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -35,7 +33,10 @@ use super::{Bus, Delivery, Published, QueueOptions, Requests, Subscription};
 use crate::{
     Error, JobId, Message,
     message::{MAX_ID, matches},
+    seal::SEAL_ROOM,
 };
+
+pub use self::watch::is_inbox;
 
 /// How many messages a subscriber or server may fall behind.
 const BUFFER: usize = 1024;
@@ -43,10 +44,8 @@ const BUFFER: usize = 1024;
 const COMMANDS: usize = 512;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(1);
-/// Room for the headers that this bus adds to a message.
-const HEADER_ROOM: usize = 512;
-/// The most subjects that one call lists.
-const MAX_SUBJECTS: usize = 1 << 20;
+/// Room for the headers that this bus adds to a message, and for the seal.
+pub(crate) const HEADER_ROOM: usize = 512 + SEAL_ROOM;
 
 // JetStream's error codes.
 const WRONG_LAST_SEQUENCE: u64 = 10071;
@@ -69,6 +68,12 @@ pub struct NatsOptions {
     pub request_timeout: Duration,
     /// For how long a publish, or another request, is repeated while the server is away.
     pub publish_patience: Duration,
+    /// Where answers to this process go, see [`crate::identity::inbox`]; none: `_INBOX`, anybody's.
+    pub inbox: Option<String>,
+    /// Whether what is stored is read directly where queues let it be. Tenants need that, who may read
+    /// their own subjects and no others. Of several servers any may answer then, also one that lags and
+    /// would make believe that something is not there; so services ask the stream's leader.
+    pub direct: bool,
 }
 
 impl Default for NatsOptions {
@@ -80,6 +85,8 @@ impl Default for NatsOptions {
             queues: crate::topology::queues(),
             request_timeout: Duration::from_secs(5),
             publish_patience: Duration::from_secs(30),
+            inbox: None,
+            direct: false,
         }
     }
 }
@@ -95,6 +102,7 @@ pub struct NatsBus(Arc<Shared>);
 struct Shared {
     asker: Asker,
     replicas: usize,
+    direct: bool,
     known: RwLock<BTreeMap<String, Known>>,
     /// Counts the pulls from several queues.
     turns: AtomicUsize,
@@ -115,13 +123,17 @@ impl NatsBus {
     /// Connects. From then on the connection is made again whenever it breaks.
     ///
     /// # Errors
-    /// [`Error::Connect`] if no server can be reached now.
+    /// [`Error::Connect`] if no server can be reached now, [`Error::Malformed`] if the inbox is none.
     pub async fn connect(options: NatsOptions) -> Result<Self, Error> {
+        if options.inbox.as_deref().is_some_and(|inbox| !is_inbox(inbox)) {
+            return Err(Error::Malformed { what: "inbox", expected: "_INBOX. and more tokens" });
+        }
         let (counter, mut made) = tokio::sync::watch::channel(0_u64);
         let counter = Arc::new(counter);
         let servers: Vec<&str> = options.url.split(',').map(str::trim).collect();
         let connecting = ConnectOptions::new()
             .name(&options.name)
+            .custom_inbox_prefix(options.inbox.as_deref().unwrap_or("_INBOX"))
             .ping_interval(PING_INTERVAL)
             .request_timeout(Some(options.request_timeout))
             .subscription_capacity(BUFFER)
@@ -137,6 +149,8 @@ impl NatsBus {
                     match event {
                         Event::Connected => counter.send_modify(|count| *count += 1),
                         Event::Disconnected => tracing::warn!("the NATS server is away"),
+                        // A refusal, say, of which whoever published hears nothing else.
+                        Event::ServerError(error) => tracing::warn!(%error, "NATS"),
                         event => tracing::debug!(%event, "NATS"),
                     }
                 }
@@ -167,6 +181,7 @@ impl NatsBus {
         Ok(Self(Arc::new(Shared {
             asker,
             replicas: options.replicas,
+            direct: options.direct,
             known,
             turns: AtomicUsize::new(0),
         })))
@@ -293,20 +308,6 @@ fn without_credentials(servers: &[&str]) -> String {
     servers.iter().map(clean).collect::<Vec<_>>().join(", ")
 }
 
-/// One page of the subjects that a stream holds.
-#[derive(Deserialize)]
-struct SubjectsPage {
-    #[serde(default)]
-    total: usize,
-    state: SubjectsState,
-}
-
-#[derive(Deserialize)]
-struct SubjectsState {
-    #[serde(default)]
-    subjects: Option<HashMap<String, u64>>,
-}
-
 #[async_trait]
 impl Bus for NatsBus {
     async fn declare(&self, queue: &QueueOptions) -> Result<(), Error> {
@@ -358,52 +359,19 @@ impl Bus for NatsBus {
     }
 
     async fn last(&self, subject: &str) -> Result<Option<Message>, Error> {
-        check_subject(subject)?;
-        let queue = self.queue_of(subject)?;
-        // From the stream's leader: a replica that lags would make believe that something is gone.
-        let body = json!({ "last_by_subj": subject });
-        let Some(stored) = self.ask_stream::<Stored>("MSG.GET", &queue, &body).await? else {
+        let Some((headers, body)) = lookup::stored(self, subject).await? else {
             return Ok(None);
         };
-        let stored = StreamMessage::try_from(stored.message).map_err(|_| Error::Malformed {
-            what: "stored message",
-            expected: "headers and body in base64",
-        })?;
-        from_nats(&stored.subject, Some(&stored.headers), stored.payload)
-            .map(Some)
-            .map_err(|(_, error)| error)
+        from_nats(subject, Some(&headers), body).map(Some).map_err(|(_, error)| error)
     }
 
     async fn exists(&self, subject: &str) -> Result<bool, Error> {
         // A listing of the one subject costs the server more, the more subjects there are.
-        check_subject(subject)?;
-        let queue = self.queue_of(subject)?;
-        let body = json!({ "last_by_subj": subject });
-        let found: Option<serde::de::IgnoredAny> =
-            self.ask_stream("MSG.GET", &queue, &body).await?;
-        Ok(found.is_some())
+        lookup::stored(self, subject).await.map(|stored| stored.is_some())
     }
 
     async fn subjects(&self, filter: &str) -> Result<Vec<String>, Error> {
-        let queue = self.queue_of(filter)?;
-        let mut subjects = Vec::new();
-        loop {
-            let body = json!({ "subjects_filter": filter, "offset": subjects.len() });
-            let page: Option<SubjectsPage> = self.ask_stream("INFO", &queue, &body).await?;
-            let Some(page) = page else {
-                return Ok(subjects);
-            };
-            let found = page.state.subjects.unwrap_or_default();
-            let last = found.is_empty() || subjects.len() + found.len() >= page.total;
-            subjects.extend(found.into_keys());
-            if subjects.len() > MAX_SUBJECTS {
-                let got = page.total;
-                return Err(Error::TooLarge { what: "list of subjects", got, limit: MAX_SUBJECTS });
-            }
-            if last {
-                return Ok(subjects);
-            }
-        }
+        lookup::subjects(self, filter).await
     }
 
     async fn purge(&self, filter: &str) -> Result<(), Error> {
@@ -430,6 +398,10 @@ impl Bus for NatsBus {
             }
             _ => Error::Stopped("the connection to NATS"),
         })?;
+        // A server's word, though there are headers with it, is nobody's answer.
+        if answer.status.is_some() {
+            return Err(Error::NoResponders { subject: message.subject });
+        }
         from_nats(&message.subject, answer.headers.as_ref(), answer.payload)
             .map_err(|(_, error)| error)
     }
@@ -437,11 +409,6 @@ impl Bus for NatsBus {
     async fn serve(&self, filter: &str) -> Result<Requests, Error> {
         watch::serve(&self.0.asker.client, filter).await
     }
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    message: RawMessage,
 }
 
 #[cfg(test)]

@@ -259,6 +259,10 @@ async fn receive(bus: &NatsBus, received: async_nats::Message) -> Option<Deliver
         return None;
     };
     let queue = known.options;
+    if queue.expect_subject(&received.subject).is_err() {
+        tracing::warn!(subject = %received.subject, queue = queue.name, "a message of another queue");
+        return None;
+    }
     let read = from_nats(&received.subject, received.headers.as_ref(), received.payload);
     let (message, unreadable) = match read {
         Ok(message) => (message, None),

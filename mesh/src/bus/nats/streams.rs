@@ -8,7 +8,7 @@ use async_nats::jetstream::{
         Config as StreamConfig, DiscardPolicy, Info as StreamInfo, RetentionPolicy, StorageType,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ask::{Asker, Pause, Unanswered};
 use crate::{
@@ -31,12 +31,12 @@ const CREATIONS: u32 = 6;
 const CONSUMER_NOT_FOUND: u64 = 10014;
 
 /// The stream of a queue.
-pub(super) fn stream_name(queue: &str) -> String {
+pub(crate) fn stream_name(queue: &str) -> String {
     format!("{PREFIX}{queue}")
 }
 
 /// The queue of a stream.
-pub(super) fn queue_name(stream: &str) -> Option<&str> {
+pub(crate) fn queue_name(stream: &str) -> Option<&str> {
     stream.strip_prefix(PREFIX)
 }
 
@@ -83,6 +83,7 @@ fn stream_config(queue: &QueueOptions, replicas: usize) -> StreamConfig {
         num_replicas: replicas,
         max_consumers: -1,
         max_message_size: i32::try_from(queue.max_message_bytes).unwrap_or(i32::MAX),
+        allow_direct: queue.direct,
         ..StreamConfig::default()
     }
 }
@@ -132,6 +133,7 @@ fn options_of(found: &StreamConfig, wanted: &QueueOptions) -> Result<QueueOption
             DiscardPolicy::New => Overflow::Refuse,
             DiscardPolicy::Old => Overflow::DiscardOldest,
         },
+        direct: found.allow_direct,
     })
 }
 
@@ -184,6 +186,16 @@ fn consumer_config(queue: &QueueOptions) -> ConsumerConfig {
     }
 }
 
+/// What is asked when a queue's stream is created.
+pub(crate) fn stream_request(queue: &QueueOptions, replicas: usize) -> Value {
+    json!(stream_config(&effective(queue), replicas))
+}
+
+/// What is asked when a queue's consumer is created.
+pub(crate) fn consumer_request(queue: &QueueOptions) -> Value {
+    json!({ "stream_name": stream_name(&queue.name), "config": consumer_config(&effective(queue)) })
+}
+
 fn check_consumer(queue: &QueueOptions, found: &ConsumerConfig) -> Result<(), Error> {
     let wanted = consumer_config(queue);
     check_fields!(
@@ -211,14 +223,14 @@ pub(super) async fn declare(
     replicas: usize,
 ) -> Result<(), Error> {
     let queue = &effective(queue);
-    let config = stream_config(queue, replicas);
+    let (name, request) = (stream_name(&queue.name), stream_request(queue, replicas));
     let mut pause = Pause::new();
     for _ in 0..CREATIONS {
         // Where it exists with these options, creating changes nothing.
-        let created = asker.api(&format!("STREAM.CREATE.{}", config.name), &json!(config)).await;
+        let created = asker.api(&format!("STREAM.CREATE.{name}"), &request).await;
         let info: Result<StreamInfo, Unanswered> = match created {
             Err(error) if matches!(error.code(), Some(STREAM_EXISTS | SUBJECTS_OVERLAP)) => {
-                asker.api(&format!("STREAM.INFO.{}", config.name), &json!(null)).await
+                asker.api(&format!("STREAM.INFO.{name}"), &json!(null)).await
             }
             other => other,
         };
@@ -227,7 +239,7 @@ pub(super) async fn declare(
             // The subjects are taken by a stream of another name, or by one of this name that another
             // process is creating at this moment.
             Err(error) if error.code() == Some(STREAM_NOT_FOUND) => pause.wait().await,
-            Err(error) => return Err(error.into_error(&config.name)),
+            Err(error) => return Err(error.into_error(&name)),
         }
     }
     let found = "subjects that another stream has".into();
@@ -240,12 +252,12 @@ pub(super) async fn declare(
 /// [`Error::NoQueue`] if there is no stream.
 pub(super) async fn declare_consumer(asker: &Asker, queue: &QueueOptions) -> Result<(), Error> {
     let queue = &effective(queue);
-    let (stream, config) = (stream_name(&queue.name), consumer_config(queue));
+    let stream = stream_name(&queue.name);
     let info = asker.api(&format!("CONSUMER.INFO.{stream}.{}", queue.name), &json!(null)).await;
     let info: Result<ConsumerInfo, Unanswered> = match info {
         Err(error) if error.code() == Some(CONSUMER_NOT_FOUND) => {
             let create = format!("CONSUMER.DURABLE.CREATE.{stream}.{}", queue.name);
-            asker.api(&create, &json!({ "stream_name": stream, "config": config })).await
+            asker.api(&create, &consumer_request(queue)).await
         }
         other => other,
     };

@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    BUFFER,
+    BUFFER, HEADER_ROOM,
     convert::{check_subject, from_nats, to_nats},
 };
 use crate::{
@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// All servers of one filter are one group, and share its requests.
-const GROUP: &str = "hermesh";
+pub(crate) const GROUP: &str = "hermesh";
 /// Where clients of NATS wait for answers. An answer is published with the rights of who answers, so
 /// who asks must not choose another place for it: a stream, the server's interface, a delivery's ack.
-const INBOXES: &str = "_INBOX.";
+pub(crate) const INBOXES: &str = "_INBOX.";
 /// The largest body of a request: who offers a task sends its shard along, all others send next to
 /// nothing.
 const MAX_REQUEST: usize = 512 << 10;
@@ -41,14 +41,14 @@ pub(super) async fn serve(client: &Client, filter: &str) -> Result<Requests, Err
     let client = client.clone();
     let requests = forward(requests, REQUESTS, move |message, reply| {
         let (client, asker) = (client.clone(), reply?);
-        if !answerable(&asker) || message.body.len() > MAX_REQUEST {
+        if !is_inbox(&asker) || message.body.len() > MAX_REQUEST {
             let (subject, bytes) = (&message.subject, message.body.len());
             tracing::debug!(subject, bytes, reply = %asker, "a request that is not answered");
             return None;
         }
         let reply = move |answer: Message| -> futures_util::future::BoxFuture<'static, _> {
             Box::pin(async move {
-                let (got, limit) = (answer.size(), client.max_payload());
+                let (got, limit) = (answer.size() + HEADER_ROOM, client.max_payload());
                 if got > limit {
                     return Err(Error::TooLarge { what: "reply", got, limit });
                 }
@@ -62,9 +62,9 @@ pub(super) async fn serve(client: &Client, filter: &str) -> Result<Requests, Err
     Ok(Requests(requests))
 }
 
-/// Whether an answer may go to this subject.
-fn answerable(reply: &str) -> bool {
-    reply.starts_with(INBOXES) && check_subject(reply).is_ok()
+/// Whether answers may go to this subject, or to those below it.
+pub fn is_inbox(subject: &str) -> bool {
+    subject.starts_with(INBOXES) && check_subject(subject).is_ok()
 }
 
 /// Hands messages on until nobody wants them. What does not fit into the buffer is lost, as promised.

@@ -1,0 +1,76 @@
+//! What `--labels` says.
+
+use anyhow::{Context, Result};
+use hermesh_client::cli::Eval;
+use hermesh_client::data::{self, Table};
+use hermesh_client::{Error, model};
+use hermesh_compiler::Model;
+use hermesh_compiler::network::{Decision, Label};
+
+/// What the model should predict.
+pub(super) enum Truth {
+    /// Nobody says.
+    Unknown,
+    /// A class for each row.
+    Labels(Vec<Label>),
+    /// Numbers for each row, one per output.
+    Targets(Table),
+}
+
+impl Truth {
+    /// Reads what goes with `rows` inputs. Several scores without classes may be those of classes or
+    /// numbers in their own right; what the file has decides.
+    pub(super) fn read(model: &Model, rows: usize, options: &Eval) -> Result<Self> {
+        let Some(path) = &options.labels else {
+            return Ok(Self::Unknown);
+        };
+        let limits = options.data.limits();
+        let network = model.network();
+        let targets = || data::read_targets(path, network.outputs(), limits).map(Self::Targets);
+        let labels = || {
+            let labels = data::read_labels(path, limits)?;
+            Ok(Self::Labels(model::labels(network, &labels)))
+        };
+        let truth = match (&network.head.decision, network.outputs()) {
+            (Decision::Scores, 1) => targets(),
+            (Decision::Scores, _) => labels().or_else(|error| targets().map_err(|_| error)),
+            _ => labels(),
+        }?;
+        let found = match &truth {
+            Self::Unknown => rows,
+            Self::Labels(labels) => labels.len(),
+            Self::Targets(table) => table.rows,
+        };
+        if found != rows {
+            return Err(Error::LabelCount { rows, labels: found })
+                .with_context(|| format!("cannot use {}", path.display()));
+        }
+        Ok(truth)
+    }
+
+    /// Whether the model's labels mean anything here.
+    pub(super) fn concerns_labels(&self, model: &Model) -> bool {
+        let network = model.network();
+        let labelled = network.head.decision != Decision::Scores || network.outputs() > 1;
+        labelled && !matches!(self, Self::Targets(_))
+    }
+
+    /// Whether the model's scores are numbers to predict.
+    pub(super) fn concerns_numbers(&self, model: &Model) -> bool {
+        model.network().head.decision == Decision::Scores && !matches!(self, Self::Labels(_))
+    }
+
+    pub(super) fn labels(&self) -> Option<&[Label]> {
+        match self {
+            Self::Labels(labels) => Some(labels),
+            _ => None,
+        }
+    }
+
+    pub(super) fn targets(&self) -> Option<&Table> {
+        match self {
+            Self::Targets(table) => Some(table),
+            _ => None,
+        }
+    }
+}

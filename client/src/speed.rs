@@ -1,0 +1,180 @@
+//! How fast this machine is under a parameter set.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use hermesh_engine::{ClientKey, ParameterSet, Program};
+use rayon::ThreadPool;
+use serde::Serialize;
+
+use crate::Result;
+use crate::compute::{self, Evaluator};
+use crate::probe::{Probe, Rates};
+use crate::quote::{self, Costs};
+
+/// Lookups of each of the probe's two stages, for one thread: one pass over the key.
+const PROBE_LOOKUPS: usize = 16;
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Speed {
+    /// The set's name.
+    pub parameter_set: &'static str,
+    /// Of the set.
+    pub security_bits: u32,
+    /// None for a set without Lookups.
+    pub one_thread: Option<Throughput>,
+    /// The same as on one if there is only one.
+    pub all_threads: Option<Throughput>,
+    /// On the wire.
+    pub evaluation_key_bytes: usize,
+    /// Of the expanded key.
+    pub memory_bytes: usize,
+    /// Of both keys, on all threads.
+    pub key_generation_seconds: f64,
+    /// Of the evaluation key, on all threads.
+    pub key_expansion_seconds: f64,
+}
+
+/// On some threads together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Throughput {
+    /// Threads.
+    pub threads: usize,
+    /// With keyswitch, as in all stages but the first.
+    pub bootstraps_per_second: f64,
+    /// Without keyswitch, as in the first stage.
+    pub first_stage_bootstraps_per_second: f64,
+    /// Of the time of a bootstrap with keyswitch, from 0 to 1.
+    pub keyswitch_share: f64,
+}
+
+/// Two pools: of one thread and of all.
+#[derive(Debug)]
+pub struct Pools {
+    one: ThreadPool,
+    all: ThreadPool,
+}
+
+impl Pools {
+    /// `all` is one per core by default.
+    pub fn new(all: Option<NonZeroUsize>) -> Result<Self> {
+        Ok(Self { one: compute::pool(Some(NonZeroUsize::MIN))?, all: compute::pool(all)? })
+    }
+
+    /// Threads of the larger one.
+    pub fn threads(&self) -> usize {
+        self.all.current_num_threads()
+    }
+}
+
+/// Measures a set for `bound`, half of it on one thread, after its keys have been made; at least one
+/// pass over the key is finished on either. With a program also what it costs, on one thread and on all.
+pub fn measure(
+    set: &'static ParameterSet,
+    program: Option<&Program>,
+    pools: &Pools,
+    bound: Duration,
+) -> Result<(Speed, Option<[Costs; 2]>)> {
+    let Pools { one, all } = pools;
+    let outputs = program.map_or(1, Program::outputs);
+    let start = Instant::now();
+    let (client, key) = all.install(|| ClientKey::generate(set));
+    let key_generation_seconds = start.elapsed().as_secs_f64();
+    let probe = |pool: &ThreadPool| {
+        Probe::new(&client, set, pool.current_num_threads() * PROBE_LOOKUPS, outputs)
+    };
+    let (on_one, on_all) = (probe(one)?, probe(all)?);
+    let start = Instant::now();
+    let evaluator = Evaluator::new(&on_all.program, &key, all)?;
+    let key_expansion_seconds = start.elapsed().as_secs_f64();
+    let memory_bytes = evaluator.key_memory_bytes();
+    let all_rates = rates(&on_all, &evaluator, bound / 2)?;
+    let one_rates = match pools.threads() {
+        1 => all_rates,
+        _ => rates(&on_one, &evaluator.with(&on_one.program, one)?, bound / 2)?,
+    };
+    let costs = match program {
+        Some(program) => Some([
+            quote::costs(program, &client, one, &one_rates)?,
+            quote::costs(program, &client, all, &all_rates)?,
+        ]),
+        None => None,
+    };
+    let looks_up = |of: Throughput| set.bootstrap.map(|_| of);
+    let speed = Speed {
+        parameter_set: set.name,
+        security_bits: set.security_bits,
+        one_thread: looks_up(throughput(&one_rates, 1)),
+        all_threads: looks_up(throughput(&all_rates, pools.threads())),
+        evaluation_key_bytes: key.encode().len(),
+        memory_bytes,
+        key_generation_seconds,
+        key_expansion_seconds,
+    };
+    Ok((speed, costs))
+}
+
+/// The mean over as many passes as are begun within `bound`.
+fn rates(probe: &Probe, evaluator: &Evaluator<'_>, bound: Duration) -> Result<Rates> {
+    let start = Instant::now();
+    let mut passes = vec![probe.run(evaluator)?];
+    while start.elapsed() < bound {
+        passes.push(probe.run(evaluator)?);
+    }
+    let mean = |of: fn(&Rates) -> f64| passes.iter().map(of).sum::<f64>() / passes.len() as f64;
+    Ok(Rates {
+        first: mean(|rates| rates.first),
+        later: mean(|rates| rates.later),
+        keyswitch: mean(|rates| rates.keyswitch),
+        pack: mean(|rates| rates.pack),
+    })
+}
+
+fn throughput(rates: &Rates, threads: usize) -> Throughput {
+    Throughput {
+        threads,
+        bootstraps_per_second: threads as f64 / rates.later,
+        first_stage_bootstraps_per_second: threads as f64 / rates.first,
+        keyswitch_share: rates.keyswitch / rates.later,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hermesh_engine::parameters::{LINEAR, T3X512};
+
+    use super::*;
+    use crate::probe;
+
+    #[test]
+    fn a_set_with_lookups_has_rates() {
+        let pools = Pools::new(NonZeroUsize::new(2)).unwrap();
+        let program = probe::program(&T3X512, 10, 3).unwrap();
+        let (speed, costs) =
+            measure(&T3X512, Some(&program), &pools, Duration::from_millis(10)).unwrap();
+        let (one, all) = (speed.one_thread.unwrap(), speed.all_threads.unwrap());
+        assert_eq!((one.threads, all.threads), (1, 2));
+        for found in [one, all] {
+            // A keyswitch is some work, and does not save any.
+            let ratio = found.bootstraps_per_second / found.first_stage_bootstraps_per_second;
+            assert!(0.3 < ratio && ratio < 3.0, "{found:?}");
+            assert!(0.0 < found.keyswitch_share && found.keyswitch_share < 0.7, "{found:?}");
+        }
+        assert_eq!(speed.evaluation_key_bytes, T3X512.evaluation_key_bytes());
+        assert!(speed.memory_bytes > speed.evaluation_key_bytes);
+        let [one, all] = costs.unwrap();
+        assert_eq!((one.threads, one.stages.len(), all.threads), (1, 3, 2));
+        assert_eq!(one.stages[2].bootstraps, 0);
+        let parts: f64 = one.stages.iter().map(quote::StageCost::seconds).sum();
+        assert!((one.latency_seconds - parts - one.pack_seconds).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_set_without_lookups_has_sizes_only() {
+        let pools = Pools::new(NonZeroUsize::new(1)).unwrap();
+        let (speed, costs) = measure(&LINEAR, None, &pools, Duration::ZERO).unwrap();
+        assert!(speed.one_thread.is_none() && speed.all_threads.is_none() && costs.is_none());
+        assert!(speed.memory_bytes > 0);
+    }
+}

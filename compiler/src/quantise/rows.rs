@@ -1,0 +1,119 @@
+//! A layer about to be scaled: what its rows cover of the torus.
+
+use std::f64::consts::{FRAC_PI_2, TAU};
+
+use super::Accumulator;
+use super::readers::Reader;
+use super::scaled::Passed;
+use crate::calibration::Span;
+use crate::network::{Activation, Layer};
+use crate::rounding::Correlation;
+use crate::scale::Encoding;
+
+/// Room left around the calibrated range of a table's inputs, and around that of outputs, where a
+/// value out of range is a wrong answer: see [`Span::widened`].
+pub(crate) const TABLE_ROOM: (f64, f64) = (0.05, 4.5);
+const OUTPUT_ROOM: (f64, f64) = (0.25, 6.0);
+/// A row is taken to cover at least this part of what its inputs could make of it.
+const LEAST_SWING: f64 = 256.0;
+
+/// A layer about to be scaled.
+pub(super) struct Rows<'a> {
+    pub(super) layer: &'a Layer,
+    /// Of what the rows compute.
+    pub(super) spans: &'a [Span],
+    /// Of what they compute it from.
+    pub(super) before: &'a [Span],
+    pub(super) whole_turn: bool,
+    pub(super) accumulator: Accumulator,
+    /// Variance of each of the values that the rows compute from.
+    pub(super) noise: &'a [f64],
+    /// Those of them that have passed the stage before.
+    pub(super) passed: &'a [Option<Passed>],
+    /// Those of them that are sines and cosines.
+    pub(super) waves: &'a [bool],
+    /// By which weights are rounded together.
+    pub(super) correlation: Option<&'a Correlation>,
+    pub(super) first: bool,
+    /// What a turn stands for, if the rows are exact sums of what tables over integers give.
+    pub(super) turn_of_sums: Option<f64>,
+    /// Later layers that read what passes this one.
+    pub(super) readers: Vec<Reader>,
+}
+
+impl Rows<'_> {
+    /// The column that row `r` passes as it is, if it does.
+    pub(super) fn passing(&self, r: usize) -> Option<usize> {
+        let identity =
+            self.layer.activation.as_ref().is_some_and(|a| *a.at(r) == Activation::Identity);
+        let continuous = matches!(self.accumulator, Accumulator::Continuous);
+        if self.first || !identity || !continuous || self.layer.affine.bias[r] != 0.0 {
+            return None;
+        }
+        let mut row = self.layer.affine.matrix.row(r).filter(|&(_, w)| w != 0.0);
+        match (row.next(), row.next()) {
+            (Some((column, 1.0)), None) => Some(column),
+            _ => None,
+        }
+    }
+
+    /// [`Activation::wave`] of row `r`, if its turn can be a turn of the torus: then the row may go round as often as it
+    /// likes, and all the torus is used.
+    pub(super) fn wave(&self, r: usize) -> Option<usize> {
+        let continuous = matches!(self.accumulator, Accumulator::Continuous);
+        self.layer.activation.as_ref().filter(|_| continuous)?.at(r).wave()
+    }
+
+    /// What is left room for in row `r`: the middle, and what a whole turn stands for.
+    pub(super) fn frame(&self, r: usize) -> (f64, f64) {
+        if self.wave(r).is_some() {
+            return (FRAC_PI_2, TAU);
+        }
+        if let Some(bits) = self.layer.table_bits() {
+            // The integers that the tables are for, each in the middle of its cell.
+            let half = if matches!(self.accumulator, Accumulator::Continuous) { 0.5 } else { 0.0 };
+            return (f64::from(1 << (bits - 1)) - half, f64::from(1 << (bits + 1)));
+        }
+        if let Some(bounds) = &self.layer.bounds {
+            let width = bounds.iter().map(|(low, high)| high - low).fold(1e-9, f64::max);
+            let (low, high) = bounds[r];
+            let part = if self.whole_turn { 0.9 } else { 0.5 };
+            return ((low + high) / 2.0, self.turn_of_sums.unwrap_or(width / part));
+        }
+        let ((margin, sigmas), part) =
+            if self.whole_turn { (OUTPUT_ROOM, 1.0) } else { (TABLE_ROOM, 0.5) };
+        let (mut low, mut high) = self.spans[r].widened(margin, sigmas);
+        // A row of one value covers all that there is room for in that.
+        let mut row = self.layer.affine.matrix.row(r).filter(|&(_, w)| w != 0.0);
+        if let (Some((c, w)), None) = (row.next(), row.next()) {
+            let ends = [self.before[c].low, self.before[c].high];
+            let ends = ends.map(|x| w * x + self.layer.affine.bias[r]);
+            (low, high) = (low.min(ends[0]).min(ends[1]), high.max(ends[0]).max(ends[1]));
+        }
+        // A row that hardly moves on the calibration rows (it cancels, or is constant) still needs a
+        // scale: one that its weights bear, and other rows with it.
+        let row = self.layer.affine.matrix.row(r);
+        let swing: f64 = row.map(|(c, w)| (w * self.before[c].range()).abs()).sum();
+        let least = (swing / LEAST_SWING).max(1e-6 * (1.0 + high.abs()));
+        ((low + high) / 2.0, (high - low).max(least) / part)
+    }
+
+    /// [`Self::frame`] under an encoding, which decides it for a row that passes.
+    pub(super) fn frame_under(&self, r: usize, encoding: &Encoding) -> (f64, f64) {
+        let Some(column) = self.passing(r) else {
+            return self.frame(r);
+        };
+        let turn = encoding.range(column) / encoding.full();
+        (encoding.low[column] + turn / 4.0, turn)
+    }
+
+    /// The weights of a row over encoded values.
+    pub(super) fn weights<'a>(
+        &'a self,
+        r: usize,
+        encoding: &'a Encoding,
+    ) -> impl Iterator<Item = (usize, f64)> + 'a {
+        let scale = 1.0 / (self.frame_under(r, encoding).1 * encoding.full());
+        self.layer.affine.matrix.row(r).map(move |(c, w)| (c, w * encoding.range(c) * scale))
+    }
+}

@@ -1,0 +1,163 @@
+//! A scaled layer: its integers, and the tables that follow.
+
+use std::collections::HashMap;
+use std::f64::consts::PI;
+
+use hermesh_engine::{self as engine, Linear, Lookup, ParameterSet, torus};
+use rayon::prelude::*;
+
+use super::rows::Rows;
+use super::{Accumulator, TURN};
+use crate::network::{Layer, Matrix};
+use crate::scale::Encoding;
+use crate::sums;
+
+/// A value that has passed a stage as it was: the smallest, and what a whole turn stands for.
+#[derive(Clone, Copy)]
+pub(super) struct Passed {
+    pub(super) low: f64,
+    pub(super) turn: f64,
+}
+
+/// What a scaled layer's torus values mean.
+pub(super) struct Scaled {
+    /// The value in the middle of the covered part.
+    pub(super) centre: Vec<f64>,
+    /// What a whole turn stands for.
+    pub(super) scale: Vec<f64>,
+    pub(super) accumulator: Accumulator,
+    pub(super) passes: Vec<bool>,
+    /// See [`Rows::wave`].
+    pub(super) waves: Vec<Option<usize>>,
+}
+
+impl Rows<'_> {
+    /// Rounds the weights for an encoding.
+    pub(super) fn scale(&self, encoding: &Encoding) -> (Linear, Scaled) {
+        let affine = &self.layer.affine;
+        let rows = affine.rows();
+        let (mut weights, mut indices, mut offsets) = (Vec::new(), Vec::new(), vec![0u32]);
+        let (mut bias, mut centre, mut scale) = (Vec::new(), Vec::new(), Vec::new());
+        let scale_of_inputs = self.scale_of_inputs(encoding);
+        let rounded: Vec<(Vec<i32>, f64)> = (0..rows)
+            .into_par_iter()
+            .map(|r| {
+                let exact: Vec<f64> = self.weights(r, encoding).map(|(_, w)| w).collect();
+                let Some(correlation) = self.correlation else {
+                    return (exact.iter().map(|w| w.round() as i32).collect(), 0.0);
+                };
+                let (rounded, _) = correlation.round(&exact, &scale_of_inputs);
+                // What rounding moves the row by on average.
+                let shift = |(c, (w, &q)): (usize, (&f64, &i32))| {
+                    let low = (self.before[c].low - encoding.low[c]) / encoding.range(c);
+                    let mean = correlation.mean(c) * scale_of_inputs[c];
+                    (w - f64::from(q)) * if low.is_finite() { low + mean } else { 0.0 }
+                };
+                let shift: f64 = exact.iter().zip(&rounded).enumerate().map(shift).sum();
+                (rounded, shift * encoding.full())
+            })
+            .collect();
+        for (r, (rounded, shift)) in rounded.into_iter().enumerate() {
+            indices.extend(affine.matrix.row(r).map(|(c, _)| c as u32));
+            weights.extend(rounded);
+            offsets.push(weights.len() as u32);
+            let (mut middle, turn) = self.frame_under(r, encoding);
+            let constant: f64 = affine.bias[r]
+                + affine.matrix.row(r).map(|(c, w)| w * encoding.low[c]).sum::<f64>();
+            let offset = if self.whole_turn { 0.0 } else { 0.25 };
+            let exact = (constant - middle) / turn + offset + shift;
+            bias.push(match self.accumulator {
+                Accumulator::Continuous => torus(exact),
+                Accumulator::Bits(_) => {
+                    // A whole number of steps; what the rounding moves, the centre takes up. Before
+                    // a table half a step more, so that rounding down is rounding to the nearest.
+                    let step = encoding.unit as f64 / TURN;
+                    let whole = (exact / step).round();
+                    middle += (exact - whole * step) * turn;
+                    let half = if self.whole_turn { 0 } else { encoding.unit / 2 };
+                    torus(whole * step).wrapping_add(half)
+                }
+            });
+            centre.push(middle);
+            scale.push(turn);
+        }
+        let matrix = match &affine.matrix {
+            Matrix::Dense { rows, cols, .. } => {
+                engine::Matrix::Dense { rows: *rows as u32, columns: *cols as u32, weights }
+            }
+            Matrix::Sparse(sparse) => {
+                engine::Matrix::Sparse { columns: sparse.cols as u32, offsets, indices, weights }
+            }
+        };
+        let passes = (0..rows).map(|r| self.passing(r).is_some()).collect();
+        let waves = (0..rows).map(|r| self.wave(r)).collect();
+        let accumulator = self.accumulator;
+        (Linear { matrix, bias }, Scaled { centre, scale, accumulator, passes, waves })
+    }
+}
+
+/// The table of the cosine, some quarters of a turn ahead: exactly a rotation of that of the cosine, so that the two
+/// share a bootstrap.
+fn wave(entries: usize, quarters: usize, encode: impl Fn(f64) -> u64) -> Vec<u64> {
+    let cosine = |i: usize| encode((PI * (i as f64 + 0.5) / entries as f64).cos());
+    let entry = |i: usize| {
+        let i = i + quarters * entries / 2;
+        let value = cosine(i % entries);
+        if (i / entries).is_multiple_of(2) { value } else { value.wrapping_neg() }
+    };
+    (0..entries).map(entry).collect()
+}
+
+impl Scaled {
+    pub(super) fn passed(&self) -> Vec<Option<Passed>> {
+        let low =
+            |r: usize| Passed { low: self.centre[r] - self.scale[r] / 4.0, turn: self.scale[r] };
+        (0..self.passes.len()).map(|r| self.passes[r].then(|| low(r))).collect()
+    }
+
+    /// The tables of a layer: activation, and encoding for the next. Rows that share everything
+    /// share a table.
+    pub(super) fn tables(
+        &self,
+        layer: &Layer,
+        next: &Encoding,
+        set: &ParameterSet,
+    ) -> Option<Lookup> {
+        let entries = match (self.accumulator, set.bootstrap) {
+            (Accumulator::Bits(bits), Some(b)) if 1 << bits <= b.polynomial_size => 1 << bits,
+            (Accumulator::Continuous, Some(b)) => b.polynomial_size,
+            _ => return None,
+        };
+        let mut known = HashMap::new();
+        let (mut tables, mut table_of) = (Vec::new(), Vec::new());
+        for r in 0..self.centre.len() {
+            if self.passes[r] {
+                table_of.push(Lookup::PASS);
+                continue;
+            }
+            let whole = layer.table_bits().is_some() && next.rounded;
+            let dither = if whole { sums::dither(r) } else { 0.0 };
+            let key = [self.centre[r], self.scale[r], next.low[r], next.high[r], dither];
+            let key = key.map(f64::to_bits);
+            let kind = layer.activation.as_ref().map(|a| std::ptr::from_ref(a.at(r)));
+            let table = *known.entry((key, kind)).or_insert_with(|| {
+                if let Some(quarters) = self.waves[r] {
+                    tables.push(wave(entries, quarters, |cosine| next.encode(r, cosine, 0.0)));
+                    return tables.len() as u32 - 1;
+                }
+                let table = (0..entries).map(|i| {
+                    // The middle of the entry if values are continuous, else the integer itself.
+                    let middle =
+                        if matches!(self.accumulator, Accumulator::Continuous) { 0.5 } else { 0.0 };
+                    let x = (i as f64 + middle) / (2 * entries) as f64 - 0.25;
+                    let value = self.centre[r] + self.scale[r] * x;
+                    next.encode(r, layer.activated(r, value), dither)
+                });
+                tables.push(table.collect());
+                tables.len() as u32 - 1
+            });
+            table_of.push(table);
+        }
+        Some(Lookup { tables, table_of })
+    }
+}

@@ -1,0 +1,137 @@
+//! Lookups that share a bootstrap.
+//!
+//! A blind rotation leaves a whole polynomial: coefficient 0 is the table's entry for the value x, coefficient *d* is
+//! that for x + *d*/2*N*. So Lookups of one value whose tables are rotations of one another (sine and cosine, say) take
+//! one bootstrap, and a sample extraction each, which is next to nothing. Rows of a matrix that are equal and
+//! neighbours are one value.
+
+use crate::{Lookup, Stage};
+use std::collections::HashMap;
+
+/// Most values that share one: what one shard's results are bounded by.
+const MOST_TOGETHER: usize = 16;
+
+/// What a value's Lookup is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// The value that is bootstrapped, which may be this one itself.
+    pub(crate) leader: usize,
+    /// Entries that this value's table is ahead of the leader's, below twice the length of a table.
+    pub(crate) ahead: usize,
+}
+
+impl Stage {
+    /// For each value the one that it shares a bootstrap with. Linear in the size of the stage, for programs come from
+    /// anybody.
+    pub(crate) fn shares(&self) -> Vec<Share> {
+        let Some(lookup) = &self.lookup else {
+            return Vec::new();
+        };
+        let mut classes = Classes { known: HashMap::new(), of: vec![None; lookup.tables.len()] };
+        let mut shares: Vec<Share> = Vec::with_capacity(lookup.table_of.len());
+        for value in 0..lookup.table_of.len() {
+            let mut share = Share { leader: value, ahead: 0 };
+            let leader = if value > 0 { shares[value - 1].leader } else { 0 };
+            let together = value > 0 && value - leader < MOST_TOGETHER;
+            if together
+                && self.same_rows(value - 1, value)
+                && let Some(ahead) = classes.ahead(lookup, leader, value)
+            {
+                share = Share { leader, ahead };
+            }
+            shares.push(share);
+        }
+        shares
+    }
+
+    fn same_rows(&self, a: usize, b: usize) -> bool {
+        let matrix = &self.linear.matrix;
+        self.linear.bias[a] == self.linear.bias[b] && matrix.row(a).eq(matrix.row(b))
+    }
+}
+
+/// Tables that are rotations of one another are of one class.
+struct Classes {
+    known: HashMap<Vec<u64>, usize>,
+    /// Of each table that was asked for: its class, and where in it the class's least rotation begins.
+    of: Vec<Option<(usize, usize)>>,
+}
+
+impl Classes {
+    /// By how many entries the table of `value` is ahead of that of `leader`, if it is a rotation of it.
+    fn ahead(&mut self, lookup: &Lookup, leader: usize, value: usize) -> Option<usize> {
+        let (leader, value) = (lookup.table_of[leader], lookup.table_of[value]);
+        if leader == Lookup::PASS || value == Lookup::PASS {
+            return None;
+        }
+        let period = 2 * lookup.tables.first()?.len();
+        let (of_leader, leader) = self.class(lookup, leader as usize);
+        let (of_value, value) = self.class(lookup, value as usize);
+        (of_leader == of_value).then(|| (period + leader - value) % period)
+    }
+
+    fn class(&mut self, lookup: &Lookup, table: usize) -> (usize, usize) {
+        if let Some(found) = self.of[table] {
+            return found;
+        }
+        let entries = &lookup.tables[table];
+        let start = least_rotation(entries);
+        let least = (0..entries.len()).map(|i| entry(entries, start + i)).collect();
+        let next = self.known.len();
+        let class = *self.known.entry(least).or_insert(next);
+        self.of[table] = Some((class, start));
+        (class, start)
+    }
+}
+
+/// Where the least rotation of a table begins, in order of its entries: two candidates are compared, and where they
+/// differ, all beginnings up to there are done with for the greater.
+fn least_rotation(table: &[u64]) -> usize {
+    let period = 2 * table.len();
+    let (mut a, mut b, mut same) = (0, 1, 0);
+    while a < period && b < period && same < period {
+        let (x, y) = (entry(table, a + same), entry(table, b + same));
+        if x == y {
+            same += 1;
+            continue;
+        }
+        if x > y {
+            a += same + 1;
+        } else {
+            b += same + 1;
+        }
+        b += usize::from(a == b);
+        same = 0;
+    }
+    a.min(b)
+}
+
+/// An entry of a table that goes on negated after its end, and as it was after twice its length.
+fn entry(table: &[u64], index: usize) -> u64 {
+    let entry = table[index % table.len()];
+    if (index / table.len()).is_multiple_of(2) { entry } else { entry.wrapping_neg() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rotations_are_found_where_there_are_any(
+            from in proptest::collection::vec(0u64..3, 8),
+            to in proptest::collection::vec(0u64..3, 8),
+            rotate in proptest::option::of(0usize..16),
+        ) {
+            let to: Vec<u64> =
+                rotate.map_or(to, |by| (0..8).map(|i| entry(&from, i + by)).collect());
+            let lookup = Lookup { tables: vec![from.clone(), to.clone()], table_of: vec![0, 1] };
+            let mut classes = Classes { known: HashMap::new(), of: vec![None; 2] };
+            let found = classes.ahead(&lookup, 0, 1);
+            let is = |by: usize| (0..8).all(|i| to[i] == entry(&from, i + by));
+            prop_assert_eq!(found.is_some(), (0..16).any(is));
+            prop_assert!(found.is_none_or(is));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! A compiled model: what is read is written again as it reads, and can be used.
+#![no_main]
+
+use hermesh_compiler::Model;
+use hermesh_engine::Noise;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: hermesh_fuzz::models::write_seeds(), |data: &[u8]| {
+    let model = match Model::decode(data) {
+        Err(error) => return assert!(!error.to_string().is_empty()),
+        Ok(model) => model,
+    };
+    let bytes = model.encode().expect("what was read is written");
+    let again = Model::decode(&bytes).expect("what was written is read");
+    assert_eq!(again.encode().expect("is written again"), bytes);
+    assert_eq!(again.program().digest(), model.program().digest());
+    let row = vec![0.5; model.network().inputs];
+    let plain = model.plain(&row).expect("a row of its length");
+    assert_eq!(plain.label, model.plain(&row).expect("again").label);
+    let Ok(row) = model.encode_row(&row) else { return };
+    assert_eq!(row.len(), model.program().inputs());
+    let outputs = model.program().simulate(&row, &mut Noise::Absent);
+    let _ = model.interpret(&model.decode_outputs(&outputs));
+});

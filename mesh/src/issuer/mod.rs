@@ -1,0 +1,21 @@
+//! A small issuer of certificates, for machines without cert-manager or SPIRE.
+//!
+//! A workload proves who it is once with a token that was made for it, and from then on with the
+//! certificate that it has. The name in a certificate comes from that proof, never from the request.
+
+mod authority;
+mod csr;
+mod directory;
+pub mod files;
+mod issue;
+mod keep;
+mod token;
+
+pub use authority::{Authority, Grant, Uses};
+pub use csr::{KeyAndRequest, MAX_REQUEST};
+pub use directory::{Directory, DirectoryError};
+pub use issue::{
+    Issued, Issuer, IssuerError, LONGEST, Lifetime, OWN, Proof, Request, SHORTEST, SKEW, grant,
+};
+pub use keep::{Files, KeepError, Keeper, Renewed};
+pub use token::{MAX_HOSTS, Token, TokenError, Tokens};

@@ -1,0 +1,58 @@
+//! `hermesh-probe`: see `--help`.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser;
+
+/// Asks a program beside it over HTTP whether it is ready: the health check of container images that have no
+/// shell and no curl.
+///
+/// Exit codes: 0 the answer is 200, 1 it is not or there is none, 2 wrong usage.
+#[derive(Parser)]
+#[command(name = "hermesh-probe", version)]
+struct Cli {
+    /// Where the program serves its health, 127.0.0.1:9403 say
+    address: SocketAddr,
+    /// What it is asked
+    #[arg(default_value = "/readyz")]
+    path: String,
+    /// How long it may take, in seconds
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match ask(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // If standard error is gone, there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{}{}: {error}", cli.address, cli.path);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether it is ready; if not, its answer is printed.
+fn ask(Cli { address, path, seconds }: &Cli) -> io::Result<bool> {
+    let patience = Some(Duration::from_secs(*seconds));
+    let mut stream = TcpStream::connect_timeout(address, Duration::from_secs(*seconds))?;
+    stream.set_read_timeout(patience)?;
+    stream.set_write_timeout(patience)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(64 << 10).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    // HTTP/1.1 200 OK
+    if answer.split_ascii_whitespace().nth(1) == Some("200") {
+        return Ok(true);
+    }
+    let _ = writeln!(io::stderr(), "{address}{path}: {answer}");
+    Ok(false)
+}

@@ -1,0 +1,94 @@
+//! Connections: how many, and how each ends.
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, time::Duration};
+
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{Body, Limits};
+
+/// The most headers of a request.
+const MAX_HEADERS: usize = 64;
+/// The most bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+/// How long to wait when the system has no more connections to give.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Takes connections, at most so many at a time, until `stop` holds; then waits for those in hand.
+pub(super) async fn accept<F>(
+    listener: TcpListener,
+    connections: usize,
+    mut stop: watch::Receiver<bool>,
+    serve: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = ended(&mut stop) => break,
+            Some(_) = tasks.join_next() => {}
+            accepted = listener.accept(), if tasks.len() < connections => match accepted {
+                Ok((stream, from)) => drop(tasks.spawn(serve(stream, from))),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    sleep(BREATH).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Answers the requests of one connection until the client is done, its time is over or `stop` holds; and
+/// no longer than until `cut`, whatever is in hand.
+pub(super) async fn serve<F>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: impl Fn(Request<Incoming>) -> F,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+    cut: impl Future<Output = ()>,
+) where
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(2 * MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let (mut connection, mut cut) = (pin!(connection), pin!(cut));
+    tokio::select! {
+        biased;
+        () = &mut cut => return,
+        // How it ended is the client's affair.
+        _ = &mut connection => return,
+        () = ended(&mut stop) => {}
+        () = sleep(limits.life) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        () = &mut cut => {}
+        _ = timeout(limits.drain, connection) => {}
+    }
+}
+
+async fn ended(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means that nobody waits any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

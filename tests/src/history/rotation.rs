@@ -1,0 +1,79 @@
+//! New certificates for everybody while jobs run, and what that costs connections.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Result, ensure};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{cluster::Cluster, faults::calm, workload::Outcomes};
+
+/// What was seen from the first answer to the last.
+#[derive(Debug)]
+pub struct Rotations {
+    /// How often every certificate was replaced.
+    pub times: u32,
+    /// How many certificates that were.
+    pub certificates: usize,
+    /// How long each took until all had it, the longest.
+    pub longest: Duration,
+    /// Connections that ended at a sidecar, by reason. Must be none.
+    pub ended: BTreeMap<String, u64>,
+    /// Connections that nats-server accepted anew. Must be none.
+    pub connected: u64,
+}
+
+impl Rotations {
+    /// Whether no connection was dropped.
+    pub fn harmless(&self) -> bool {
+        self.ended.is_empty() && self.connected == 0
+    }
+}
+
+/// Replaces every certificate so many times, spread over the jobs, and then only watches until told to
+/// stop.
+///
+/// # Errors
+/// Not everybody takes a new certificate, the jobs are over before the last rotation is, or a process ends.
+pub async fn rotate(
+    cluster: &mut Cluster,
+    times: u32,
+    jobs: usize,
+    outcomes: &Outcomes,
+    stop: watch::Receiver<bool>,
+) -> Result<Rotations> {
+    reached(outcomes, 1, &stop).await;
+    let (before, connections) = (cluster.figures().await?.ended, cluster.connections().await?);
+    let mut longest = Duration::ZERO;
+    for time in 1..=times {
+        let share = (jobs * time as usize) / (times as usize + 1);
+        reached(outcomes, share, &stop).await;
+        let started = Instant::now();
+        cluster.rotate().await?;
+        longest = longest.max(started.elapsed());
+        let over = outcomes.ended() >= jobs;
+        ensure!(!over, "the jobs were over before rotation {time} of {times}: take more of them");
+    }
+    calm(cluster, stop).await?;
+    let mut ended = cluster.figures().await?.ended;
+    for (reason, times) in &mut ended {
+        *times -= before.get(reason).copied().unwrap_or_default();
+    }
+    ended.retain(|_, times| *times > 0);
+    Ok(Rotations {
+        times,
+        certificates: times as usize * (cluster.sidecars().len() + 1),
+        longest,
+        ended,
+        connected: cluster.connections().await? - connections,
+    })
+}
+
+/// Waits until so many jobs have ended, or for the stop.
+async fn reached(outcomes: &Outcomes, jobs: usize, stop: &watch::Receiver<bool>) {
+    while outcomes.ended() < jobs && !*stop.borrow() {
+        sleep(Duration::from_millis(10)).await;
+    }
+}
