@@ -9,8 +9,9 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use hermesh_engine::parameters::T4X512;
 use hermesh_engine::{
-    BootstrapKey, ClientKey, EvaluationKey, Linear, Lookup, Matrix, PackingKey, ParameterSet,
-    Precision, Program, Stage, Step, Timings, advance, begin, encrypt, evaluate, pack,
+    BATCH, BootstrapKey, ClientKey, EvaluationKey, Linear, Lookup, Matrix, PackingKey,
+    ParameterSet, Precision, Program, Stage, Step, Timings, advance, begin, encrypt, evaluate,
+    pack,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -18,9 +19,7 @@ use rayon::ThreadPoolBuilder;
 const SET: &ParameterSet = &T4X512;
 /// Values of a handwritten digit.
 const PIXELS: usize = 784;
-/// Lookups that one thread bootstraps in one pass over the key.
-const BATCH: usize = 16;
-/// What all tables have. Not 0: a bootstrap of what was looked up in a table of zeros has nothing to do.
+/// What all tables have.
 const ENTRY: u64 = 1 << 61;
 /// Lookups per shard: all in one.
 const ONE_SHARD: usize = usize::MAX / 2;
@@ -69,7 +68,7 @@ impl Bench {
 
     fn lookups(&self, criterion: &mut Criterion) {
         // The first stage, which needs no keyswitch.
-        for (name, lookups) in [("bootstrap 1", 1), ("bootstrap a batch of 16", BATCH)] {
+        for (name, lookups) in [("bootstrap 1", 1), ("bootstrap a batch", BATCH)] {
             let program = of_stages(vec![looked_up(lookups, one_each(lookups)), last(1, lookups)]);
             let shard = self.shard(&program);
             criterion.bench_function(name, |b| {
@@ -86,7 +85,7 @@ impl Bench {
         let partial = self.evaluated(&program, &self.shard(&program));
         let step = advance(&program, 0, &[&partial], ONE_SHARD, &Timings::default()).unwrap();
         let shard = only_shard(step);
-        self.counted(criterion, "keyswitch a batch of 16", "keyswitch", |timings| {
+        self.counted(criterion, "keyswitch a batch", "keyswitch", |timings| {
             evaluate(&program, &self.bootstrap, &shard, timings).unwrap();
         });
     }

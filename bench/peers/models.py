@@ -32,8 +32,10 @@ def concrete(kind, name="Concrete ML", **options):
 
 def network(p_error=None, **options):
     """Bits of rounding and of quantisation are searched for unless they are given."""
-    name = "Concrete ML" if p_error is None else f"Concrete ML, p_error {p_error}"
-    if p_error is None and "rounding" in options:
+    name = "Concrete ML"
+    if p_error is not None:
+        name += f", p_error {p_error}"
+    if "rounding" in options:
         name += f", {options['rounding']} bits"
     return concrete("network", name, p_error=p_error, **options)
 
@@ -59,7 +61,13 @@ COMPARISONS = [
         "digits, 64-64-10, ReLU",
         "digits/mlp64.onnx",
         "digits",
-        [network(), network(0.01), network(rounding=6), concrete("retrained", "Concrete ML, QAT")],
+        [
+            network(),
+            network(0.01),
+            network(rounding=6),
+            network(0.01, rounding=6),
+            concrete("retrained", "Concrete ML, QAT"),
+        ],
     ),
     Comparison(
         "digits-cnn",

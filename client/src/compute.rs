@@ -4,15 +4,12 @@
 use std::num::NonZeroUsize;
 
 use hermesh_engine::{
-    BootstrapKey, EvaluationKey, Input, PackingKey, ParameterSet, Program, Step, Timings, advance,
-    begin, evaluate, pack,
+    BATCH, BootstrapKey, EvaluationKey, Input, PackingKey, ParameterSet, Program, Step, Timings,
+    advance, begin, evaluate, pack,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::Result;
-
-/// Lookups that one thread bootstraps in one pass over the key.
-const BATCH: usize = 16;
 
 /// A pool of compute threads; one per core by default.
 pub fn pool(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {

@@ -9,7 +9,7 @@ use crate::lwe::LweList;
 use crate::parameters::Bootstrap;
 use crate::share::Share;
 use crate::timings::{Operator, Timings};
-use crate::{Digest, Error, Input, Lookup, Program};
+use crate::{Digest, Error, Input, Lookup, ParameterSet, Program};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -138,6 +138,16 @@ fn same_key(kind: Kind, expected: Digest, found: Digest) -> Result<(), Error> {
     Err(Error::WrongKey { what: kind.name(), expected, found })
 }
 
+/// Whoever sends a shard names the key, and may name one of another set.
+fn right_set(program: &Program, key: &ParameterSet) -> Result<(), Error> {
+    let (expected, found) = (program.parameter_set(), key);
+    if expected == found {
+        return Ok(());
+    }
+    let what = "the evaluation key";
+    Err(Error::WrongParameterSet { what, expected: expected.name, found: found.name })
+}
+
 /// Where in a stage some values belong. Checked to lie within it.
 struct Place {
     stage: u32,
@@ -180,6 +190,7 @@ pub fn evaluate(
     let set = program.parameter_set();
     let (mut reader, name) = Reader::open_for(shard, Kind::Shard, ANY_LENGTH, program)?;
     same_key(Kind::Shard, key.evaluation_key, name)?;
+    right_set(program, key.set)?;
     let place = read_place(&mut reader, program)?;
     let lookup = program.stages()[place.stage as usize].lookup.as_ref();
     let lookup = lookup.ok_or(Error::BadStage { stage: place.stage, why: "no Lookup".into() })?;
@@ -274,7 +285,7 @@ fn read_switched(
     if all.iter().any(|&c| usize::from(c) >> log_modulus != 0) {
         return Err(reader.malformed(format!("a coefficient is not below 2^{log_modulus}")));
     }
-    let switched = |c: &[u16]| Switched { coefficients: c.to_vec(), log_modulus };
+    let switched = |c: &[u16]| Switched { coefficients: c.to_vec() };
     Ok(all.chunks_exact(width).map(switched).collect())
 }
 
@@ -333,6 +344,7 @@ pub fn pack(
     let dimension = program.parameter_set().output_dimension();
     let (mut reader, name) = Reader::open_for(outputs, Kind::Outputs, ANY_LENGTH, program)?;
     same_key(Kind::Outputs, key.evaluation_key, name)?;
+    right_set(program, key.set)?;
     let rows = reader.u32()? as usize;
     let most = program.max_rows();
     if !(1..=most).contains(&rows) {

@@ -5,10 +5,11 @@ use crate::codec::{Kind, Reader, Writer};
 use crate::kernel::Vectors;
 use crate::lwe::round;
 use crate::parameters::{ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Bootstrap, PACKING_SIZE, gaussian};
+use crate::rotation::RotationKey;
 use crate::{Digest, Error, ParameterSet};
 use sha2::{Digest as _, Sha256};
+use tfhe::core_crypto::commons::generators::MaskRandomGenerator;
 use tfhe::core_crypto::commons::math::random::Seed;
-use tfhe::core_crypto::fft_impl::fft64::math::fft::Fft;
 use tfhe::core_crypto::prelude::*;
 use zeroize::Zeroizing;
 
@@ -149,8 +150,7 @@ fn write_bootstrap_key(
     seeder: &mut dyn Seeder,
 ) {
     let seed = seeder.seed();
-    let mut key =
-        seeded_bootstrap_key(set, bootstrap, seed, vec![0; bootstrap_words(set, bootstrap)]);
+    let mut key = seeded_bootstrap_key(bootstrap, seed, vec![0; bootstrap_words(set, bootstrap)]);
     par_generate_seeded_lwe_bootstrap_key(
         &LweSecretKey::from_container(from),
         &GlweSecretKey::from_container(to, PolynomialSize(bootstrap.polynomial_size)),
@@ -206,13 +206,11 @@ fn write_packing_key(
     writer.u32s(&bodies);
 }
 
-fn seeded_bootstrap_key(
-    set: &ParameterSet,
+fn seeded_bootstrap_key<C: Container<Element = u64>>(
     bootstrap: &Bootstrap,
     seed: Seed,
-    bodies: Vec<u64>,
-) -> SeededLweBootstrapKeyOwned<u64> {
-    debug_assert_eq!(bodies.len(), bootstrap_words(set, bootstrap));
+    bodies: C,
+) -> SeededLweBootstrapKey<C> {
     SeededLweBootstrapKey::from_container(
         bodies,
         GlweSize(bootstrap.glwe_dimension + 1),
@@ -316,6 +314,10 @@ fn seed(reader: &mut Reader<'_>) -> Result<Seed, Error> {
     reader.array().map(|bytes| Seed(u128::from_le_bytes(bytes)))
 }
 
+/// Bits of a key that are encrypted in full while it is expanded. Together, all would take as much memory as the
+/// expanded key.
+const PIECE: usize = 32;
+
 /// Bodies of 32 bits in `tfhe`'s representation.
 fn widened(bodies: Vec<u32>) -> Vec<u64> {
     bodies.into_iter().map(|body| u64::from(body) << 32).collect()
@@ -333,8 +335,7 @@ pub struct BootstrapKey {
     pub(crate) set: &'static ParameterSet,
     pub(crate) evaluation_key: Digest,
     pub(crate) bootstrap: Bootstrap,
-    pub(crate) fft: Fft,
-    pub(crate) fourier: FourierLweBootstrapKeyOwned,
+    pub(crate) rotation: RotationKey,
     /// `kN × levels` rows of `n + 1` coefficients.
     pub(crate) keyswitch: Vectors,
 }
@@ -359,17 +360,27 @@ impl BootstrapKey {
         })?;
         let bootstrap_seed = seed(&mut reader)?;
         let bodies = reader.u64s(bootstrap_words(set, &bootstrap))?;
-        let standard = seeded_bootstrap_key(set, &bootstrap, bootstrap_seed, bodies)
-            .par_decompress_into_lwe_bootstrap_key();
-        let mut fourier = FourierLweBootstrapKey::new(
-            standard.input_lwe_dimension(),
-            standard.glwe_size(),
-            standard.polynomial_size(),
-            standard.decomposition_base_log(),
-            standard.decomposition_level_count(),
-        );
-        par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut fourier);
-        drop(standard);
+        let mut masks = MaskRandomGenerator::<DefaultRandomGenerator>::new(bootstrap_seed);
+        let mut rotation = RotationKey::with_capacity(&bootstrap, set.lwe_dimension);
+        for bodies in bodies.chunks(PIECE * bodies.len() / set.lwe_dimension) {
+            let seeded = seeded_bootstrap_key(&bootstrap, bootstrap_seed, bodies);
+            let mut ciphertexts = LweBootstrapKey::new(
+                0u64,
+                seeded.glwe_size(),
+                seeded.polynomial_size(),
+                seeded.decomposition_base_log(),
+                seeded.decomposition_level_count(),
+                seeded.input_lwe_dimension(),
+                MODULUS,
+            );
+            par_decompress_seeded_lwe_bootstrap_key_with_pre_seeded_generator(
+                &mut ciphertexts,
+                &seeded,
+                &mut masks,
+            );
+            rotation.extend(ciphertexts.as_ref());
+        }
+        drop(bodies);
 
         let keyswitch_seed = seed(&mut reader)?;
         let bodies = widened(reader.u32s(keyswitch_words(set, &bootstrap))?);
@@ -377,8 +388,7 @@ impl BootstrapKey {
             .par_decompress_into_lwe_keyswitch_key()
             .into_container();
         let keyswitch = narrowed(rows, set.lwe_dimension + 1);
-        let fft = Fft::new(PolynomialSize(bootstrap.polynomial_size));
-        Ok(Self { set, evaluation_key: key.digest, bootstrap, fft, fourier, keyswitch })
+        Ok(Self { set, evaluation_key: key.digest, bootstrap, rotation, keyswitch })
     }
 
     /// For tests that look inside: a key between two known secrets.
@@ -395,7 +405,7 @@ impl BootstrapKey {
     /// Memory that the key takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.fourier.as_view().data()) + self.keyswitch.memory_bytes()
+        self.rotation.memory_bytes() + self.keyswitch.memory_bytes()
     }
 }
 

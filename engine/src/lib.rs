@@ -33,15 +33,18 @@ pub mod noise;
 pub mod parameters;
 mod program;
 mod random;
+mod rotation;
 mod share;
 mod simulate;
 mod timings;
+mod transform;
 
 pub use answer::{Answer, decrypt};
 pub use error::Error;
 pub use input::{Input, encrypt};
 pub use job::{Shard, Step, advance, begin, evaluate, pack};
 pub use keys::{BootstrapKey, ClientKey, EvaluationKey, PackingKey};
+pub use lookup::BATCH;
 pub use parameters::ParameterSet;
 pub use program::{
     Linear, Lookup, MAX_PROGRAM_BYTES, MAX_WIDTH, Matrix, Precision, Program, Stage,

@@ -5,36 +5,23 @@ use crate::keys::BootstrapKey;
 use crate::lwe::{LweList, round};
 use crate::parameters::Bootstrap;
 use crate::timings::{Operator, Timings};
-use dyn_stack::{PodBuffer, PodStack};
+use crate::transform::Aligned;
+use aligned_vec::avec;
 use rayon::prelude::*;
-use tfhe::core_crypto::fft_impl::fft64::crypto::bootstrap::batch_blind_rotate_assign_scratch;
 use tfhe::core_crypto::prelude::*;
 
-/// Values whose bootstraps share one pass over the key.
-const BATCH: usize = 16;
+/// Values whose bootstraps share one pass over the key, on one thread.
+pub const BATCH: usize = 32;
 
 /// An LWE ciphertext modulo 2*N*: the form that blind rotation takes. The body comes last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Switched {
     pub(crate) coefficients: Vec<u16>,
-    pub(crate) log_modulus: usize,
 }
 
-impl ModulusSwitchedLweCiphertext<usize> for Switched {
-    fn log_modulus(&self) -> CiphertextModulusLog {
-        CiphertextModulusLog(self.log_modulus)
-    }
-
-    fn lwe_dimension(&self) -> LweDimension {
-        LweDimension(self.coefficients.len() - 1)
-    }
-
+impl Switched {
     fn body(&self) -> usize {
-        usize::from(self.coefficients[self.coefficients.len() - 1])
-    }
-
-    fn mask(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
-        self.coefficients[..self.coefficients.len() - 1].iter().map(|&c| usize::from(c))
+        self.coefficients[self.coefficients.len() - 1].into()
     }
 }
 
@@ -51,7 +38,7 @@ pub(crate) fn switch(lwe: &[u32], log_modulus: usize) -> Switched {
     let modulus = CiphertextModulusLog(log_modulus);
     let switched = lwe_ciphertext_centered_binary_modulus_switch::<u32, u32, _>(lwe, modulus);
     let coefficients = switched.mask().chain([switched.body()]).map(|c| c as u16).collect();
-    Switched { coefficients, log_modulus }
+    Switched { coefficients }
 }
 
 /// Keyswitches from dimension *kN* to *n*. Chillotti et al. 2020, section 4.1.
@@ -105,46 +92,40 @@ fn batch_bootstrap(
     inputs: &[Switched],
     tables: &[(&[u64], &[usize])],
 ) -> Vec<u32> {
-    let modulus = CiphertextModulus::<u64>::new_native();
     let size = key.bootstrap.polynomial_size;
-    let glwe_size = GlweSize(key.bootstrap.glwe_dimension + 1);
-    let polynomial_size = PolynomialSize(size);
-    let mut accumulators = GlweCiphertextList::new(
-        0u64,
-        glwe_size,
-        polynomial_size,
-        GlweCiphertextCount(inputs.len()),
-        modulus,
-    );
-    for (mut accumulator, (table, _)) in accumulators.iter_mut().zip(tables) {
-        let repeat = size / table.len();
-        let mut body = accumulator.get_mut_body();
-        for (cell, &entry) in body.as_mut().chunks_exact_mut(repeat).zip(table.iter()) {
-            cell.fill(entry);
-        }
+    let width = key.set.output_dimension() + size;
+    let mut accumulators: Aligned<u32> = avec![[64]| 0; inputs.len() * width];
+    let each = accumulators.chunks_exact_mut(width).zip(inputs).zip(tables);
+    for ((accumulator, input), (table, _)) in each {
+        fill(&mut accumulator[width - size..], table, input.body());
     }
-    let fft = key.fft.as_view();
-    let count = CiphertextCount(inputs.len());
-    let scratch = batch_blind_rotate_assign_scratch::<u64>(glwe_size, polynomial_size, count, fft);
-    let mut memory = PodBuffer::new(scratch);
-    key.fourier.as_view().batch_blind_rotate_assign(
-        accumulators.as_mut_view(),
-        inputs,
-        fft,
-        PodStack::new(&mut memory),
-    );
-    let width = key.set.output_dimension() + 1;
-    let mut lwe = LweCiphertext::new(0u64, LweSize(width), modulus);
-    let mut data = Vec::with_capacity(inputs.len() * width);
-    for (accumulator, (table, ahead)) in accumulators.iter().zip(tables) {
+    key.rotation.rotate(&mut accumulators, inputs);
+
+    let modulus = CiphertextModulus::<u32>::new_native();
+    let mut lwe = LweCiphertext::new(0, LweSize(key.set.output_dimension() + 1), modulus);
+    let mut data = Vec::with_capacity(inputs.len() * lwe.as_ref().len());
+    for (accumulator, (table, ahead)) in accumulators.chunks_exact(width).zip(tables) {
+        let accumulator =
+            GlweCiphertext::from_container(accumulator, PolynomialSize(size), modulus);
         for &entries in *ahead {
             let degree = entries * (size / table.len());
             let coefficient = MonomialDegree(degree % size);
             extract_lwe_sample_from_glwe_ciphertext(&accumulator, &mut lwe, coefficient);
             // X^N = -1.
-            let sign = if degree < size { 1 } else { u64::MAX };
-            data.extend(lwe.as_ref().iter().map(|&c| round(c.wrapping_mul(sign))));
+            let sign = if degree < size { 1 } else { u32::MAX };
+            data.extend(lwe.as_ref().iter().map(|&c| c.wrapping_mul(sign)));
         }
     }
     data
+}
+
+/// The polynomial of which each entry of the table is so many coefficients, divided by *X*^body.
+fn fill(polynomial: &mut [u32], table: &[u64], body: usize) {
+    let size = polynomial.len();
+    let repeat = size / table.len();
+    for (j, coefficient) in polynomial.iter_mut().enumerate() {
+        let from = (j + body) % (2 * size);
+        let entry = round(table[from % size / repeat]);
+        *coefficient = if from < size { entry } else { entry.wrapping_neg() };
+    }
 }

@@ -64,8 +64,9 @@ pub fn modulus_switch(set: &ParameterSet) -> f64 {
     mask + 1.0 / 12.0 / (steps * steps)
 }
 
-/// Variance of what comes out of a Lookup, around the entry that was looked up. Zero without
-/// Lookups.
+/// Variance of what comes out of a Lookup, around the entry that was looked up. Accumulators have 32 bits: each bit of the
+/// key rounds what it adds, and as much comes from digits that are cut from steps of 2⁻³² and not from a continuum (more
+/// by a sixth of a step squared, under the half of the bits that are one). Zero without Lookups.
 #[must_use]
 pub fn bootstrap(set: &ParameterSet) -> f64 {
     let Some(bootstrap) = &set.bootstrap else {
@@ -80,7 +81,7 @@ pub fn bootstrap(set: &ParameterSet) -> f64 {
         53.0,
         MODULUS,
     )
-    .0 + rounding(set.output_dimension(), 32)
+    .0 + 2.0 * set.lwe_dimension as f64 * rounding(set.output_dimension(), 32)
 }
 
 /// Variance that packing `slots` values into one answer adds to each, rounding included. The digits

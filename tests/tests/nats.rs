@@ -20,7 +20,7 @@ use hermesh_tests::{
 const LIMIT: Duration = Duration::from_secs(600);
 const CRASH_HISTORY: &str = env!("CARGO_BIN_EXE_crash-history");
 
-/// With the feature `deterministic`, byte for byte.
+/// Byte for byte.
 #[test]
 fn the_embedded_mesh_and_the_one_over_nats_give_the_same_answers() {
     let workload = RealWorkload::new();
@@ -67,9 +67,7 @@ fn the_embedded_mesh_and_the_one_over_nats_give_the_same_answers() {
     });
     for (number, (here, there)) in here.iter().zip(&there).enumerate() {
         assert!(workload.is_right(number, here) && workload.is_right(number, there));
-        if cfg!(feature = "deterministic") {
-            assert_eq!(here, there, "job {number}");
-        }
+        assert_eq!(here, there, "job {number}");
     }
 }
 

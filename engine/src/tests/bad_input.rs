@@ -1,7 +1,7 @@
 //! Bytes from elsewhere: each kind of wrong is a typed error, and nothing panics.
 
 use super::*;
-use crate::parameters::{INSECURE_TEST, T3X512};
+use crate::parameters::{INSECURE_SMALL, INSECURE_TEST, T3X512};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -108,6 +108,21 @@ fn wrong_key_program_and_set_are_told_apart() {
     assert!(matches!(
         pack(&world.program, &stranger.packing, outputs, &timings),
         Err(Error::WrongKey { .. })
+    ));
+    // A shard may name a key of another set than its program's.
+    let small = Keys::generate(&INSECURE_SMALL);
+    let program = small_program(&INSECURE_SMALL, 1);
+    let input = encrypt(&small.client, &program, &rows).unwrap();
+    let Step::Lookups { shards, .. } = begin(&program, &input, 16, &timings).unwrap() else {
+        panic!()
+    };
+    let mut shard = shards[0].bytes.clone();
+    let named = small.client.evaluation_key();
+    let at = shard.windows(32).position(|bytes| bytes == named).unwrap();
+    shard[at..at + 32].copy_from_slice(&stranger.client.evaluation_key());
+    assert!(matches!(
+        evaluate(&program, key, &shard, &timings),
+        Err(Error::WrongParameterSet { .. })
     ));
     let answer = Answer::decode(&world.specimens[7].0, &world.program).unwrap();
     assert!(matches!(decrypt(&stranger.client, &answer), Err(Error::WrongKey { .. })));
