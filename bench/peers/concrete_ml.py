@@ -113,7 +113,7 @@ def network(job, calibration, labels):
 
     def settings(bits, rounding):
         width = {"model_inputs": bits, "op_inputs": bits, "op_weights": bits, "model_outputs": 8}
-        return {"n_bits": width, "rounding_threshold_bits": rounded(rounding)}
+        return {"n_bits": width, "rounding_threshold_bits": rounded(job, rounding)}
 
     def accuracy(bits, rounding):
         module = build_quantized_module(model, few, **settings(bits, rounding))
@@ -121,7 +121,7 @@ def network(job, calibration, labels):
 
     bits, rounding = fewest(job, calibration, labels, accuracy)
     module = compile_onnx_model(model, few, **settings(bits, rounding), **errors(job))
-    return module, prepare, module.fhe_circuit, f"quantised after training, {told(module, bits, rounding)}"
+    return module, prepare, module.fhe_circuit, f"quantised after training, {told(job, module, bits, rounding)}"
 
 
 def retrained(job, calibration, labels):
@@ -139,7 +139,7 @@ def retrained(job, calibration, labels):
                 model, bits, prepare(np.load(job["train"])), np.load(job["train_labels"])
             )
         return compile_brevitas_qat_model(
-            trained[bits], few, rounding_threshold_bits=rounded(rounding), **more
+            trained[bits], few, rounding_threshold_bits=rounded(job, rounding), **more
         )
 
     def accuracy(bits, rounding):
@@ -149,7 +149,7 @@ def retrained(job, calibration, labels):
 
     bits, rounding = fewest(job, calibration, labels, accuracy)
     module = compiled(bits, rounding, **errors(job))
-    what = f"trained further with quantisation, {told(module, bits, rounding)}"
+    what = f"trained further with quantisation, {told(job, module, bits, rounding)}"
     return module, prepare, module.fhe_circuit, what
 
 
@@ -171,15 +171,18 @@ def among(given, several):
     return several if given is None else [given]
 
 
-def rounded(bits):
-    from concrete.fhe import Exactness
+def method(job):
+    """Of rounding: what it takes off one bit at a time, each with a bootstrap, or noise decides near the middle."""
+    return "EXACT" if job["options"].get("exact") else "APPROXIMATE"
 
-    return {"n_bits": bits, "method": Exactness.APPROXIMATE}
+
+def rounded(job, bits):
+    return {"n_bits": bits, "method": method(job)}
 
 
-def told(module, bits, rounding):
+def told(job, module, bits, rounding):
     width = module.fhe_circuit.graph.maximum_integer_bit_width()
-    return f"n_bits={bits}, accumulators rounded from up to {width} bits to {rounding}, approximate"
+    return f"n_bits={bits}, accumulators rounded from up to {width} bits to {rounding}, {method(job).lower()}"
 
 
 KINDS = {"logistic": logistic, "boosted": boosted, "network": network, "retrained": retrained}

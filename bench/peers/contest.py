@@ -146,7 +146,7 @@ def compare(comparison, data, options, said):
     try:
         for place, contestant in enumerate(comparison.hermesh + comparison.peers):
             ours = place < len(comparison.hermesh)
-            if options.only and options.only not in contestant.name.lower():
+            if options.only and not ours and options.only not in contestant.name.lower():
                 continue
             one = Running(contestant, job, folder / str(place), options.timeout, said)
             one.turns = options.repetitions if ours else options.peer_repetitions

@@ -63,7 +63,7 @@ def arguments():
     parser.add_argument(
         "--only",
         metavar="TEXT",
-        help="only contestants whose name contains this (without hermesh there are no ratios)",
+        help="besides hermesh only contestants whose name contains this",
     )
     parser.add_argument(
         "--timeout",

@@ -36,7 +36,7 @@ def network(p_error=None, **options):
     if p_error is not None:
         name += f", p_error {p_error}"
     if "rounding" in options:
-        name += f", {options['rounding']} bits"
+        name += f", {options['rounding']} bits" + (" exactly" if options.get("exact") else "")
     return concrete("network", name, p_error=p_error, **options)
 
 
@@ -65,7 +65,7 @@ COMPARISONS = [
             network(),
             network(0.01),
             network(rounding=6),
-            network(0.01, rounding=6),
+            network(0.01, rounding=6, exact=True),
             concrete("retrained", "Concrete ML, QAT"),
         ],
     ),
@@ -74,8 +74,8 @@ COMPARISONS = [
         "digits, the CNN of Concrete ML's example",
         "digits/cnn-concrete.onnx",
         "digits",
-        # The last as in the example.
-        [network(), network(0.01), network(0.1, n_bits=6, rounding=6)],
+        # The last as in the example, which rounds as Concrete ML does unless it is told otherwise.
+        [network(), network(0.01), network(0.1, n_bits=6, rounding=6, exact=True)],
     ),
     Comparison(
         "mnist-mlp64",

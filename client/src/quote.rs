@@ -2,16 +2,13 @@
 
 use std::time::Instant;
 
-use hermesh_engine::{ClientKey, Program, Stage, Timings, begin, encrypt};
+use hermesh_engine::{BATCH, ClientKey, Program, Stage, Timings, begin, encrypt};
 use rayon::ThreadPool;
 use serde::Serialize;
 
 use crate::Result;
 use crate::compute::Evaluator;
 use crate::probe::{Probe, Rates};
-
-/// Lookups of each stage of the probe, for one thread: two passes over the key.
-const PROBE_LOOKUPS: usize = 32;
 
 /// The cost of one inference of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -58,7 +55,7 @@ pub fn measure(program: &Program, pool: &ThreadPool) -> Result<Quote> {
     let set = program.parameter_set();
     let threads = pool.current_num_threads();
     let (client, evaluation) = pool.install(|| ClientKey::generate(set));
-    let probe = Probe::new(&client, set, threads * PROBE_LOOKUPS, program.outputs())?;
+    let probe = Probe::new(&client, set, threads * BATCH, program.outputs())?;
     let rates = probe.run(&Evaluator::new(&probe.program, &evaluation, pool)?)?;
     let costs = costs(program, &client, pool, &rates)?;
     let lookups = costs.bootstrap_seconds();

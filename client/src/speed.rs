@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use hermesh_engine::{ClientKey, ParameterSet, Program};
+use hermesh_engine::{BATCH, ClientKey, ParameterSet, Program};
 use rayon::ThreadPool;
 use serde::Serialize;
 
@@ -11,9 +11,6 @@ use crate::Result;
 use crate::compute::{self, Evaluator};
 use crate::probe::{Probe, Rates};
 use crate::quote::{self, Costs};
-
-/// Lookups of each of the probe's two stages, for one thread: one pass over the key.
-const PROBE_LOOKUPS: usize = 16;
 
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -81,9 +78,8 @@ pub fn measure(
     let start = Instant::now();
     let (client, key) = all.install(|| ClientKey::generate(set));
     let key_generation_seconds = start.elapsed().as_secs_f64();
-    let probe = |pool: &ThreadPool| {
-        Probe::new(&client, set, pool.current_num_threads() * PROBE_LOOKUPS, outputs)
-    };
+    let probe =
+        |pool: &ThreadPool| Probe::new(&client, set, pool.current_num_threads() * BATCH, outputs);
     let (on_one, on_all) = (probe(one)?, probe(all)?);
     let start = Instant::now();
     let evaluator = Evaluator::new(&on_all.program, &key, all)?;

@@ -36,15 +36,26 @@ pub(crate) struct Vectors {
 impl Vectors {
     /// From vectors of `width` elements one after another.
     pub(crate) fn new(data: &[u32], width: usize) -> Self {
-        let count = data.len() / width;
-        let mut tiles = vec![0u32; width.div_ceil(TILE) * count * TILE];
-        for (t, tile) in tiles.chunks_exact_mut(count * TILE).enumerate() {
-            for (to, from) in tile.chunks_exact_mut(TILE).zip(data.chunks_exact(width)) {
-                let from = &from[t * TILE..width.min((t + 1) * TILE)];
+        let mut vectors = Self::zeros(data.len() / width, width);
+        vectors.set(0, data);
+        vectors
+    }
+
+    /// So many vectors of `width` zeros.
+    pub(crate) fn zeros(count: usize, width: usize) -> Self {
+        Self { width, count, tiles: vec![0; width.div_ceil(TILE) * count * TILE] }
+    }
+
+    /// Replaces the vectors from the `first` on by those in `data`, one after another.
+    pub(crate) fn set(&mut self, first: usize, data: &[u32]) {
+        let Self { width, count, tiles } = self;
+        for (t, tile) in tiles.chunks_exact_mut(*count * TILE).enumerate() {
+            let places = tile.chunks_exact_mut(TILE).skip(first);
+            for (to, from) in places.zip(data.chunks_exact(*width)) {
+                let from = &from[t * TILE..(*width).min((t + 1) * TILE)];
                 to[..from.len()].copy_from_slice(from);
             }
         }
-        Self { width, count, tiles }
     }
 
     /// The weighted sum for each of `rows`, one after another. Runs on the current rayon pool.

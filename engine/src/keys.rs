@@ -318,16 +318,22 @@ fn seed(reader: &mut Reader<'_>) -> Result<Seed, Error> {
 /// expanded key.
 const PIECE: usize = 32;
 
-/// Bodies of 32 bits in `tfhe`'s representation.
-fn widened(bodies: Vec<u32>) -> Vec<u64> {
-    bodies.into_iter().map(|body| u64::from(body) << 32).collect()
-}
-
-/// Rows of a key, masks included, rounded to 32 bits and laid out for the kernel.
-fn narrowed(rows: Vec<u64>, width: usize) -> Vectors {
-    let rounded: Vec<u32> = rows.iter().map(|&c| round(c)).collect();
-    drop(rows);
-    Vectors::new(&rounded, width)
+/// The rows of a key of so many bits, with `levels` rows for each, rounded to 32 bits and laid out for the kernel; `expand`
+/// takes the next bodies, in `tfhe`'s representation, and adds the masks.
+fn rows<C: AsRef<[u64]>>(
+    bodies: &[u32],
+    bits: usize,
+    levels: usize,
+    width: usize,
+    mut expand: impl FnMut(Vec<u64>) -> C,
+) -> Vectors {
+    let mut rows = Vectors::zeros(bits * levels, width);
+    for (i, bodies) in bodies.chunks(PIECE * bodies.len() / bits).enumerate() {
+        let expanded = expand(bodies.iter().map(|&body| u64::from(body) << 32).collect());
+        let rounded: Vec<u32> = expanded.as_ref().iter().map(|&c| round(c)).collect();
+        rows.set(i * PIECE * levels, &rounded);
+    }
+    rows
 }
 
 /// What keyswitches and bootstraps: the expanded form for evaluation.
@@ -383,11 +389,24 @@ impl BootstrapKey {
         drop(bodies);
 
         let keyswitch_seed = seed(&mut reader)?;
-        let bodies = widened(reader.u32s(keyswitch_words(set, &bootstrap))?);
-        let rows = seeded_keyswitch_key(set, &bootstrap, keyswitch_seed, bodies)
-            .par_decompress_into_lwe_keyswitch_key()
-            .into_container();
-        let keyswitch = narrowed(rows, set.lwe_dimension + 1);
+        let bodies = reader.u32s(keyswitch_words(set, &bootstrap))?;
+        let mut masks = MaskRandomGenerator::<DefaultRandomGenerator>::new(keyswitch_seed);
+        let (bits, levels) = (set.output_dimension(), bootstrap.keyswitch.levels);
+        let keyswitch = rows(&bodies, bits, levels, set.lwe_dimension + 1, |bodies| {
+            let seeded = seeded_keyswitch_key(set, &bootstrap, keyswitch_seed, bodies);
+            let mut rows = LweKeyswitchKey::new(
+                0u64,
+                seeded.decomposition_base_log(),
+                seeded.decomposition_level_count(),
+                seeded.input_key_lwe_dimension(),
+                seeded.output_key_lwe_dimension(),
+                MODULUS,
+            );
+            decompress_seeded_lwe_keyswitch_key_with_pre_seeded_generator(
+                &mut rows, &seeded, &mut masks,
+            );
+            rows
+        });
         Ok(Self { set, evaluation_key: key.digest, bootstrap, rotation, keyswitch })
     }
 
@@ -433,11 +452,13 @@ impl PackingKey {
         let mut reader = key.reader()?;
         reader.skip(bootstrapping_bytes(set))?;
         let packing_seed = seed(&mut reader)?;
-        let bodies = widened(reader.u32s(packing_words(set))?);
-        let rows = seeded_packing_key(set, packing_seed, bodies)
-            .decompress_into_lwe_packing_keyswitch_key()
-            .into_container();
-        let rows = narrowed(rows, ANSWER_GLWE_SIZE.0 * PACKING_SIZE);
+        let bodies = reader.u32s(packing_words(set))?;
+        let mut masks = MaskRandomGenerator::<DefaultRandomGenerator>::new(packing_seed);
+        let (bits, levels) = (set.output_dimension(), set.packing.levels);
+        let rows = rows(&bodies, bits, levels, ANSWER_GLWE_SIZE.0 * PACKING_SIZE, |bodies| {
+            seeded_packing_key(set, packing_seed, bodies)
+                .decompress_to_lwe_packing_keyswitch_key_with_pre_seeded_generator(&mut masks)
+        });
         Ok(Self { set, evaluation_key: key.digest, rows })
     }
 
