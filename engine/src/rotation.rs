@@ -278,15 +278,26 @@ mod tests {
         multiply::<_, 2>(pulp::Scalar, &bit, &mut scalar, 4, STRIDE);
         let mut best = points.clone();
         Arch::new().dispatch(Multiply(&bit, &mut best));
+        let mut narrow = points.clone();
+        narrow_registers(Multiply(&bit, &mut narrow));
         for column in 0..2 {
             for at in 0..BLOCK {
                 let term =
                     |row: usize| points[row * STRIDE + at] * bit[(row * 2 + column) * BLOCK + at];
                 let expected: c64 = (0..4).map(term).sum();
-                for result in [&scalar, &best] {
+                for result in [&scalar, &narrow, &best] {
                     assert!((result[column * STRIDE + at] - expected).norm() < 1e-12);
                 }
             }
+        }
+
+        /// On registers of 256 bits where there are wider ones, too.
+        fn narrow_registers(work: Multiply<'_>) {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(simd) = pulp::x86::V3::try_new() {
+                return Simd::vectorize(simd, work);
+            }
+            Arch::new().dispatch(work);
         }
 
         struct Multiply<'a>(&'a [c64], &'a mut [c64]);
