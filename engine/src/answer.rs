@@ -6,7 +6,7 @@ use crate::kernel::Row;
 use crate::keys::{ANSWER_GLWE_SIZE, PackingKey};
 use crate::lwe::LweList;
 use crate::parameters::{ANSWER_BITS, ANSWER_DIMENSION, PACKING_SIZE};
-use crate::{ClientKey, Digest, Error, ParameterSet, Program};
+use crate::{ClientKey, Digest, Error, Outline, ParameterSet, Program};
 use rayon::prelude::*;
 use tfhe::core_crypto::prelude::*;
 
@@ -104,9 +104,9 @@ impl Answer {
     ///
     /// # Errors
     /// Anything but an answer of just this program.
-    pub fn decode(bytes: &[u8], program: &Program) -> Result<Self, Error> {
-        let outputs = program.outputs();
-        let most = program.max_rows();
+    pub fn decode(bytes: &[u8], program: &impl AsRef<Outline>) -> Result<Self, Error> {
+        let program = program.as_ref();
+        let (outputs, most) = (program.outputs, program.max_rows);
         let limit = answer_bytes(most, outputs) as u64;
         let (mut reader, key) = Reader::open_for(bytes, Kind::Answer, limit, program)?;
         let rows = reader.u32()? as usize;
@@ -118,7 +118,7 @@ impl Answer {
         let (chunks, _) = reader.rest().as_chunks::<COEFFICIENT_BYTES>();
         let coefficients =
             chunks.iter().map(|&[a, b, c]| u32::from_le_bytes([0, a, b, c])).collect();
-        let (set, program) = (program.parameter_set(), program.digest());
+        let (set, program) = (program.parameter_set, program.digest);
         Ok(Self { set, key, program, rows, outputs, coefficients })
     }
 

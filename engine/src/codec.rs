@@ -5,7 +5,7 @@
 //! counts imply the exact length, which is compared before anything is allocated.
 
 use crate::error::short;
-use crate::{Digest, Error, ParameterSet, Program};
+use crate::{Digest, Error, Outline, ParameterSet};
 
 const MAGIC: &[u8; 4] = b"HMSH";
 const SCHEME_TFHE: u8 = 1;
@@ -124,18 +124,18 @@ impl<'a> Reader<'a> {
         bytes: &'a [u8],
         kind: Kind,
         limit: u64,
-        program: &Program,
+        program: &Outline,
     ) -> Result<(Self, Digest), Error> {
         let mut reader = Self::open(bytes, kind, limit)?;
         let what = kind.name();
-        if reader.set != program.parameter_set() {
-            let expected = program.parameter_set().name;
+        if reader.set != program.parameter_set {
+            let expected = program.parameter_set.name;
             return Err(Error::WrongParameterSet { what, expected, found: reader.set.name });
         }
         let key = reader.digest()?;
         let found = reader.digest()?;
-        if found != program.digest() {
-            let expected = short(&program.digest());
+        if found != program.digest {
+            let expected = short(&program.digest);
             return Err(Error::WrongProgram { what, expected, found: short(&found) });
         }
         Ok((reader, key))

@@ -2,7 +2,7 @@
 
 use crate::codec::{Kind, Reader, Writer};
 use crate::lwe::{LweList, round};
-use crate::{ClientKey, Digest, Error, ParameterSet, Program};
+use crate::{ClientKey, Digest, Error, Outline, ParameterSet};
 use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
 
@@ -29,21 +29,25 @@ impl std::fmt::Debug for Input {
 /// drawn from the operating system's or processor's randomness every time.
 ///
 /// # Errors
-/// The rows do not fit the program, there are more than [`Program::max_rows`] or none, or the key is for
+/// The rows do not fit the program, there are more than [`crate::Program::max_rows`] or none, or the key is for
 /// another parameter set.
-pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<Vec<u8>, Error> {
-    let set = key.parameter_set();
-    if set != program.parameter_set() {
+pub fn encrypt(
+    key: &ClientKey,
+    program: &impl AsRef<Outline>,
+    rows: &[Vec<u64>],
+) -> Result<Vec<u8>, Error> {
+    let (set, program) = (key.parameter_set(), program.as_ref());
+    if set != program.parameter_set {
         return Err(Error::WrongParameterSet {
             what: "the client key",
-            expected: program.parameter_set().name,
+            expected: program.parameter_set.name,
             found: set.name,
         });
     }
-    let columns = program.inputs();
+    let columns = program.inputs;
     let malformed = |why| Error::Malformed { what: "the input", why };
-    if !(1..=program.max_rows()).contains(&rows.len()) {
-        let most = program.max_rows();
+    if !(1..=program.max_rows).contains(&rows.len()) {
+        let most = program.max_rows;
         return Err(malformed(format!("{} rows are outside 1..={most}", rows.len())));
     }
     if let Some(row) = rows.iter().find(|row| row.len() != columns) {
@@ -74,7 +78,7 @@ pub fn encrypt(key: &ClientKey, program: &Program, rows: &[Vec<u64>]) -> Result<
     );
     let mut writer = Writer::new(Kind::Input, set, 96 + rows.len() * columns * 4);
     writer.bytes(&key.evaluation_key());
-    writer.bytes(&program.digest());
+    writer.bytes(&program.digest);
     writer.u32(rows.len() as u32);
     writer.u32(columns as u32);
     writer.bytes(&seed.0.to_le_bytes());
@@ -98,10 +102,10 @@ impl Input {
     /// Decodes an input for a program.
     ///
     /// # Errors
-    /// Anything but an input made for just this program, of 1 to [`Program::max_rows`] rows.
-    pub fn decode(bytes: &[u8], program: &Program) -> Result<Self, Error> {
-        let columns = program.inputs();
-        let most = program.max_rows();
+    /// Anything but an input made for just this program, of 1 to [`crate::Program::max_rows`] rows.
+    pub fn decode(bytes: &[u8], program: &impl AsRef<Outline>) -> Result<Self, Error> {
+        let program = program.as_ref();
+        let (columns, most) = (program.inputs, program.max_rows);
         let limit = input_bytes(most, columns) as u64;
         let (mut reader, key) = Reader::open_for(bytes, Kind::Input, limit, program)?;
         let rows = reader.u32()? as usize;
@@ -116,7 +120,7 @@ impl Input {
         let seed = Seed(u128::from_le_bytes(reader.array()?));
         reader.expect(4 * (rows * columns) as u64)?;
         let bodies = reader.u32s(rows * columns)?;
-        let (set, program) = (program.parameter_set(), program.digest());
+        let (set, program) = (program.parameter_set, program.digest);
         Ok(Self { set, key, program, rows, columns, seed, bodies })
     }
 

@@ -188,7 +188,7 @@ pub fn evaluate(
     timings: &Timings,
 ) -> Result<Vec<u8>, Error> {
     let set = program.parameter_set();
-    let (mut reader, name) = Reader::open_for(shard, Kind::Shard, ANY_LENGTH, program)?;
+    let (mut reader, name) = Reader::open_for(shard, Kind::Shard, ANY_LENGTH, program.outline())?;
     same_key(Kind::Shard, key.evaluation_key, name)?;
     right_set(program, key.set)?;
     let place = read_place(&mut reader, program)?;
@@ -305,7 +305,8 @@ pub fn advance(
     let mut whole = None;
     let mut next = 0;
     for partial in partials {
-        let (mut reader, key) = Reader::open_for(partial, Kind::Partial, ANY_LENGTH, program)?;
+        let (mut reader, key) =
+            Reader::open_for(partial, Kind::Partial, ANY_LENGTH, program.outline())?;
         let place = read_place(&mut reader, program)?;
         let (name, total) = *whole.get_or_insert((key, place.total));
         same_key(Kind::Partial, name, key)?;
@@ -342,7 +343,8 @@ pub fn pack(
     timings: &Timings,
 ) -> Result<Vec<u8>, Error> {
     let dimension = program.parameter_set().output_dimension();
-    let (mut reader, name) = Reader::open_for(outputs, Kind::Outputs, ANY_LENGTH, program)?;
+    let (mut reader, name) =
+        Reader::open_for(outputs, Kind::Outputs, ANY_LENGTH, program.outline())?;
     same_key(Kind::Outputs, key.evaluation_key, name)?;
     right_set(program, key.set)?;
     let rows = reader.u32()? as usize;

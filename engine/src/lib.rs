@@ -30,9 +30,11 @@ mod linear;
 mod lookup;
 mod lwe;
 pub mod noise;
+mod outline;
 pub mod parameters;
 mod program;
 mod random;
+pub mod reach;
 mod rotation;
 mod share;
 mod simulate;
@@ -45,6 +47,7 @@ pub use input::{Input, encrypt};
 pub use job::{Shard, Step, advance, begin, evaluate, pack};
 pub use keys::{BootstrapKey, ClientKey, EvaluationKey, PackingKey};
 pub use lookup::BATCH;
+pub use outline::Outline;
 pub use parameters::ParameterSet;
 pub use program::{
     Linear, Lookup, MAX_PROGRAM_BYTES, MAX_WIDTH, Matrix, Precision, Program, Stage,

@@ -2,7 +2,7 @@
 
 use crate::codec::{Kind, Reader, Writer};
 use crate::share::Share;
-use crate::{Digest, Error, ParameterSet};
+use crate::{Digest, Error, Outline, ParameterSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +14,7 @@ pub const MAX_WIDTH: usize = 1 << 16;
 
 /// Most rows of an input, and most values that all rows of it may have at the widest place of a
 /// program: what bounds the memory of a job.
-const MAX_ROWS: usize = 1024;
+pub(crate) const MAX_ROWS: usize = 1024;
 const MAX_VALUES: usize = 1 << 17;
 
 /// What the answer may differ by from the plain computation.
@@ -210,7 +210,7 @@ pub struct Program {
     /// Of each stage.
     shares: Vec<Vec<Share>>,
     bytes: Vec<u8>,
-    digest: Digest,
+    outline: Outline,
 }
 
 impl Program {
@@ -269,9 +269,27 @@ impl Program {
         stages: Vec<Stage>,
         bytes: Vec<u8>,
     ) -> Self {
-        let digest = Sha256::digest(&bytes).into();
-        let shares = stages.iter().map(Stage::shares).collect();
-        Self { set, precision, stages, shares, bytes, digest }
+        let shares: Vec<Vec<Share>> = stages.iter().map(Stage::shares).collect();
+        let widths = stages.iter().map(|stage| stage.linear.matrix.rows());
+        let inputs = stages[0].linear.matrix.columns();
+        let widest = widths.clone().fold(inputs, usize::max);
+        let lookups = stages.iter().zip(&shares).map(|(stage, shares)| bootstraps(stage, shares));
+        let outline = Outline {
+            parameter_set: set,
+            digest: Sha256::digest(&bytes).into(),
+            precision,
+            inputs,
+            outputs: widths.last().unwrap_or_default(),
+            max_rows: (MAX_VALUES / widest).clamp(1, MAX_ROWS),
+            lookups_per_row: lookups.sum(),
+        };
+        Self { set, precision, stages, shares, bytes, outline }
+    }
+
+    /// What a client needs to know of the program.
+    #[must_use]
+    pub fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     /// The program as bytes.
@@ -283,7 +301,7 @@ impl Program {
     /// Digest of [`Self::encode`]: the program's name.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.outline.digest
     }
 
     /// The set that the program runs under.
@@ -312,21 +330,19 @@ impl Program {
     /// Values that one row of input has.
     #[must_use]
     pub fn inputs(&self) -> usize {
-        self.stages[0].linear.matrix.columns()
+        self.outline.inputs
     }
 
     /// Values that one row's answer has.
     #[must_use]
     pub fn outputs(&self) -> usize {
-        self.stages[self.stages.len() - 1].linear.matrix.rows()
+        self.outline.outputs
     }
 
     /// Most rows that one input may hold: at least 1, at most 1024, fewer for wide programs.
     #[must_use]
     pub fn max_rows(&self) -> usize {
-        let widths = self.stages.iter().map(|stage| stage.linear.matrix.rows());
-        let widest = widths.fold(self.inputs(), usize::max);
-        (MAX_VALUES / widest).clamp(1, MAX_ROWS)
+        self.outline.max_rows
     }
 
     /// Lookups of a stage for one row of input that take a bootstrap: without values that pass, and without those that
@@ -336,17 +352,13 @@ impl Program {
     /// If there is no such stage.
     #[must_use]
     pub fn lookups(&self, stage: usize) -> usize {
-        let looked_up = |value: usize| {
-            self.stages[stage].lookup.as_ref().is_some_and(|l| l.table(value).is_some())
-        };
-        let shares = self.shares[stage].iter().enumerate();
-        shares.filter(|&(value, share)| share.leader == value && looked_up(value)).count()
+        bootstraps(&self.stages[stage], &self.shares[stage])
     }
 
     /// Lookups, so bootstraps, that one row of input takes.
     #[must_use]
     pub fn lookups_per_row(&self) -> usize {
-        (0..self.stages.len()).map(|stage| self.lookups(stage)).sum()
+        self.outline.lookups_per_row
     }
 
     /// Most values that the Lookups of a stage give for one row of input, with those that share a bootstrap and those
@@ -375,6 +387,13 @@ impl Program {
         let shares: usize = self.shares.iter().map(|s| size_of_val(s.as_slice())).sum();
         self.bytes.len() + shares + self.stages.iter().map(Stage::memory_bytes).sum::<usize>()
     }
+}
+
+fn bootstraps(stage: &Stage, shares: &[Share]) -> usize {
+    let looked_up =
+        |value: usize| stage.lookup.as_ref().is_some_and(|lookup| lookup.table(value).is_some());
+    let shares = shares.iter().enumerate();
+    shares.filter(|&(value, share)| share.leader == value && looked_up(value)).count()
 }
 
 impl Stage {
