@@ -3,8 +3,8 @@
 use anyhow::Result;
 use hermesh_client::data::Table;
 use hermesh_client::model;
-use hermesh_compiler::Model;
 use hermesh_compiler::network::Label;
+use hermesh_compiler::{Model, OutOfRange};
 use hermesh_engine::ClientKey;
 
 /// A client with its secret key.
@@ -23,9 +23,8 @@ impl<'a> Client<'a> {
 
 impl crate::compare::Client for Client<'_> {
     fn encrypt(&mut self, row: &[f64]) -> Result<Vec<u8>> {
-        let columns = row.len();
-        let table = Table { rows: 1, columns, shape: vec![columns], values: row.to_vec() };
-        Ok(model::encrypt(self.model, &self.key, &table)?)
+        // Peers check nothing before they encrypt.
+        Ok(model::encrypt(self.model, &self.key, &Table::of_row(row), OutOfRange::Keep)?.bytes)
     }
 
     fn label(&self, answer: &[u8]) -> Result<Option<Label>> {

@@ -193,6 +193,18 @@ pub enum Error {
         /// Rows found.
         found: usize,
     },
+    /// A row that would not be answered rightly.
+    #[error(
+        "row {row} (counted from 0) is refused, for its answer would be wrong: {reason}. Compile the model with \
+         calibration rows like it or a wider --domain, or use --out-of-range clamp, which moves features into the \
+         domain, or --out-of-range keep, which encrypts it all the same"
+    )]
+    RowRefused {
+        /// The row.
+        row: usize,
+        /// Why.
+        reason: hermesh_compiler::Refusal,
+    },
     /// A secret that opens, but holds something else than a client's keys.
     #[error("expected the keys of a client, found {found}; make new ones with hermesh keygen")]
     NotClientKeys {

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(options) => commands::demo::run(&options),
         Command::Compile(options) => commands::compile::run(&options),
+        Command::Export(options) => commands::export::run(&options),
         Command::Inspect(options) => commands::inspect::run(&options),
         Command::Keygen(options) => commands::keygen::run(&options),
         Command::Encrypt(options) => commands::encrypt::run(&options),

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use hermesh_compiler::network::{Decision, Label, Network, Prediction};
-use hermesh_compiler::{MAX_MODEL_BYTES, Model};
-use hermesh_engine::noise::StageNoise;
-use hermesh_engine::{Answer, ClientKey, Noise};
+use hermesh_compiler::network::{Decision, Head, Label, Prediction};
+use hermesh_compiler::{Admit, Artifact, Client, MAX_MODEL_BYTES, Model, OutOfRange};
+use hermesh_engine::{Answer, ClientKey};
+use serde::Serialize;
 
 use crate::data::{Labels, Table};
 use crate::{Error, Result, files};
@@ -13,15 +13,25 @@ use crate::{Error, Result, files};
 /// Bound on a job's or an answer's file, in bytes: the largest input of the widest program.
 pub const MAX_CIPHERTEXT: u64 = 1 << 30;
 
-/// Reads a compiled model.
-pub fn read(path: &Path) -> Result<Model> {
+/// Reads a compiled model, or the client's half of one.
+pub fn read(path: &Path) -> Result<Artifact> {
     let bytes = files::read(path, MAX_MODEL_BYTES)?;
-    Model::decode(&bytes).map_err(|error| Error::in_file(path)(error.into()))
+    Artifact::decode(&bytes).map_err(|error| Error::in_file(path)(error.into()))
+}
+
+/// Reads a whole model.
+pub fn read_whole(path: &Path) -> Result<Model> {
+    match read(path)? {
+        Artifact::Whole(model) => Ok(*model),
+        Artifact::Client(_) => {
+            Err(Error::in_file(path)(hermesh_compiler::Error::ClientHalf.into()))
+        }
+    }
 }
 
 /// The labels of a file as the model's own: `7` in a file may be the model's number or its name.
-pub fn labels(network: &Network, labels: &Labels) -> Vec<Label> {
-    let known: &[Label] = match &network.head.decision {
+pub fn labels(head: &Head, labels: &Labels) -> Vec<Label> {
+    let known: &[Label] = match &head.decision {
         Decision::Scores => &[],
         Decision::ArgMax { labels } => labels,
         Decision::Threshold { labels, .. } => labels,
@@ -36,15 +46,50 @@ pub fn labels(network: &Network, labels: &Labels) -> Vec<Label> {
     }
 }
 
-/// Encrypts rows into one input.
-pub fn encrypt(model: &Model, key: &ClientKey, table: &Table) -> Result<Vec<u8>> {
-    let limit = model.program().max_rows();
+/// Rows that were encrypted.
+pub struct Encrypted {
+    /// The input.
+    pub bytes: Vec<u8>,
+    /// What was done to rows.
+    pub moved: Moved,
+}
+
+/// What was done to rows before they were encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// Values outside the range of their encoding, which were moved to its edge.
+    pub clamped_values: usize,
+    /// Rows that are not answered rightly, and were kept all the same.
+    pub rows_out_of_frame: usize,
+}
+
+/// Checks rows, and encrypts them into one input.
+pub fn encrypt(
+    model: &impl Admit,
+    key: &ClientKey,
+    table: &Table,
+    policy: OutOfRange,
+) -> Result<Encrypted> {
+    let outline = model.as_ref().outline();
+    let limit = outline.max_rows;
     if table.rows > limit {
         return Err(Error::TooManyRows { limit, found: table.rows });
     }
-    let rows = table.values.chunks_exact(table.columns).map(|row| model.encode_row(row));
-    let rows = rows.collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(hermesh_engine::encrypt(key, model.program(), &rows)?)
+    let (mut rows, mut moved) = (Vec::with_capacity(table.rows), Moved::default());
+    for (index, row) in table.values.chunks_exact(table.columns).enumerate() {
+        let admitted = model.admit(row, policy).map_err(|error| refused(index, error))?;
+        moved.clamped_values += admitted.clamped;
+        moved.rows_out_of_frame += usize::from(admitted.kept.is_some());
+        rows.push(admitted.torus);
+    }
+    Ok(Encrypted { bytes: hermesh_engine::encrypt(key, outline, &rows)?, moved })
+}
+
+fn refused(row: usize, error: hermesh_compiler::Error) -> Error {
+    match error {
+        hermesh_compiler::Error::Refused(reason) => Error::RowRefused { row, reason },
+        other => other.into(),
+    }
 }
 
 /// Decrypts an answer to one prediction per row. Labels are those of the outputs as they are;
@@ -54,36 +99,34 @@ pub fn encrypt(model: &Model, key: &ClientKey, table: &Table) -> Result<Vec<u8>>
 /// `approximate` program learns about the key (Li and Micciancio 2021). Rounding hides most of
 /// the noise.
 pub fn decrypt(
-    model: &Model,
+    model: &impl AsRef<Client>,
     key: &ClientKey,
     answer: &[u8],
     resolution: &[f64],
 ) -> Result<Vec<Prediction>> {
-    let answer = Answer::decode(answer, model.program())?;
+    let outputs = decrypt_outputs(model, key, answer)?;
+    Ok(outputs.iter().map(|outputs| predict(model, outputs, resolution)).collect())
+}
+
+/// Decrypts an answer to the outputs of each row, before the head, with all their noise.
+pub fn decrypt_outputs(
+    model: &impl AsRef<Client>,
+    key: &ClientKey,
+    answer: &[u8],
+) -> Result<Vec<Vec<f64>>> {
+    let model = model.as_ref();
+    let answer = Answer::decode(answer, model.outline())?;
     let rows = hermesh_engine::decrypt(key, &answer)?;
-    Ok(rows.iter().map(|row| predict(model, row, resolution)).collect())
+    Ok(rows.iter().map(|row| model.decode_outputs(row)).collect())
 }
 
-/// What [`decrypt`] is to be expected to give for a row, by the program in the clear with noise of the
-/// predicted variance. `normal` is a source of standard normal values.
-pub fn simulate(
-    model: &Model,
-    row: &[f64],
-    stages: &[StageNoise],
-    normal: &mut dyn FnMut() -> f64,
-    resolution: &[f64],
-) -> Result<Prediction> {
-    let row = model.encode_row(row)?;
-    let outputs = model.program().simulate(&row, &mut Noise::Predicted { stages, normal });
-    Ok(predict(model, &outputs, resolution))
-}
-
-fn predict(model: &Model, row: &[u64], resolution: &[f64]) -> Prediction {
-    let outputs = model.decode_outputs(row);
+/// What outputs mean: the label of the outputs as they are, and scores of outputs that are rounded.
+pub fn predict(model: &impl AsRef<Client>, outputs: &[f64], resolution: &[f64]) -> Prediction {
+    let model = model.as_ref();
     let rounded: Vec<f64> =
         outputs.iter().zip(resolution).map(|(&x, &step)| round(x, step)).collect();
     let scores = model.interpret(&rounded).scores;
-    Prediction { label: model.interpret(&outputs).label, scores }
+    Prediction { label: model.interpret(outputs).label, scores }
 }
 
 fn round(x: f64, resolution: f64) -> f64 {

@@ -5,6 +5,7 @@ use crate::network::{Matrix, Network};
 use crate::quantise::TABLE_ROOM;
 use crate::rounding::Correlation;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Values that fill less of what they might are taken to have been seen too seldom.
 const SELDOM: f64 = 0.125;
@@ -64,6 +65,16 @@ impl Span {
         }
     }
 
+    /// Room for values a little beyond those that were seen. Whole numbers rarely go on beyond their ends (counts,
+    /// flags, pixels), and what is never negative stays so.
+    fn make_room(&mut self, (margin, sigmas): (f64, f64)) {
+        if self.whole || self.range() <= 0.0 {
+            return;
+        }
+        let (low, high) = self.widened(margin, sigmas);
+        (self.low, self.high) = (if self.low >= 0.0 { low.max(0.0) } else { low }, high);
+    }
+
     pub(crate) fn range(self) -> f64 {
         self.high - self.low
     }
@@ -86,16 +97,28 @@ impl Span {
 }
 
 /// Spans of the inputs, and before and after each layer's activation.
+#[derive(Clone)]
 pub(crate) struct Spans {
     pub(crate) inputs: Vec<Span>,
     pub(crate) before: Vec<Vec<Span>>,
     pub(crate) after: Vec<Vec<Span>>,
     /// How what enters each layer moves together, as fractions of its range; of dense layers.
-    pub(crate) correlations: Vec<Option<Correlation>>,
+    pub(crate) correlations: Vec<Option<Arc<Correlation>>>,
 }
 
 /// Rows that correlations are measured on.
 const MOST_CORRELATED: usize = 2000;
+
+/// Which range the inputs have.
+pub(crate) enum Inputs<'a> {
+    /// That of the rows, and some room around it, in which values are not clamped.
+    Observed {
+        /// Room as a part of the range, and in standard deviations around the mean.
+        room: (f64, f64),
+    },
+    /// A declared one.
+    Declared(&'a [(f64, f64)]),
+}
 
 impl Spans {
     /// `switches` are those inputs that are 0 or 1, whatever the rows hold.
@@ -103,6 +126,7 @@ impl Spans {
         network: &Network,
         rows: &[&[f64]],
         switches: &[bool],
+        inputs: &Inputs<'_>,
     ) -> Result<Self, Error> {
         if rows.is_empty() {
             return Err(Error::Calibration { reason: "it holds no rows".into() });
@@ -149,10 +173,20 @@ impl Spans {
             }
         }
         let is_switch = |i: usize| switches.get(i).copied().unwrap_or_default();
-        let others = (0..spans.inputs.len()).filter(|&i| !is_switch(i)).collect::<Vec<_>>();
-        let mut shared = others.iter().map(|&i| spans.inputs[i]).collect::<Vec<_>>();
-        share_inputs(&mut shared);
-        others.iter().zip(shared).for_each(|(&i, span)| spans.inputs[i] = span);
+        match inputs {
+            Inputs::Declared(ends) => {
+                for (span, &(low, high)) in spans.inputs.iter_mut().zip(*ends) {
+                    (span.low, span.high) = (low, high);
+                }
+            }
+            Inputs::Observed { room } => {
+                let others = (0..spans.inputs.len()).filter(|&i| !is_switch(i)).collect::<Vec<_>>();
+                let mut shared = others.iter().map(|&i| spans.inputs[i]).collect::<Vec<_>>();
+                shared.iter_mut().for_each(|span| span.make_room(*room));
+                share_inputs(&mut shared);
+                others.iter().zip(shared).for_each(|(&i, span)| spans.inputs[i] = span);
+            }
+        }
         for (_, span) in spans.inputs.iter_mut().enumerate().filter(|(i, _)| is_switch(*i)) {
             (span.low, span.high) = (0.0, 1.0);
         }
@@ -162,7 +196,11 @@ impl Spans {
 }
 
 impl Spans {
-    fn correlate(&self, network: &Network, rows: &[&[f64]]) -> Vec<Option<Correlation>> {
+    pub(crate) fn correlate(
+        &self,
+        network: &Network,
+        rows: &[&[f64]],
+    ) -> Vec<Option<Arc<Correlation>>> {
         let mut values: Vec<Vec<f64>> =
             rows.iter().take(MOST_CORRELATED).map(|row| row.to_vec()).collect();
         let mut before = &self.inputs;
@@ -176,7 +214,7 @@ impl Spans {
                 row.iter().zip(before).map(fraction).collect()
             };
             correlations.push(if dense {
-                Correlation::of(&values.par_iter().map(fractions).collect::<Vec<_>>())
+                Correlation::of(&values.par_iter().map(fractions).collect::<Vec<_>>()).map(Arc::new)
             } else {
                 None
             });
@@ -200,19 +238,21 @@ fn share(spans: &mut [Span], groups: &[u32]) {
 }
 
 /// Features in the same unit, pixels say, share one range: what is rare in the calibration rows
-/// (ink at the edge of an image) must not be cut off later. They count as such when half of them
-/// span at least a quarter of the whole.
+/// (ink at the edge of an image) must not be cut off later.
 fn share_inputs(spans: &mut [Span]) {
-    let mut whole = Span::EMPTY;
-    spans.iter().for_each(|&span| whole.merge(span));
-    if spans.is_empty() {
-        return;
-    }
-    let mut ranges: Vec<f64> = spans.iter().map(|span| span.range()).collect();
-    ranges.sort_by(f64::total_cmp);
-    if ranges[ranges.len() / 2] * 4.0 >= whole.range() {
+    if let Some((low, high)) = one_range(spans) {
         for span in spans {
-            (span.low, span.high) = (whole.low, whole.high);
+            (span.low, span.high) = (low, high);
         }
     }
+}
+
+/// The range of features in the same unit. They count as such when half of them span at least a quarter of the whole.
+pub(crate) fn one_range(spans: &[Span]) -> Option<(f64, f64)> {
+    let mut whole = Span::EMPTY;
+    spans.iter().for_each(|&span| whole.merge(span));
+    let mut ranges: Vec<f64> = spans.iter().map(|span| span.range()).collect();
+    ranges.sort_by(f64::total_cmp);
+    let middle = ranges.get(ranges.len() / 2)?;
+    (middle * 4.0 >= whole.range()).then_some((whole.low, whole.high))
 }

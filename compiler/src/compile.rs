@@ -2,14 +2,19 @@
 //! that keeps the accuracy.
 
 use crate::Error;
-use crate::calibration::Spans;
-use crate::measure::{self, Measured};
-use crate::model::{Client, Model, apply, interpret};
+use crate::calibration::{Inputs, Spans};
+use crate::client::{Client, Guarantee, apply, interpret};
+use crate::domain::Domain;
+use crate::interval;
+use crate::measure::{self, MOST_SIMULATIONS, Measured, Off};
+use crate::model::Model;
 use crate::network::{Label, Layer, Network};
+use crate::probe;
 use crate::prune::{lookups, prune};
 use crate::quantise::{Quantised, quantise};
-use crate::report::{Candidate, Report, StageReport};
+use crate::report::{Candidate, Report, StageReport, Unbounded};
 use crate::split::split;
+use crate::warnings;
 use hermesh_engine::ParameterSet;
 use hermesh_engine::parameters::CATALOGUE;
 
@@ -34,8 +39,18 @@ pub enum Precision {
     Exact,
 }
 
+/// Room around what calibration rows span, of inputs of `approximate` programs: a part of the range, and standard
+/// deviations around the mean. What is beyond is clamped.
+const INPUT_ROOM: (f64, f64) = (0.1, 4.0);
+/// Room for what rounding and clamping may move an answered score by: in root mean squares of that on measured rows, and
+/// in standard deviations of noise.
+const ROUNDING_ROOM: f64 = 4.0;
+const NOISE_ROOM: f64 = 2.0;
+/// Simulations that tell what a bounded program would lose, where none was asked for.
+const FEW_SIMULATIONS: usize = 400;
+
 /// What the compiler is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The precision; by default `approximate`, but for trees, which are computed exactly.
     pub precision: Option<Precision>,
@@ -43,12 +58,22 @@ pub struct Options {
     pub failure_log2: f64,
     /// How many points of accuracy (of agreement with the plain model, without labels) may be lost.
     pub accuracy_budget: Option<f64>,
+    /// What the features may be; by default, what the calibration rows span.
+    pub domain: Option<Domain>,
+    /// Why no sum leaves its frame; by default, sums are bounded where that costs no dearer parameter set.
+    pub guarantee: Option<Guarantee>,
 }
 
 impl Default for Options {
-    /// The usual precision; a failure probability of 2⁻¹²⁸.
+    /// The usual precision; a failure probability of 2⁻¹²⁸; the domain that is observed.
     fn default() -> Self {
-        Self { precision: None, failure_log2: -128.0, accuracy_budget: None }
+        Self {
+            precision: None,
+            failure_log2: -128.0,
+            accuracy_budget: None,
+            domain: None,
+            guarantee: None,
+        }
     }
 }
 
@@ -82,9 +107,10 @@ pub fn compile(
     let pick = |indices: &[usize]| indices.iter().map(|&i| rows[i]).collect::<Vec<_>>();
     let measured = part(1, MOST_MEASURED);
     let calibration = pick(&part(0, MOST_ROWS));
-    for row in &calibration {
+    for row in rows {
         network.check_row(row)?;
     }
+    let domain = domain(&options, &calibration, rows, network.inputs)?;
     let (prefix, core) = split(network, &prune(network), &calibration)?;
     let trees = core.layers.len() > 1 && only_tables(&core);
     let usual = if trees { Precision::Exact } else { Precision::Approximate };
@@ -92,13 +118,35 @@ pub fn compile(
         network,
         prefix,
         core,
+        domain,
         precision: options.precision.unwrap_or(usual),
+        warnings: warnings::of(network, rows, labels, held_out)?,
+        whole: (0..network.inputs).map(|i| rows.iter().all(|row| row[i].fract() == 0.0)).collect(),
         options,
         rows: pick(&measured),
         labels: labels.map(|labels| measured.iter().map(|&i| &labels[i]).collect()),
         held_out,
     };
     compilation.run(&calibration, progress)
+}
+
+/// The domain that is declared, in which all rows must lie; or the one that is observed.
+fn domain(
+    options: &Options,
+    calibration: &[&[f64]],
+    rows: &[&[f64]],
+    features: usize,
+) -> Result<Domain, Error> {
+    let Some(domain) = &options.domain else {
+        return Ok(Domain::observed(calibration));
+    };
+    domain.validate(features)?;
+    for (row, values) in rows.iter().enumerate() {
+        if let Err(refusal) = domain.check(values) {
+            return Err(Error::Domain { reason: format!("in calibration row {row}, {refusal}") });
+        }
+    }
+    Ok(domain.clone())
 }
 
 /// Whether no activation is anything but tables that the model brings: then their bits are not ours to choose.
@@ -111,11 +159,22 @@ struct Compilation<'a> {
     network: &'a Network,
     prefix: Vec<Layer>,
     core: Network,
+    domain: Domain,
     precision: Precision,
     options: Options,
+    /// Those that are measured on.
     rows: Vec<&'a [f64]>,
     labels: Option<Vec<&'a Label>>,
     held_out: bool,
+    /// Of each feature, whether all rows have whole numbers.
+    whole: Vec<bool>,
+    warnings: Vec<String>,
+}
+
+/// A network about to be quantised, with frames of one kind.
+struct Framed {
+    core: Network,
+    spans: Spans,
 }
 
 struct Tried {
@@ -125,13 +184,32 @@ struct Tried {
     accumulator_bits: Option<u32>,
 }
 
+impl Tried {
+    fn is_bounded(&self) -> bool {
+        self.model.client().guarantee == Guarantee::Bounded
+    }
+
+    fn cost(&self) -> f64 {
+        self.set.relative_cost * self.model.program().lookups_per_row() as f64
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            parameter_set: self.set.name.into(),
+            relative_cost: self.cost(),
+            evaluation_key_bytes: self.set.evaluation_key_bytes(),
+            simulated_accuracy: self.measured.accuracy,
+            agreement: self.measured.agreement,
+            accumulator_bits: self.accumulator_bits,
+        }
+    }
+}
+
 impl Compilation<'_> {
     fn run(&self, calibration: &[&[f64]], progress: &mut dyn FnMut(&str)) -> Result<Model, Error> {
-        let core = &self.core;
         let rows: Vec<Vec<f64>> = calibration.iter().map(|row| apply(&self.prefix, row)).collect();
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-        let switches = self.prefix.last().map_or_else(Vec::new, Layer::switches);
-        let spans = Spans::measure(core, &rows, &switches)?;
+        let spans = self.spans(&rows)?;
         let plain = match &self.labels {
             Some(labels) => {
                 let accuracy = measure::plain_accuracy(self.network, &self.rows, labels)?;
@@ -142,19 +220,101 @@ impl Compilation<'_> {
             }
             None => None,
         };
-        let linear = core.layers.len() == 1;
+        let all = self.core.layers.len();
+        let bound = |depth: usize| {
+            let (core, spans) = interval::bound(&self.core, &spans, &rows, depth);
+            Framed { core, spans }
+        };
+        let usual = Framed { core: self.core.clone(), spans: spans.clone() };
+        let must = self.options.guarantee == Some(Guarantee::Bounded);
+        let first = if must { bound(all) } else { usual };
         let mut tried = Vec::new();
-        for set in CATALOGUE.iter().filter(|&set| set.bootstrap.is_none() == linear) {
+        for set in self.sets() {
             progress(set.name);
-            tried.extend(self.attempt(core, &spans, set)?);
+            tried.extend(self.attempt(&first, set, MOST_SIMULATIONS)?);
         }
-        self.choose(tried, plain)
+        if must {
+            tried.retain(Tried::is_bounded);
+            if tried.is_empty() {
+                return Err(Error::NotBounded);
+            }
+        }
+        let frontier: Vec<Candidate> = tried.iter().map(Tried::candidate).collect();
+        let (chosen, why) = self.choose(&tried, &frontier, plain)?;
+        let mut chosen = tried.swap_remove(chosen);
+        let mut unbounded = None;
+        if !chosen.is_bounded() && self.may_be_bounded() {
+            progress("bounded sums");
+            for depth in [all, 1] {
+                let more = self.attempt(&bound(depth), chosen.set, MOST_SIMULATIONS)?;
+                if let Some(more) = more.filter(|more| self.is_as_good(more, &chosen, plain))
+                    && (depth < all || more.is_bounded())
+                {
+                    chosen = more;
+                    break;
+                }
+            }
+            if !chosen.is_bounded() {
+                unbounded = Some(self.price_of_bounds(&bound(all), &chosen, plain)?);
+            }
+        }
+        self.finish(chosen, frontier, why, plain, unbounded, calibration)
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &'static ParameterSet> {
+        let linear = self.core.layers.len() == 1;
+        CATALOGUE.iter().filter(move |&set| set.bootstrap.is_none() == linear)
+    }
+
+    /// Accumulators of small integers do not hold sums that are bounded over a whole domain, but for linear models.
+    fn may_be_bounded(&self) -> bool {
+        self.options.guarantee != Some(Guarantee::Checked)
+            && (self.precision == Precision::Approximate || self.core.layers.len() == 1)
+    }
+
+    fn spans(&self, rows: &[&[f64]]) -> Result<Spans, Error> {
+        let switches = self.prefix.last().map_or_else(Vec::new, Layer::switches);
+        if self.domain.is_strict() {
+            let ends = self.domain.low.iter().copied().zip(self.domain.high.iter().copied());
+            let ends = self.prefix.iter().fold(ends.collect::<Vec<_>>(), interval::elementwise);
+            return Spans::measure(&self.core, rows, &switches, &Inputs::Declared(&ends));
+        }
+        let approximate = self.precision == Precision::Approximate;
+        let room = if approximate { INPUT_ROOM } else { (0.0, 0.0) };
+        Spans::measure(&self.core, rows, &switches, &Inputs::Observed { room })
+    }
+
+    fn is_as_good(&self, other: &Tried, chosen: &Tried, plain: Option<f64>) -> bool {
+        let loss = self.loss(other, plain);
+        match self.options.accuracy_budget {
+            Some(budget) => loss <= budget + 1e-9,
+            None => loss <= self.loss(chosen, plain) + DEFAULT_SLACK + 1e-9,
+        }
+    }
+
+    /// The cheapest program that is bounded and as good as the one chosen.
+    fn price_of_bounds(
+        &self,
+        bounded: &Framed,
+        chosen: &Tried,
+        plain: Option<f64>,
+    ) -> Result<Unbounded, Error> {
+        for set in self.sets().filter(|set| set.relative_cost > chosen.set.relative_cost) {
+            let Some(other) = self.attempt(bounded, set, FEW_SIMULATIONS)? else {
+                continue;
+            };
+            if other.is_bounded() && self.is_as_good(&other, chosen, plain) {
+                let times = Some(other.cost() / chosen.cost());
+                return Ok(Unbounded { cheapest: Some(other.candidate()), times });
+            }
+        }
+        Ok(Unbounded { cheapest: None, times: None })
     }
 
     /// Labels of which the plain model gets none right are not its labels.
     fn foreign_labels(&self, labels: &[&Label]) -> Result<Error, Error> {
         let outputs = self.network.evaluate(self.rows[0])?;
-        let reason = match interpret(self.network, &outputs).label {
+        let reason = match interpret(&self.network.head, &outputs).label {
             None => "the model predicts numbers, not labels: leave the labels out".into(),
             Some(label) => format!(
                 "the plain model predicts none of its labels: they are like `{}`, the model's like `{label}`",
@@ -167,13 +327,14 @@ impl Compilation<'_> {
     /// `None` if the set cannot hold the network at the failure probability asked for.
     fn attempt(
         &self,
-        core: &Network,
-        spans: &Spans,
+        framed: &Framed,
         set: &'static ParameterSet,
+        simulations: usize,
     ) -> Result<Option<Tried>, Error> {
+        let Framed { core, spans } = framed;
         if self.precision == Precision::Approximate {
             let quantised = quantise(core, spans, set, None)?;
-            return quantised.map(|q| self.measure(core, set, q, None)).transpose();
+            return quantised.map(|q| self.measure(framed, set, q, None, simulations)).transpose();
         }
         let tables = if only_tables(core) { 1..=1 } else { 2..=8 };
         for bits in tables.rev() {
@@ -183,7 +344,7 @@ impl Compilation<'_> {
                 };
                 if quantised.program.failure_log2().is_some_and(|p| p <= self.options.failure_log2)
                 {
-                    return self.measure(core, set, quantised, Some(bits)).map(Some);
+                    return self.measure(framed, set, quantised, Some(bits), simulations).map(Some);
                 }
             }
         }
@@ -192,22 +353,31 @@ impl Compilation<'_> {
 
     fn measure(
         &self,
-        core: &Network,
+        framed: &Framed,
         set: &'static ParameterSet,
         quantised: Quantised,
         accumulator_bits: Option<u32>,
+        simulations: usize,
     ) -> Result<Tried, Error> {
+        let core = &framed.core;
         let report = self.report(core, &quantised);
+        let Quantised { program, input, output, frames, .. } = quantised;
         let client = Client {
-            network: self.network.clone(),
+            outline: program.outline().clone(),
+            features: self.network.inputs,
+            domain: self.domain.clone(),
+            guarantee: report.guarantee,
             prefix: self.prefix.clone(),
-            input: quantised.input,
-            output: quantised.output,
+            input,
+            output,
+            head: self.network.head.clone(),
             resolution: vec![0.0; core.outputs()],
+            limit: vec![0.0; core.outputs()],
+            sensitivity: None,
             report,
         };
-        let model = Model::new(quantised.program, client)?;
-        let measured = measure::simulate(&model, &self.rows, self.labels.as_deref())?;
+        let model = Model::new(program, self.network.clone(), frames, client)?;
+        let measured = measure::simulate(&model, &self.rows, self.labels.as_deref(), simulations)?;
         // Those of tables that the model brings are its own.
         let given = core.layers.iter().filter_map(Layer::table_bits).max();
         let accumulator_bits = accumulator_bits.map(|bits| given.unwrap_or(bits));
@@ -223,18 +393,13 @@ impl Compilation<'_> {
         }
     }
 
-    fn choose(&self, tried: Vec<Tried>, plain: Option<f64>) -> Result<Model, Error> {
-        let frontier: Vec<Candidate> = tried
-            .iter()
-            .map(|t| Candidate {
-                parameter_set: t.set.name.into(),
-                relative_cost: t.set.relative_cost * t.model.program().lookups_per_row() as f64,
-                evaluation_key_bytes: t.set.evaluation_key_bytes(),
-                simulated_accuracy: t.measured.accuracy,
-                agreement: t.measured.agreement,
-                accumulator_bits: t.accumulator_bits,
-            })
-            .collect();
+    /// Which of the programs to take, and why.
+    fn choose(
+        &self,
+        tried: &[Tried],
+        frontier: &[Candidate],
+        plain: Option<f64>,
+    ) -> Result<(usize, String), Error> {
         let losses: Vec<f64> = tried.iter().map(|t| self.loss(t, plain)).collect();
         let Some(best) = losses.iter().copied().min_by(f64::total_cmp) else {
             return Err(Error::NoParameterSet);
@@ -265,26 +430,81 @@ impl Compilation<'_> {
                 "loses {loss:.2} points of agreement with the plain model; more time gains less than {DEFAULT_SLACK} points for each doubling"
             ),
         };
-        let Some(Tried { model, measured, .. }) = tried.into_iter().nth(chosen) else {
-            return Err(Error::NoParameterSet);
-        };
+        Ok((chosen, why))
+    }
+
+    /// States how far scores may be off, and what was found out.
+    fn finish(
+        &self,
+        chosen: Tried,
+        frontier: Vec<Candidate>,
+        why: String,
+        plain: Option<f64>,
+        unbounded: Option<Unbounded>,
+        calibration: &[&[f64]],
+    ) -> Result<Model, Error> {
+        let Tried { model, measured, .. } = chosen;
+        let off = self.off(&model, measured.off, calibration)?;
         let exact = self.precision == Precision::Exact;
-        let resolution = measured.noise.iter().map(|std| if exact { 0.0 } else { 4.0 * std });
+        let noise = |i: usize| if exact { 0.0 } else { off.noise[i] };
+        let outputs = 0..model.program().outputs();
+        let limit: Vec<f64> = outputs
+            .clone()
+            .map(|i| (ROUNDING_ROOM * off.rounding[i]).max(NOISE_ROOM * noise(i)))
+            .collect();
+        let deviation: Vec<f64> = outputs.map(|i| noise(i) + limit[i] / 6.0).collect();
+        let resolution = deviation.iter().map(|std| if exact { 0.0 } else { 4.0 * std });
         let resolution: Vec<f64> = resolution.collect();
         let mut client = model.client().clone();
+        client.sensitivity = self.sensitivity(&model, &limit);
+        client.limit = limit;
         client.resolution = resolution.clone();
         client.report = Report {
             why,
             resolution,
+            deviation,
             rows_measured: self.rows.len(),
             held_out: self.held_out,
             plain_accuracy: plain,
             simulated_accuracy: measured.accuracy,
             agreement: measured.agreement,
             frontier,
+            unbounded,
+            warnings: self.warnings.clone(),
             ..client.report
         };
-        Model::new(model.program().clone(), client)
+        model.with_client(client)
+    }
+
+    /// How far outputs are off on rows that were measured; if there is no telling what rows will come, also on others.
+    fn off(&self, model: &Model, measured: Off, calibration: &[&[f64]]) -> Result<Off, Error> {
+        let mut kinds = Vec::new();
+        if !self.held_out {
+            kinds.push(probe::between(calibration, &self.whole));
+        }
+        let client = model.client();
+        if client.guarantee == Guarantee::Bounded && !self.compares() {
+            kinds.extend(probe::everywhere(&client.domain, calibration, &self.whole));
+        }
+        let mut off = measured;
+        for rows in kinds {
+            let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+            off = off.worst(&measure::simulate(model, &rows, None, rows.len())?.off);
+        }
+        Ok(off)
+    }
+
+    /// Whether the client compares features with a grid: what is between a threshold and its point of the grid is
+    /// answered as if it were on the other side, so that rows from everywhere say nothing of rounding.
+    fn compares(&self) -> bool {
+        crate::grid::compares(&self.prefix)
+    }
+
+    fn sensitivity(&self, model: &Model, limit: &[f64]) -> Option<Vec<f64>> {
+        if model.client().guarantee != Guarantee::Bounded || self.compares() {
+            return None;
+        }
+        interval::sensitivity(&self.core, limit)
     }
 
     /// All that does not depend on measurements.
@@ -293,6 +513,11 @@ impl Compilation<'_> {
         let set = program.parameter_set();
         let encrypted = &self.network.layers[self.network.elementwise_prefix()..];
         let all = lookups(encrypted, self.precision == Precision::Exact);
+        let bounded: Vec<bool> = quantised.frames.bounded_stages().collect();
+        let guarantee = match bounded.iter().all(|&bounded| bounded) {
+            true => Guarantee::Bounded,
+            false => Guarantee::Checked,
+        };
         let stages = program.stages().iter().zip(program.noise()).enumerate();
         let stages = stages.map(|(i, (stage, noise))| StageReport {
             name: core.layers[i].name.clone(),
@@ -303,6 +528,7 @@ impl Compilation<'_> {
             tables: stage.lookup.as_ref().map_or(0, |lookup| lookup.tables.len()),
             noise_log2: (noise.input.iter().sum::<f64>() / noise.input.len() as f64).log2() / 2.0,
             table_noise_log2: stage.lookup.as_ref().map(|_| noise.output.log2() / 2.0),
+            bounded: bounded[i],
         });
         Report {
             model: self.network.name.clone(),
@@ -327,6 +553,11 @@ impl Compilation<'_> {
             input_bytes: program.input_bytes(1),
             answer_bytes: program.answer_bytes(1),
             frontier: Vec::new(),
+            guarantee,
+            domain: self.domain.source,
+            deviation: Vec::new(),
+            unbounded: None,
+            warnings: Vec::new(),
         }
     }
 }

@@ -5,14 +5,19 @@
 
 mod bounded;
 mod calibration;
+mod client;
 mod compile;
+mod domain;
 pub mod error;
+mod frame;
 mod grid;
+mod interval;
 mod measure;
 mod model;
 mod neighbours;
 pub mod network;
 pub mod onnx;
+mod probe;
 mod prune;
 mod quantise;
 mod report;
@@ -21,9 +26,12 @@ mod scale;
 mod split;
 mod sums;
 mod trees;
+mod warnings;
 
+pub use client::{Admit, Admitted, Client, Guarantee, OutOfRange};
 pub use compile::{Options, Precision, compile};
-pub use error::Error;
+pub use domain::{Domain, Source};
+pub use error::{Error, Refusal};
 pub use measure::normal;
-pub use model::{MAX_MODEL_BYTES, Model};
-pub use report::{Candidate, Report, StageReport};
+pub use model::{Artifact, MAX_MODEL_BYTES, Model};
+pub use report::{Candidate, Report, StageReport, Unbounded};

@@ -1,7 +1,8 @@
 //! Accuracy to expect: the program in the clear with predicted noise, against the network.
 
 use crate::Error;
-use crate::model::{Model, apply, interpret};
+use crate::client::{apply, interpret};
+use crate::model::Model;
 use crate::network::{Label, Layer, Network};
 use hermesh_engine::Noise;
 use rand::rngs::StdRng;
@@ -9,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 /// Simulations that a measurement makes, and how often it repeats a row to get there.
-const MOST_SIMULATIONS: usize = 4000;
+pub(crate) const MOST_SIMULATIONS: usize = 4000;
 const MOST_DRAWS: usize = 20;
 
 /// Standard normal values (Box and Muller, 1958).
@@ -23,8 +24,28 @@ pub fn normal(rng: &mut impl Rng) -> f64 {
 pub(crate) struct Measured {
     pub(crate) accuracy: Option<f64>,
     pub(crate) agreement: f64,
-    /// Root mean square of what noise does to each output, rounding of weights not included.
+    pub(crate) off: Off,
+}
+
+/// How far outputs are off from those of the plain model, root mean square.
+#[derive(Clone, Debug)]
+pub(crate) struct Off {
+    /// What noise does to each output.
     pub(crate) noise: Vec<f64>,
+    /// What rounding and clamping do, on rows of which no sum leaves its frame.
+    pub(crate) rounding: Vec<f64>,
+}
+
+impl Off {
+    /// The larger of each.
+    pub(crate) fn worst(mut self, other: &Self) -> Self {
+        let worst = |a: &mut Vec<f64>, b: &[f64]| {
+            a.iter_mut().zip(b).for_each(|(a, &b)| *a = a.max(b));
+        };
+        worst(&mut self.noise, &other.noise);
+        worst(&mut self.rounding, &other.rounding);
+        self
+    }
 }
 
 /// Share of rows that the network labels right.
@@ -37,7 +58,7 @@ pub(crate) fn plain_accuracy(
         .par_iter()
         .zip(labels)
         .map(|(row, label)| {
-            let prediction = interpret(network, &network.evaluate(row)?);
+            let prediction = interpret(&network.head, &network.evaluate(row)?);
             Ok::<_, Error>(usize::from(prediction.label.as_ref() == Some(*label)))
         })
         .try_reduce(|| 0, |a, b| Ok(a + b))?;
@@ -58,7 +79,7 @@ pub(crate) fn same(
             let plain = network.evaluate(row)?;
             let other = core.evaluate(&apply(prefix, row))?;
             let (label, same) =
-                (interpret(network, &plain).label, interpret(network, &other).label);
+                (interpret(&network.head, &plain).label, interpret(&network.head, &other).label);
             Ok((label.is_some() && label == same, label.is_none(), plain, other))
         })
         .collect::<Result<Vec<_>, Error>>()?;
@@ -74,60 +95,80 @@ pub(crate) fn same(
     Ok(1.0 - error / spread.max(f64::MIN_POSITIVE))
 }
 
-/// Simulates every row. Seeds are fixed: the same model and rows give the same report.
+/// A row without noise.
+struct Quiet {
+    torus: Vec<u64>,
+    outputs: Vec<f64>,
+    plain: Vec<f64>,
+    /// No sum leaves its frame.
+    inside: bool,
+}
+
+impl Quiet {
+    fn new(model: &Model, row: &[f64]) -> Result<Self, Error> {
+        let (torus, outputs, inside) = model.quiet(row)?;
+        Ok(Self { torus, outputs, plain: model.network().evaluate(row)?, inside })
+    }
+}
+
+/// Simulates every row, some `simulations` times in all. Seeds are fixed: the same model and rows give the same report.
 pub(crate) fn simulate(
     model: &Model,
     rows: &[&[f64]],
     labels: Option<&[&Label]>,
+    simulations: usize,
 ) -> Result<Measured, Error> {
     let stages = model.program().noise();
+    let quiet: Vec<Quiet> =
+        rows.par_iter().map(|row| Quiet::new(model, row)).collect::<Result<_, _>>()?;
     // Few rows are simulated several times: what counts is how often noise changes an answer.
-    let draws = MOST_SIMULATIONS.div_ceil(rows.len()).clamp(1, MOST_DRAWS);
+    let draws = simulations.div_ceil(rows.len()).clamp(1, MOST_DRAWS);
     let sums = (0..rows.len() * draws)
         .into_par_iter()
         .map(|simulation| {
             let i = simulation % rows.len();
-            let row = rows[i];
+            let Quiet { torus, outputs, plain, .. } = &quiet[i];
             let mut rng = StdRng::seed_from_u64(simulation as u64);
-            let torus = model.encode_row(row)?;
             let mut normal = || normal(&mut rng);
-            let noisy = model
-                .program()
-                .simulate(&torus, &mut Noise::Predicted { stages: &stages, normal: &mut normal });
-            let quiet = model.program().simulate(&torus, &mut Noise::Absent);
-            let (noisy, quiet) = (model.decode_outputs(&noisy), model.decode_outputs(&quiet));
-            let plain_outputs = model.network().evaluate(row)?;
-            let plain = model.interpret(&plain_outputs);
-            let simulated = model.interpret(&noisy);
+            let noise = &mut Noise::Predicted { stages: &stages, normal: &mut normal };
+            let noisy = model.decode_outputs(&model.program().simulate(torus, noise));
+            let (label, simulated) = (model.interpret(plain).label, model.interpret(&noisy).label);
             let squared =
                 |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
-            let right = labels.is_some_and(|labels| simulated.label.as_ref() == Some(labels[i]));
-            Ok(Sums {
+            let right = labels.is_some_and(|labels| simulated.as_ref() == Some(labels[i]));
+            Sums {
                 right: f64::from(u8::from(right)),
-                same: f64::from(u8::from(simulated.label == plain.label)),
-                noise: noisy.iter().zip(&quiet).map(|(a, b)| (a - b).powi(2)).collect(),
-                error: squared(&noisy, &plain_outputs),
-                sum: plain_outputs.iter().sum(),
-                squares: plain_outputs.iter().map(|x| x * x).sum(),
-                regression: plain.label.is_none(),
-            })
+                same: f64::from(u8::from(simulated == label)),
+                noise: noisy.iter().zip(outputs).map(|(a, b)| (a - b).powi(2)).collect(),
+                error: squared(&noisy, plain),
+                sum: plain.iter().sum(),
+                squares: plain.iter().map(|x| x * x).sum(),
+                regression: label.is_none(),
+            }
         })
-        .collect::<Result<Vec<Sums>, Error>>()?;
+        .collect::<Vec<Sums>>();
     let n = sums.len() as f64;
     let total = |f: fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
-    let values = n * model.program().outputs() as f64;
+    let outputs = model.program().outputs();
     let agreement = if sums.iter().any(|s| s.regression) {
-        let spread = total(|s| s.squares) - total(|s| s.sum).powi(2) / values;
+        let spread = total(|s| s.squares) - total(|s| s.sum).powi(2) / (n * outputs as f64);
         (1.0 - total(|s| s.error) / spread.max(f64::MIN_POSITIVE)).max(0.0)
     } else {
         total(|s| s.same) / n
     };
+    let inside = || quiet.iter().filter(|row| row.inside);
+    let rounding = |i: usize| {
+        let off = inside().map(|row| (row.outputs[i] - row.plain[i]).powi(2)).sum::<f64>();
+        (off / inside().count().max(1) as f64).sqrt()
+    };
+    let noise = |i: usize| (sums.iter().map(|s| s.noise[i]).sum::<f64>() / n).sqrt();
     Ok(Measured {
         accuracy: labels.map(|_| total(|s| s.right) / n),
         agreement,
-        noise: (0..model.program().outputs())
-            .map(|i| (sums.iter().map(|s| s.noise[i]).sum::<f64>() / n).sqrt())
-            .collect(),
+        off: Off {
+            noise: (0..outputs).map(noise).collect(),
+            rounding: (0..outputs).map(rounding).collect(),
+        },
     })
 }
 

@@ -1,105 +1,85 @@
-//! The model artifact: a program, and what the client needs to use it.
+//! The model artifact: a program, what the client needs to use it, and what checks rows.
 
 use crate::Error;
-use crate::bounded;
-use crate::network::{Decision, Label, Layer, MAX_LAYERS, Network, Prediction};
+use crate::client::{Admit, Admitted, Client, OutOfRange};
+use crate::error::Refusal;
+use crate::frame::{self, Frames};
+use crate::network::{Network, Prediction};
 use crate::report::Report;
-use crate::scale::{Decoding, Encoding};
 use hermesh_engine::noise::StageNoise;
-use hermesh_engine::{Noise, Precision, Program};
-use serde::{Deserialize, Serialize};
+use hermesh_engine::{Noise, Program};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 const MAGIC: &[u8; 4] = b"HMX\0";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// Most that an `exact` model may be wrong with, as log₂ of the probability.
 const LEAST_FAILURE_LOG2: f64 = -40.0;
 /// Largest model file that is read, in bytes.
 pub const MAX_MODEL_BYTES: u64 = 256 << 20;
 
-/// A compiled model. Its [`Model::program`] is all that servers see; encoding, head and the plain network stay with the
-/// client.
+/// What a model file holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Whole,
+    Client,
+}
+
+/// A compiled model. Its [`Model::program`] is all that servers see. The rest stays with the model's owner, and with
+/// clients who may know the model; others get [`Model::client`].
 #[derive(Clone, Debug)]
 pub struct Model {
     program: Program,
+    network: Network,
+    frames: Frames,
     client: Client,
 }
 
-/// The part of a model that only the client uses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Client {
-    pub(crate) network: Network,
-    /// Layers that the client computes itself, before it encrypts: they look at one feature at a time.
-    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
-    pub(crate) prefix: Vec<Layer>,
-    pub(crate) input: Encoding,
-    pub(crate) output: Decoding,
-    /// What each output is rounded to before it is shown; 0 for `exact` programs.
-    pub(crate) resolution: Vec<f64>,
-    pub(crate) report: Report,
+/// A model as a client has it.
+#[derive(Clone, Debug)]
+pub enum Artifact {
+    /// All of it.
+    Whole(Box<Model>),
+    /// The client's half.
+    Client(Box<Client>),
 }
 
 impl Model {
-    pub(crate) fn new(program: Program, client: Client) -> Result<Self, Error> {
-        client.network.validate()?;
-        let Client { network, prefix, input, output, resolution, .. } = &client;
+    pub(crate) fn new(
+        program: Program,
+        network: Network,
+        frames: Frames,
+        client: Client,
+    ) -> Result<Self, Error> {
+        network.validate()?;
+        client.validate()?;
         let malformed = |reason: &str| Err(Error::BadModel { reason: reason.into() });
-        let mut width = network.inputs;
-        for layer in prefix {
-            layer.validate(width)?;
-            width = layer.affine.rows();
+        let same = client.features == network.inputs
+            && client.outline == *program.outline()
+            && client.head == network.head
+            && program.outputs() == network.outputs();
+        if !same {
+            return malformed("program, network and the client's half are not of one model");
         }
-        let lengths = [program.inputs(), input.low.len(), input.high.len()];
-        if lengths.iter().any(|&length| length != width) {
-            return malformed("encoding and program differ in their inputs");
+        if !frames.fits(&program) {
+            return malformed("its frames are not those of its program");
         }
-        let lengths =
-            [program.outputs(), output.centre.len(), output.scale.len(), resolution.len()];
-        if lengths.iter().any(|&length| length != network.outputs()) {
-            return malformed("decoding and program differ in their outputs");
-        }
-        let bits = match program.precision() {
-            Precision::Approximate => None,
-            Precision::Exact { output_bits } => Some(output_bits),
-        };
-        if input.steps == 0 || output.bits != bits {
-            return malformed("steps or bits are out of range");
-        }
-        let numbers = [&input.low, &input.high, &output.centre, &output.scale, resolution];
-        let ordered = input.low.iter().zip(&input.high).all(|(low, high)| low <= high);
-        if !numbers.into_iter().flatten().all(|x| x.is_finite()) || !ordered {
-            return malformed("a range is not finite or upside down");
-        }
-        Ok(Self { program, client })
+        Ok(Self { program, network, frames, client })
+    }
+
+    pub(crate) fn with_client(self, client: Client) -> Result<Self, Error> {
+        Self::new(self.program, self.network, self.frames, client)
     }
 
     /// Reads what [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// Anything but a well-formed model of at most [`MAX_MODEL_BYTES`].
+    /// Anything but a well-formed whole model of at most [`MAX_MODEL_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        if bytes.len() as u64 > MAX_MODEL_BYTES {
-            return Err(Error::TooLarge { what: "the model file is", limit: MAX_MODEL_BYTES });
+        match Artifact::decode(bytes)? {
+            Artifact::Whole(model) => Ok(*model),
+            Artifact::Client(_) => Err(Error::ClientHalf),
         }
-        let bad = |reason: String| Error::BadModel { reason };
-        let (header, rest) =
-            bytes.split_first_chunk::<6>().ok_or_else(|| bad("it is too short".into()))?;
-        if &header[..4] != MAGIC {
-            return Err(bad("it was not written by `hermesh compile`".into()));
-        }
-        let version = u16::from_le_bytes([header[4], header[5]]);
-        if version != VERSION {
-            return Err(bad(format!(
-                "it has format version {version}, this build reads {VERSION}: compile it again"
-            )));
-        }
-        let ((program, client), rest): ((Vec<u8>, Client), _) =
-            postcard::take_from_bytes(rest).map_err(|e| bad(e.to_string()))?;
-        if !rest.is_empty() {
-            return Err(bad(format!("{} bytes are left over", rest.len())));
-        }
-        let model = Self::new(Program::decode(&program)?, client)?;
-        model.check_claims()?;
-        Ok(model)
     }
 
     /// A file is not believed where that would show noise, which depends on the client's key: scores are rounded to no
@@ -124,13 +104,13 @@ impl Model {
     /// # Errors
     /// None in practice: the encoding of a valid model does not fail.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        postcard::to_extend(&(self.program.encode(), &self.client), bytes)
-            .map_err(|e| Error::BadModel { reason: e.to_string() })
+        let parts = (self.program.encode(), &self.network, &self.frames, &self.client);
+        encode(Kind::Whole, &parts)
     }
 
-    pub(crate) fn client(&self) -> &Client {
+    /// The client's half, which has no weights but those of layers that the client computes itself.
+    #[must_use]
+    pub fn client(&self) -> &Client {
         &self.client
     }
 
@@ -143,7 +123,7 @@ impl Model {
     /// The model in floating point.
     #[must_use]
     pub fn network(&self) -> &Network {
-        &self.client.network
+        &self.network
     }
 
     /// What the compiler found out.
@@ -152,38 +132,89 @@ impl Model {
         &self.client.report
     }
 
-    /// What each output of an `approximate` program is to be rounded to before others see it: four
-    /// standard deviations of its noise, which hides most of it. Zero for `exact` programs.
+    /// See [`Client::resolution`].
     #[must_use]
     pub fn resolution(&self) -> &[f64] {
-        &self.client.resolution
+        self.client.resolution()
     }
 
-    /// A row of features as torus values, ready to be encrypted.
+    /// Checks a row, and encodes it: follows it through the program, and compares what comes out with the plain model.
+    ///
+    /// # Errors
+    /// The row has another number of features than the model, or one that is not finite; or it is refused.
+    pub fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error> {
+        let client = &self.client;
+        let (values, mut kept) = client.prepare(row, policy)?;
+        let clamped = (0..values.len()).filter(|&i| client.input.is_outside(i, values[i])).count();
+        let encoded = client.encode_values(&values);
+        let asked = match policy {
+            OutOfRange::Clamp => client.domain.clamp(row),
+            OutOfRange::Refuse | OutOfRange::Keep => row.to_vec(),
+        };
+        if let Err(refusal) = self.follow(&asked, &encoded, policy) {
+            match policy {
+                OutOfRange::Keep => kept = kept.or(Some(refusal)),
+                OutOfRange::Refuse | OutOfRange::Clamp => return Err(refusal.into()),
+            }
+        }
+        Ok(Admitted { torus: encoded.into_iter().map(|x| x as u64).collect(), clamped, kept })
+    }
+
+    fn follow(&self, row: &[f64], encoded: &[i128], policy: OutOfRange) -> Result<(), Refusal> {
+        let trace = self.frames.trace(&self.program, encoded);
+        self.frames.check(&self.program, &trace)?;
+        if policy == OutOfRange::Clamp {
+            return Ok(());
+        }
+        let outputs = trace.last().map_or(&[][..], |sums| sums);
+        let quiet: Vec<u64> = outputs.iter().map(|&x| x as u64).collect();
+        let quiet = self.client.decode_outputs(&quiet);
+        // The row has the right length: it has been encoded.
+        let plain = self.network.evaluate(row).unwrap_or_default();
+        let off =
+            |&(i, (a, b)): &(usize, (&f64, &f64))| frame::differs(*a, *b, self.client.limit[i]);
+        match quiet.iter().zip(&plain).enumerate().find(off) {
+            None => Ok(()),
+            Some((output, (a, b))) => Err(Refusal::Deviates {
+                output,
+                by: (a - b).abs(),
+                limit: self.client.limit[output],
+                furthest: self.client.domain.furthest(row),
+            }),
+        }
+    }
+
+    /// A row without noise and without checks: what is encrypted, the outputs, and whether all sums are in their frames.
+    pub(crate) fn quiet(&self, row: &[f64]) -> Result<(Vec<u64>, Vec<f64>, bool), Error> {
+        let (values, _) = self.client.prepare(row, OutOfRange::Keep)?;
+        let encoded = self.client.encode_values(&values);
+        let trace = self.frames.trace(&self.program, &encoded);
+        let inside = self.frames.check(&self.program, &trace).is_ok();
+        let outputs: Vec<u64> =
+            trace.last().map_or(&[][..], |sums| sums).iter().map(|&x| x as u64).collect();
+        let torus = encoded.into_iter().map(|x| x as u64).collect();
+        Ok((torus, self.decode_outputs(&outputs), inside))
+    }
+
+    /// A row of features as torus values, without any check: values out of range are moved to its edge.
     ///
     /// # Errors
     /// The row has another number of features than the model, or one that is not finite.
     pub fn encode_row(&self, row: &[f64]) -> Result<Vec<u64>, Error> {
-        let Client { network, prefix, input, .. } = &self.client;
-        network.check_row(row)?;
-        let values = apply(prefix, row);
-        if !values.iter().all(|x| x.is_finite()) {
-            return Err(Error::NotFinite { what: "the row".into() });
-        }
-        Ok(values.iter().enumerate().map(|(i, &x)| input.encode_clamped(i, x)).collect())
+        let (values, _) = self.client.prepare(row, OutOfRange::Keep)?;
+        Ok(self.client.encode_values(&values).into_iter().map(|x| x as u64).collect())
     }
 
-    /// Decrypted torus values as the network's outputs, before the head. Noise included.
+    /// See [`Client::decode_outputs`].
     #[must_use]
     pub fn decode_outputs(&self, torus: &[u64]) -> Vec<f64> {
-        torus.iter().enumerate().map(|(i, &x)| self.client.output.decode(i, x)).collect()
+        self.client.decode_outputs(torus)
     }
 
-    /// What the outputs mean: the head's scores and label. A model that only gives several scores
-    /// is read as a classifier, with the index of the largest as its label.
+    /// See [`Client::interpret`].
     #[must_use]
     pub fn interpret(&self, outputs: &[f64]) -> Prediction {
-        interpret(&self.client.network, outputs)
+        self.client.interpret(outputs)
     }
 
     /// The prediction of the network in floating point.
@@ -191,7 +222,7 @@ impl Model {
     /// # Errors
     /// The row has another number of features than the model.
     pub fn plain(&self, row: &[f64]) -> Result<Prediction, Error> {
-        Ok(self.interpret(&self.client.network.evaluate(row)?))
+        Ok(self.interpret(&self.network.evaluate(row)?))
     }
 
     /// The prediction to expect of the encrypted computation: the program in the clear, with noise
@@ -211,17 +242,111 @@ impl Model {
     }
 }
 
-/// See [`Model::interpret`].
-pub(crate) fn interpret(network: &Network, outputs: &[f64]) -> Prediction {
-    let mut prediction = network.head.apply(outputs);
-    if network.head.decision == Decision::Scores && outputs.len() > 1 {
-        let best = outputs.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        prediction.label = best.map(|(index, _)| Label::Int(index as i64));
+impl Artifact {
+    /// Reads what [`Model::encode`] or [`Client::encode`] wrote.
+    ///
+    /// # Errors
+    /// Anything but a well-formed model of at most [`MAX_MODEL_BYTES`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() as u64 > MAX_MODEL_BYTES {
+            return Err(Error::TooLarge { what: "the model file is", limit: MAX_MODEL_BYTES });
+        }
+        let bad = |reason: String| Error::BadModel { reason };
+        let (header, rest) =
+            bytes.split_first_chunk::<6>().ok_or_else(|| bad("it is too short".into()))?;
+        if &header[..4] != MAGIC {
+            return Err(bad("it was not written by `hermesh compile`".into()));
+        }
+        let version = u16::from_le_bytes([header[4], header[5]]);
+        if version != VERSION {
+            return Err(bad(format!(
+                "it has format version {version}, this build reads {VERSION}: compile it again"
+            )));
+        }
+        match rest.split_first() {
+            Some((0, body)) => {
+                let (program, network, frames, client): (Vec<u8>, _, _, _) = whole(body)?;
+                let model = Model::new(Program::decode(&program)?, network, frames, client)?;
+                model.check_claims()?;
+                Ok(Self::Whole(Box::new(model)))
+            }
+            Some((1, body)) => {
+                let client: Client = whole(body)?;
+                client.validate()?;
+                Ok(Self::Client(Box::new(client)))
+            }
+            _ => Err(bad("it is neither a whole model nor a client's half".into())),
+        }
     }
-    prediction
+
+    /// The client's half, of whichever it is.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        match self {
+            Self::Whole(model) => model.client(),
+            Self::Client(client) => client,
+        }
+    }
+
+    /// The whole model, if it is one.
+    #[must_use]
+    pub fn whole(&self) -> Option<&Model> {
+        match self {
+            Self::Whole(model) => Some(model),
+            Self::Client(_) => None,
+        }
+    }
 }
 
-/// What layers make of a row, one after another.
-pub(crate) fn apply(layers: &[Layer], row: &[f64]) -> Vec<f64> {
-    layers.iter().fold(row.to_vec(), |values, layer| layer.apply(&values))
+impl Admit for Artifact {
+    fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error> {
+        match self {
+            Self::Whole(model) => model.admit(row, policy),
+            Self::Client(client) => client.admit(row, policy),
+        }
+    }
+}
+
+impl AsRef<Client> for Artifact {
+    fn as_ref(&self) -> &Client {
+        self.client()
+    }
+}
+
+impl Admit for Model {
+    fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error> {
+        Model::admit(self, row, policy)
+    }
+}
+
+impl AsRef<Client> for Model {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Client {
+    /// The half as bytes.
+    ///
+    /// # Errors
+    /// None in practice: the encoding of a valid half does not fail.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        encode(Kind::Client, self)
+    }
+}
+
+fn encode(kind: Kind, body: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.push(kind as u8);
+    postcard::to_extend(body, bytes).map_err(|e| Error::BadModel { reason: e.to_string() })
+}
+
+fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let bad = |reason: String| Error::BadModel { reason };
+    let (value, rest) = postcard::take_from_bytes(body).map_err(|e| bad(e.to_string()))?;
+    match rest.len() {
+        0 => Ok(value),
+        left => Err(bad(format!("{left} bytes are left over"))),
+    }
 }

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::Guarantee;
+use crate::domain::Source;
+
 /// Everything known about a program before it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -44,6 +47,26 @@ pub struct Report {
     pub answer_bytes: usize,
     /// All that was considered, cheapest first.
     pub frontier: Vec<Candidate>,
+    /// Whether sums stay in their frames for every row of the domain, or because each row is checked.
+    pub guarantee: Guarantee,
+    /// Where the domain of the features comes from.
+    pub domain: Source,
+    /// How far an answered score may be off from that of the plain model, before the head: a standard deviation, of which
+    /// six are not exceeded. Noise, and what rounding and clamping may do, together.
+    pub deviation: Vec<f64>,
+    /// If the program is not bounded: what being so would cost.
+    pub unbounded: Option<Unbounded>,
+    /// What the calibration data cannot carry.
+    pub warnings: Vec<String>,
+}
+
+/// What it would cost to bound a program's sums over the whole domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unbounded {
+    /// The cheapest program that is bounded and as accurate; none if there is none.
+    pub cheapest: Option<Candidate>,
+    /// Its cost in multiples of that of the program chosen.
+    pub times: Option<f64>,
 }
 
 /// One stage of a program.
@@ -66,6 +89,8 @@ pub struct StageReport {
     pub noise_log2: f64,
     /// The same of what the tables return.
     pub table_noise_log2: Option<f64>,
+    /// Whether no row of the domain carries a sum out of its frame.
+    pub bounded: bool,
 }
 
 /// A parameter set that was considered.

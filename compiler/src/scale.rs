@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How values travel between two operators: value *x* as `unit · steps · (x − low) / (high − low)`,
+/// How values travel between two operators: value *x* as `unit · steps · (x − zero) / (high − low)`,
 /// each with a range of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Encoding {
@@ -10,6 +10,10 @@ pub(crate) struct Encoding {
     pub(crate) low: Vec<f64>,
     /// The largest of each value; equal to `low` where a value is constant.
     pub(crate) high: Vec<f64>,
+    /// What travels as 0: the smallest of each input, and the middle of what a table gives. So a table's ends are
+    /// opposite, and where a sum leaves the table's frame it meets the end that is next to it (the negative of the
+    /// other), not the one that is far away.
+    pub(crate) zero: Vec<f64>,
     /// Steps between the two; values are rounded to whole steps if `rounded`.
     pub(crate) steps: u32,
     /// Whether the values are integers.
@@ -29,25 +33,36 @@ impl Encoding {
         f64::from(self.steps) * self.unit as f64 / 2f64.powi(64)
     }
 
-    /// The torus element of a real value. Values are not clamped: the caller knows whether
+    /// A real value in units of 2⁻⁶⁴ turns, not reduced to one turn. Values are not clamped: the caller knows whether
     /// something out of range can come, and must be. `dither` is added to the steps before they are rounded, if they
     /// are.
-    pub(crate) fn encode(&self, index: usize, value: f64, dither: f64) -> u64 {
+    pub(crate) fn unwrapped(&self, index: usize, value: f64, dither: f64) -> i128 {
         let range = self.range(index);
         if range <= 0.0 {
             return 0;
         }
-        let steps = (value - self.low[index]) / range * f64::from(self.steps);
+        let steps = (value - self.zero[index]) / range * f64::from(self.steps);
         if self.rounded {
-            return ((steps + dither).round() as i64 as u64).wrapping_mul(self.unit);
+            return i128::from((steps + dither).round() as i64) * i128::from(self.unit);
         }
         // Beyond i128 nothing sensible remains in any case; the cast saturates.
-        (steps * self.unit as f64) as i128 as u64
+        (steps * self.unit as f64) as i128
     }
 
-    /// [`Self::encode`] for what the client encrypts: values out of range are moved to its edge.
-    pub(crate) fn encode_clamped(&self, index: usize, value: f64) -> u64 {
-        self.encode(index, value.clamp(self.low[index], self.high[index]), 0.0)
+    /// [`Self::unwrapped`] on the torus.
+    pub(crate) fn encode(&self, index: usize, value: f64, dither: f64) -> u64 {
+        self.unwrapped(index, value, dither) as u64
+    }
+
+    /// [`Self::unwrapped`] for what the client encrypts: values out of range are moved to its edge.
+    pub(crate) fn clamped(&self, index: usize, value: f64) -> i128 {
+        self.unwrapped(index, value.clamp(self.low[index], self.high[index]), 0.0)
+    }
+
+    /// Whether a value is outside the range of its encoding, by more than the rounding of floating point.
+    pub(crate) fn is_outside(&self, index: usize, value: f64) -> bool {
+        let slack = 1e-9 * self.range(index);
+        value < self.low[index] - slack || value > self.high[index] + slack
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::Error;
 use crate::calibration::Span;
+use crate::client::apply;
 use crate::compile::DEFAULT_SLACK;
 use crate::grid::{self, Gridded};
 use crate::measure;
-use crate::model::apply;
 use crate::neighbours;
 use crate::network::{Affine, Layer, Network};
 use crate::prune::prune;

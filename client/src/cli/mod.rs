@@ -19,7 +19,7 @@ pub use remote::{
     Cancel, Fetch, Key, KeyAudit, KeyList, KeyRevoke, KeyRotate, KeyUpload, Model, ModelList,
     ModelRegister, Status, Submit, Tenant, TenantRegister, TenantShow, Up, Watch,
 };
-pub use shared::{Compute, Data, Member, Mesh, Output, Report, Terms};
+pub use shared::{Compute, Data, Member, Mesh, Output, Report, Rows, Terms, WhatToDo};
 
 /// Machine-learning inference on encrypted inputs.
 ///
@@ -42,6 +42,8 @@ pub enum Command {
     Demo(Demo),
     /// Turn an ONNX model into a program for encrypted inputs.
     Compile(Compile),
+    /// Write the client's half of a model, which has none of its weights.
+    Export(Export),
     /// Say what a hermesh file (model, key, job or answer) contains.
     Inspect(Inspect),
     /// Make the secret key of a client and the public evaluation key that goes with it.
@@ -121,6 +123,15 @@ pub struct Compile {
     /// [default: a small one, and the best program if none keeps to it]
     #[arg(long, value_name = "POINTS", value_parser = shared::points)]
     pub accuracy_budget: Option<f64>,
+    /// What the features may be: LOW..HIGH for all of them, or one for each with commas in between. Rows outside are
+    /// refused before they are encrypted. [default: that of the ONNX file's metadata, hermesh.domain; 0..255 if the
+    /// calibration file has bytes; else what the calibration rows span, which rows may leave as long as their answers
+    /// hold]
+    #[arg(long, value_name = "LOW..HIGH", allow_hyphen_values = true)]
+    pub domain: Option<String>,
+    /// What holds for every row. [default: bounded where it costs no dearer parameter set, else checked]
+    #[arg(long, value_enum)]
+    pub guarantee: Option<Guarantee>,
     /// Largest probability that noise changes any value of an exact program's run.
     #[arg(long, value_enum, default_value_t = FailureProbability::TwoToMinus128)]
     pub failure_probability: FailureProbability,
@@ -150,6 +161,15 @@ pub enum Precision {
     Exact,
 }
 
+/// Why no sum of a program leaves the frame that it was scaled for, and becomes another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Guarantee {
+    /// For every row of the domain, by interval arithmetic. It is an error if no parameter set bears that.
+    Bounded,
+    /// The client follows each row through the model before it encrypts it, or refuses it.
+    Checked,
+}
+
 /// Probability that an exact program's run is wrong anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FailureProbability {
@@ -159,6 +179,24 @@ pub enum FailureProbability {
     /// Cheaper; still one run in 18 billion billion.
     #[value(name = "2^-64")]
     TwoToMinus64,
+}
+
+/// `hermesh export`
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Export {
+    /// The compiled model, whole.
+    #[arg(long, value_name = "MODEL.hmx")]
+    pub model: PathBuf,
+    /// Where to write the half with which clients encrypt rows and read answers.
+    #[arg(short, long, value_name = "CLIENT.hmx")]
+    pub output: PathBuf,
+    /// Also of a model whose sums are only checked: without the model, the client then cannot tell which rows would be
+    /// answered wrongly.
+    #[arg(long)]
+    pub unchecked: bool,
+    /// How to report.
+    #[command(flatten)]
+    pub report: Report,
 }
 
 /// `hermesh inspect`
@@ -224,6 +262,9 @@ pub struct Encrypt {
     /// With --sign, what is signed.
     #[command(flatten)]
     pub terms: Terms,
+    /// Rows that would be answered wrongly.
+    #[command(flatten)]
+    pub rows: Rows,
     /// How much to read.
     #[command(flatten)]
     pub data: Data,
@@ -293,6 +334,9 @@ pub struct Infer {
     /// side.
     #[arg(long, value_name = "X")]
     pub input: PathBuf,
+    /// Rows that would be answered wrongly.
+    #[command(flatten)]
+    pub rows: Rows,
     /// How much to read.
     #[command(flatten)]
     pub data: Data,
@@ -324,6 +368,9 @@ pub struct Eval {
     /// a small part of the time.
     #[arg(long)]
     pub simulate_only: bool,
+    /// Rows that would be answered wrongly.
+    #[command(flatten)]
+    pub rows: Rows,
     /// How much to read.
     #[command(flatten)]
     pub data: Data,

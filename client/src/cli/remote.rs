@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use hermesh_mesh::{Digest, JobId, TenantId};
 
-use super::shared::{Compute, Data, Member, Output, Report, Terms, duration};
+use super::shared::{Compute, Data, Member, Output, Report, Rows, Terms, duration};
 
 /// `hermesh tenant`
 #[derive(Clone, Debug, PartialEq, Subcommand)]
@@ -181,6 +181,9 @@ pub struct Submit {
     /// How much to read.
     #[command(flatten)]
     pub data: Data,
+    /// Rows that would be answered wrongly.
+    #[command(flatten)]
+    pub rows: Rows,
     /// With --wait, what to make of the answers.
     #[command(flatten)]
     pub output: Output,

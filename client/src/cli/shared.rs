@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use hermesh_compiler::OutOfRange;
 use hermesh_engine::ParameterSet;
 use hermesh_engine::parameters::CATALOGUE;
 use hermesh_mesh::VerifyingKey;
@@ -37,6 +38,38 @@ impl Data {
     /// The same for the readers.
     pub fn limits(&self) -> Limits {
         Limits { bytes: self.max_data, rows: self.limit.map(NonZeroUsize::get) }
+    }
+}
+
+/// Options of commands that encrypt rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+pub struct Rows {
+    /// What is done with a row whose answer would be wrong (a sum would leave its frame, or clamping would move an
+    /// output further than the model states) or that leaves a declared domain: refuse it; clamp its features into the
+    /// domain, and answer for the row so changed; or keep it as it is. [default: refuse]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub out_of_range: Option<WhatToDo>,
+}
+
+/// See [`Rows::out_of_range`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhatToDo {
+    /// Nothing is encrypted.
+    Refuse,
+    /// Features are moved to the edge of the domain.
+    Clamp,
+    /// It is encrypted as it is, and its answer may be wrong.
+    Keep,
+}
+
+impl Rows {
+    /// The same for the compiler's library.
+    pub fn policy(self) -> OutOfRange {
+        match self.out_of_range {
+            None | Some(WhatToDo::Refuse) => OutOfRange::Refuse,
+            Some(WhatToDo::Clamp) => OutOfRange::Clamp,
+            Some(WhatToDo::Keep) => OutOfRange::Keep,
+        }
     }
 }
 

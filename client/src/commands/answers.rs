@@ -8,7 +8,7 @@ use hermesh_client::cli::Output;
 use hermesh_client::data;
 use hermesh_client::files::{self, Audience, Existing};
 use hermesh_client::model;
-use hermesh_compiler::Model;
+use hermesh_compiler::Client;
 use hermesh_compiler::network::{Label, Prediction};
 use hermesh_engine::ClientKey;
 use serde_json::{Map, Value, json};
@@ -30,14 +30,14 @@ impl<'a> Answers<'a> {
     /// Decrypts an answer. A failure is final: asking again for what did not decrypt would tell
     /// whoever altered it about the key.
     pub(super) fn decrypt(
-        model: &Model,
+        model: &Client,
         key: &ClientKey,
         answer: &[u8],
         options: &'a Output,
     ) -> Result<Self> {
         let resolution = match (options.raw, options.resolution) {
-            (true, _) => vec![0.0; model.program().outputs()],
-            (false, Some(step)) => vec![step; model.program().outputs()],
+            (true, _) => vec![0.0; model.outline().outputs],
+            (false, Some(step)) => vec![step; model.outline().outputs],
             (false, None) => model.resolution().to_vec(),
         };
         let start = Instant::now();

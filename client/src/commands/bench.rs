@@ -49,7 +49,7 @@ struct Share {
 }
 
 pub(crate) fn run(options: &Bench) -> Result<()> {
-    let model = options.model.as_deref().map(model::read).transpose()?;
+    let model = options.model.as_deref().map(model::read_whole).transpose()?;
     let program = model.as_ref().map(Model::program);
     let sets: Vec<&'static ParameterSet> = match (program, options.parameter_set.as_slice()) {
         (Some(program), _) => vec![program.parameter_set()],

@@ -1,15 +1,16 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use hermesh_client::cli::{Compile, FailureProbability, Precision};
+use hermesh_client::cli::{self, Compile, FailureProbability, Precision};
+use hermesh_client::data::Table;
 use hermesh_client::files::{self, Audience, Existing};
 use hermesh_client::quote::{self, Quote};
 use hermesh_client::terminal::progress;
 use hermesh_client::{Error, compute, data, model};
-use hermesh_compiler::{Options, Report, onnx};
+use hermesh_compiler::{Domain, Guarantee, Options, Report, Source, onnx};
 use serde::Serialize;
 
-use super::{hex, print, print_json, report};
+use super::{hex, print, print_json, report, warn};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -33,12 +34,12 @@ pub(crate) fn run(options: &Compile) -> Result<()> {
                 let error = Error::LabelCount { rows: table.rows, labels: labels.len() };
                 return Err(error).with_context(|| format!("cannot use {}", path.display()));
             }
-            Some(model::labels(&network, &labels))
+            Some(model::labels(&network.head, &labels))
         }
         None => None,
     };
     let rows: Vec<&[f64]> = table.values.chunks_exact(table.columns).collect();
-    let asked = asked(options);
+    let asked = asked(options, &table, network.inputs)?;
     // The callback draws on a handle of its own, which may cross to the pool's threads.
     let drawn = spinner.clone();
     let compiled = pool.install(move || {
@@ -55,6 +56,7 @@ pub(crate) fn run(options: &Compile) -> Result<()> {
         }
     };
     spinner.finish_and_clear();
+    compiled.report().warnings.iter().for_each(|warning| warn(warning));
     if options.report.json {
         let program = hex(&compiled.program().digest());
         return print_json(&Document {
@@ -67,7 +69,19 @@ pub(crate) fn run(options: &Compile) -> Result<()> {
     print(&report::full(compiled.report(), quote.as_ref()))
 }
 
-fn asked(command: &Compile) -> Options {
+/// The domain that is declared: on the command line, in the ONNX file, or by bytes as calibration data.
+fn domain(command: &Compile, table: &Table, features: usize) -> Result<Option<Domain>> {
+    let declared = match &command.domain {
+        Some(text) => Some(text.clone()),
+        None => onnx::declared_domain(&command.model)?,
+    };
+    Ok(match declared {
+        Some(text) => Some(Domain::parse(&text, features)?),
+        None => table.bytes.then(|| Domain::same(features, 0.0, 255.0, Source::Bytes)),
+    })
+}
+
+fn asked(command: &Compile, table: &Table, features: usize) -> Result<Options> {
     let precision = command.precision.map(|precision| match precision {
         Precision::Approximate => hermesh_compiler::Precision::Approximate,
         Precision::Exact => hermesh_compiler::Precision::Exact,
@@ -76,5 +90,15 @@ fn asked(command: &Compile) -> Options {
         FailureProbability::TwoToMinus128 => -128.0,
         FailureProbability::TwoToMinus64 => -64.0,
     };
-    Options { precision, failure_log2, accuracy_budget: command.accuracy_budget }
+    let guarantee = command.guarantee.map(|guarantee| match guarantee {
+        cli::Guarantee::Bounded => Guarantee::Bounded,
+        cli::Guarantee::Checked => Guarantee::Checked,
+    });
+    Ok(Options {
+        precision,
+        failure_log2,
+        accuracy_budget: command.accuracy_budget,
+        domain: domain(command, table, features)?,
+        guarantee,
+    })
 }

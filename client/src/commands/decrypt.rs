@@ -13,6 +13,7 @@ use super::jobs::{self, is_another_key};
 
 pub(crate) fn run(options: &Decrypt) -> Result<()> {
     let model = model::read(&options.model)?;
+    let model = model.client();
     let answer = files::read(&options.input, MAX_CIPHERTEXT)?;
     let keys = KeyDirectory::new(&options.keys);
     let entry = match options.job {
@@ -22,11 +23,11 @@ pub(crate) fn run(options: &Decrypt) -> Result<()> {
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let spinner = progress::spinner("decrypting");
     let decrypt =
-        |secret: Secret| Answers::decrypt(&model, &secret.client, &answer, &options.output);
+        |secret: Secret| Answers::decrypt(model, &secret.client, &answer, &options.output);
     let answers = match entry {
         Some(entry) => {
             let (job, output) = (&entry.job.context, &options.output);
-            jobs::decrypt(&keys, job, &model, &passphrase, &answer, output)
+            jobs::decrypt(&keys, job, model, &passphrase, &answer, output)
         }
         None => {
             let mut answers = decrypt(keys.read_secret(&passphrase)?);

@@ -10,7 +10,7 @@ use hermesh_client::keys::default_tenant;
 use hermesh_client::terminal::{Picture, Style, TextTable, progress, units};
 use hermesh_client::{compute, model};
 use hermesh_compiler::network::{Label, Prediction};
-use hermesh_compiler::{Model, Options, onnx};
+use hermesh_compiler::{Model, Options, OutOfRange, onnx};
 use hermesh_engine::ClientKey;
 use hermesh_mesh::{SigningKey, telemetry};
 use rand::SeedableRng;
@@ -89,7 +89,7 @@ fn compile(options: &Demo, style: Style) -> Result<Model> {
     network.name = "digits, a multilayer perceptron for pictures of 8 × 8 pixels".to_owned();
     let table = data::table_from(CALIBRATION_IMAGES, Limits::default())?;
     let labels = data::labels_from(CALIBRATION_LABELS, Limits::default())?;
-    let labels = model::labels(&network, &labels);
+    let labels = model::labels(&network.head, &labels);
     let rows: Vec<&[f64]> = table.values.chunks_exact(table.columns).collect();
     let asked = Options::default();
     let start = Instant::now();
@@ -190,12 +190,11 @@ impl Outcome {
         session: &Session,
         row: &'a [f64],
     ) -> Result<Shown<'a>> {
-        let one =
-            Table { rows: 1, columns: row.len(), shape: vec![row.len()], values: row.to_vec() };
+        let one = Table::of_row(row);
         let bar =
             progress::bar(model.program().lookups_per_row() as u64, "computing", "bootstraps");
         let start = Instant::now();
-        let input = model::encrypt(model, client, &one)?;
+        let input = model::encrypt(model, client, &one, OutOfRange::Refuse)?.bytes;
         let encrypt_seconds = start.elapsed().as_secs_f64();
         self.input.clone_from(&input);
         let start = Instant::now();

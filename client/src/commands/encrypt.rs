@@ -9,12 +9,12 @@ use hermesh_client::outbox::{self, State};
 use hermesh_client::passphrase::{self, Purpose};
 use hermesh_client::terminal::{progress, units};
 use hermesh_client::{data, model};
-use hermesh_engine::Program;
+use hermesh_engine::Outline;
 use hermesh_mesh::{Bytes, Clock as _, JobId, SystemClock};
 use serde_json::json;
 
 use super::jobs::sign;
-use super::{count, hex, note, print_json};
+use super::{count, hex, note, print_json, rows};
 
 pub(crate) fn run(options: &Encrypt) -> Result<()> {
     let model = model::read(&options.model)?;
@@ -23,13 +23,16 @@ pub(crate) fn run(options: &Encrypt) -> Result<()> {
     let spinner = progress::spinner("encrypting");
     let secret = KeyDirectory::new(&options.keys).read_secret(&passphrase)?;
     let start = Instant::now();
-    let input = model::encrypt(&model, &secret.client, &table)
-        .with_context(|| format!("cannot encrypt {}", options.input.display()))?;
+    let model::Encrypted { bytes: input, moved } =
+        model::encrypt(&model, &secret.client, &table, options.rows.policy())
+            .with_context(|| format!("cannot encrypt {}", options.input.display()))?;
+    rows::warn(&model, moved, options.rows);
     let seconds = start.elapsed().as_secs_f64();
     files::write(&options.output, &input, Audience::Public, Existing::Replace)?;
     let size = input.len();
+    let outline = model.client().outline();
     let signed = match options.sign {
-        true => Some(write_headers(options, &secret, model.program(), input.into())?),
+        true => Some(write_headers(options, &secret, outline, input.into())?),
         false => None,
     };
     spinner.finish_and_clear();
@@ -37,9 +40,11 @@ pub(crate) fn run(options: &Encrypt) -> Result<()> {
         let mut document = json!({
             "rows": table.rows,
             "input_bytes": size,
-            "program": hex(&model.program().digest()),
+            "program": hex(&outline.digest),
             "evaluation_key_digest": hex(&secret.client.evaluation_key()),
             "seconds": seconds,
+            "clamped_values": moved.clamped_values,
+            "rows_out_of_frame": moved.rows_out_of_frame,
         });
         if let Some((job, path)) = signed {
             document["job"] = json!(job.to_string());
@@ -60,7 +65,7 @@ pub(crate) fn run(options: &Encrypt) -> Result<()> {
 fn write_headers(
     options: &Encrypt,
     secret: &Secret,
-    program: &Program,
+    program: &Outline,
     input: Bytes,
 ) -> Result<(JobId, PathBuf)> {
     let now = SystemClock.now();

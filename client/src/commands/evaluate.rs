@@ -14,7 +14,7 @@ use super::statistics::{peak_memory, quantile};
 use super::{count, hex, note, print_json, seconds_by_operator};
 
 pub(crate) fn run(options: &Evaluate) -> Result<()> {
-    let model = model::read(&options.model)?;
+    let model = model::read_whole(&options.model)?;
     let program = model.program();
     let job = files::read(&options.input, MAX_CIPHERTEXT)?;
     let in_job = || format!("cannot use {}", options.input.display());

@@ -221,7 +221,7 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
         return Err(Error::Undecryptable { job: options.job }.into());
     }
     if let Some(model) = &model {
-        check_model(&entry.job.context, model)?;
+        check_model(&entry.job.context, model.client())?;
     }
     let answer = fetch(&remote, &entry, options.wait)?;
     if let Some(path) = &options.answer {
@@ -234,7 +234,7 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
     };
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let (job, output) = (&entry.job.context, &options.output);
-    let answers = decrypt(&remote.keys, job, &model, &passphrase, &answer.body, output)?;
+    let answers = decrypt(&remote.keys, job, model.client(), &passphrase, &answer.body, output)?;
     let mut more = Map::new();
     more.insert("job".into(), json!(options.job.to_string()));
     more.insert("answer_bytes".into(), json!(answer.body.len()));

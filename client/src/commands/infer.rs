@@ -7,7 +7,8 @@ use hermesh_client::outbox::State;
 use hermesh_client::passphrase::{self, Purpose};
 use hermesh_client::terminal::progress;
 use hermesh_client::{data, model};
-use hermesh_engine::{EvaluationKey, Program};
+use hermesh_compiler::Artifact;
+use hermesh_engine::EvaluationKey;
 use hermesh_mesh::topology;
 use hermesh_mesh::wire::{Priority, Status};
 use serde_json::{Map, Value, json};
@@ -16,8 +17,8 @@ use super::answers::Answers;
 use super::jobs::{decrypt, sign};
 use super::key::check_pair;
 use super::mesh::Session;
-use super::note;
 use super::remote::Remote;
+use super::{note, rows};
 
 enum Where {
     /// In this process.
@@ -28,7 +29,6 @@ enum Where {
 
 pub(crate) fn run(options: &Infer) -> Result<()> {
     let model = model::read(&options.model)?;
-    let program = model.program();
     let table = data::read_table(&options.input, options.data.limits())?;
     let keys = KeyDirectory::new(&options.member.keys);
     let evaluation = keys.read_evaluation_key()?;
@@ -37,20 +37,22 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     // Said before the key travels.
     check_pair(&keys, &secret, &evaluation)?;
 
-    let input = model::encrypt(&model, &secret.client, &table)
-        .with_context(|| format!("cannot encrypt {}", options.input.display()))?;
+    let model::Encrypted { bytes: input, moved } =
+        model::encrypt(&model, &secret.client, &table, options.rows.policy())
+            .with_context(|| format!("cannot encrypt {}", options.input.display()))?;
+    rows::warn(&model, moved, options.rows);
     let input_bytes = input.len();
-    let lookups = program.lookups_per_row() * table.rows;
+    let lookups = model.client().outline().lookups_per_row * table.rows;
     let bar = progress::bar(lookups as u64, "inferring", "bootstraps");
     let prepared = match &options.member.mesh.mesh {
-        Some(_) => Where::Remote(Box::new(prepare(options, &secret, &evaluation, program)?)),
+        Some(_) => Where::Remote(Box::new(prepare(options, &secret, &evaluation, &model)?)),
         None => Where::Embedded(Box::new(
             Session::start(
                 options.compute.threads,
                 secret.tenant.clone(),
                 secret.signing.clone(),
                 &evaluation,
-                program,
+                model.whole().ok_or(hermesh_compiler::Error::ClientHalf)?.program(),
             )
             .context("cannot start the embedded mesh")?,
         )),
@@ -61,19 +63,20 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
         Where::Embedded(session) => {
             let answer = session.infer(input, show)?;
             let seconds = start.elapsed().as_secs_f64();
-            let answers = Answers::decrypt(&model, &secret.client, &answer, &options.output)?;
+            let answers =
+                Answers::decrypt(model.client(), &secret.client, &answer, &options.output)?;
             (answer.len(), answers, seconds)
         }
         Where::Remote(remote) => {
             let terms = Terms { deadline: topology::MAX_DEADLINE / 2, priority: Priority::Normal };
-            let job = sign(&secret, program, input.into(), &terms, remote.now());
+            let job = sign(&secret, model.client().outline(), input.into(), &terms, remote.now());
             remote.keys.outbox().add(&job, State::Pending, remote.now())?;
             let context = job.context.clone();
             let answer = remote.ask(&secret, job, show)?;
             let seconds = start.elapsed().as_secs_f64();
             let context = hermesh_mesh::wire::Context { job: answer.receipt.job, ..context };
             let (keys, body, output) = (&remote.keys, &answer.body, &options.output);
-            let answers = decrypt(keys, &context, &model, &passphrase, body, output)?;
+            let answers = decrypt(keys, &context, model.client(), &passphrase, body, output)?;
             (answer.body.len(), answers, seconds)
         }
     };
@@ -85,6 +88,8 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     add("seconds", json!(seconds));
     add("input_bytes", json!(input_bytes));
     add("answer_bytes", json!(answer_bytes));
+    add("clamped_values", json!(moved.clamped_values));
+    add("rows_out_of_frame", json!(moved.rows_out_of_frame));
     answers.report(options.member.report.json, more)
 }
 
@@ -93,7 +98,7 @@ fn prepare(
     options: &Infer,
     secret: &Secret,
     evaluation: &EvaluationKey,
-    program: &Program,
+    model: &Artifact,
 ) -> Result<Remote> {
     let mut remote = Remote::connect_as(Some(&secret.tenant), &options.member)?;
     let first = remote.services.is_empty();
@@ -103,6 +108,6 @@ fn prepare(
             note(&format!("trusting receipts signed with {key} from now on"));
         }
     }
-    super::model::prepare(&remote, secret, evaluation, program)?;
+    super::model::prepare(&remote, secret, evaluation, model)?;
     Ok(remote)
 }

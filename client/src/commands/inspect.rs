@@ -2,8 +2,8 @@ use anyhow::{Context, Result, bail};
 use hermesh_client::cli::Inspect;
 use hermesh_client::terminal::units;
 use hermesh_client::{files, model};
-use hermesh_compiler::{MAX_MODEL_BYTES, Model};
-use hermesh_engine::{Answer, Error, EvaluationKey, Input, Program};
+use hermesh_compiler::{Artifact, MAX_MODEL_BYTES};
+use hermesh_engine::{Answer, Error, EvaluationKey, Input, Outline};
 use serde_json::{Value, json};
 
 use super::{count, hex, print, print_json, report};
@@ -16,14 +16,17 @@ pub(crate) fn run(options: &Inspect) -> Result<()> {
     let bytes = files::read(&options.file, MAX_MODEL_BYTES)?;
     let in_file = || format!("cannot use {}", options.file.display());
     if bytes.starts_with(MODEL) {
-        let model = Model::decode(&bytes).with_context(in_file)?;
+        let artifact = Artifact::decode(&bytes).with_context(in_file)?;
+        let client = artifact.client();
+        let whole = artifact.whole().is_some();
         return match options.report.json {
             true => print_json(&json!({
-                "kind": "model",
-                "program": hex(&model.program().digest()),
-                "report": model.report(),
+                "kind": if whole { "model" } else { "client's half of a model" },
+                "program": hex(&client.outline().digest),
+                "checks_rows": whole || client.vouches(),
+                "report": client.report(),
             })),
-            false => print(&report::full(model.report(), None)),
+            false => print(&report::full(client.report(), None)),
         };
     }
     if bytes.starts_with(SEALED) {
@@ -60,7 +63,7 @@ pub(crate) fn run(options: &Inspect) -> Result<()> {
                 );
             };
             let model = model::read(path)?;
-            ciphertext(options, &bytes, model.program()).with_context(in_file)
+            ciphertext(options, &bytes, model.client().outline()).with_context(in_file)
         }
         Err(Error::NotOurs { .. }) => bail!(
             "{}: expected a model, key, job or answer made by hermesh, found something else",
@@ -70,7 +73,7 @@ pub(crate) fn run(options: &Inspect) -> Result<()> {
     }
 }
 
-fn ciphertext(options: &Inspect, bytes: &[u8], program: &Program) -> Result<()> {
+fn ciphertext(options: &Inspect, bytes: &[u8], program: &Outline) -> Result<()> {
     let size = bytes.len();
     match Input::decode(bytes, program) {
         Ok(input) => {

@@ -9,8 +9,8 @@ use hermesh_client::keys::{KeyDirectory, Secret};
 use hermesh_client::outbox::State;
 use hermesh_client::passphrase::Passphrase;
 use hermesh_client::terminal::units;
-use hermesh_compiler::Model;
-use hermesh_engine::Program;
+use hermesh_compiler::Client;
+use hermesh_engine::Outline;
 use hermesh_mesh::client::Pending;
 use hermesh_mesh::wire::{Answer, Context, Failure, FailureCode, Job, Status, TraceParent};
 use hermesh_mesh::{Bytes, Clock as _, Digest, Error as MeshError, JobId, SystemClock, UnixMillis};
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A new job over a ciphertext, under a name of its own.
 pub(super) fn sign(
     secret: &Secret,
-    program: &Program,
+    program: &Outline,
     input: Bytes,
     terms: &Terms,
     now: UnixMillis,
@@ -37,7 +37,7 @@ pub(super) fn sign(
     let context = Context {
         job: JobId::random(),
         tenant: secret.tenant.clone(),
-        model: Digest(program.digest()),
+        model: Digest(program.digest),
         key: Digest(secret.client.evaluation_key()),
         input: Digest::of(&input),
         deadline: now.plus(terms.deadline),
@@ -151,7 +151,7 @@ impl Remote {
 pub(super) fn decrypt<'a>(
     keys: &KeyDirectory,
     job: &Context,
-    model: &Model,
+    model: &Client,
     passphrase: &Passphrase,
     answer: &[u8],
     options: &'a Output,
@@ -175,8 +175,8 @@ pub(super) fn is_another_key(error: &anyhow::Error) -> bool {
 }
 
 /// Said before anything is decrypted, for the wrong model is the user's slip and nobody's attack.
-pub(super) fn check_model(job: &Context, model: &Model) -> Result<()> {
-    let given = Digest(model.program().digest());
+pub(super) fn check_model(job: &Context, model: &Client) -> Result<()> {
+    let given = Digest(model.outline().digest);
     ensure!(
         job.model == given,
         "job {} is for model {}, this one is {given}: name the model that it was encrypted for",

@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Keygen) -> Result<()> {
     }
     let passphrase = passphrase::obtain(Purpose::Create)?;
     let spinner = progress::spinner("making keys");
-    let set = model.program().parameter_set();
+    let set = model.client().outline().parameter_set;
     let pool = compute::pool(options.compute.threads)?;
     let start = Instant::now();
     let (client, evaluation) = pool.install(|| ClientKey::generate(set));

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod encrypt;
 pub(crate) mod eval;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod follow;
 pub(crate) mod infer;
 pub(crate) mod inspect;
@@ -20,6 +21,7 @@ pub(crate) mod policy;
 pub(crate) mod quote;
 mod remote;
 mod report;
+mod rows;
 mod statistics;
 pub(crate) mod submit;
 pub(crate) mod tenant;
@@ -56,6 +58,11 @@ fn note(text: &str) {
         // A terminal that is gone needs no note.
         let _ = writeln!(io::stderr(), "{}", plain(text));
     }
+}
+
+/// Says on standard error what people should know before they go on, in a pipe as well.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", plain(&format!("warning: {text}")));
 }
 
 /// Thread-seconds by operator.

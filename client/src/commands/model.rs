@@ -3,6 +3,7 @@ use hermesh_client::cli::{Model, ModelList, ModelRegister};
 use hermesh_client::keys::Secret;
 use hermesh_client::model;
 use hermesh_client::terminal::{TextTable, units};
+use hermesh_compiler::Artifact;
 use hermesh_engine::Program;
 use hermesh_mesh::{Bytes, Digest};
 use serde_json::json;
@@ -18,7 +19,7 @@ pub(crate) fn run(command: &Model) -> Result<()> {
 }
 
 fn register(options: &ModelRegister) -> Result<()> {
-    let model = model::read(&options.model)?;
+    let model = model::read_whole(&options.model)?;
     let program = model.program();
     let remote = Remote::connect(&options.member)?;
     let (secret, _) = remote.unlock()?;
@@ -49,7 +50,7 @@ pub(super) fn prepare(
     remote: &Remote,
     secret: &Secret,
     evaluation: &hermesh_engine::EvaluationKey,
-    program: &Program,
+    model: &Artifact,
 ) -> Result<()> {
     let client = remote.client(secret);
     let (keys, models) = (remote.connection.run(client.list_keys())?, client.list_models());
@@ -57,8 +58,15 @@ pub(super) fn prepare(
         super::key::send(remote, secret, evaluation, None)?;
     }
     let models = remote.connection.run(models)?;
-    if !models.iter().any(|known| known.model == Digest(program.digest())) {
-        send(remote, secret, program)?;
+    let digest = Digest(model.client().outline().digest);
+    if !models.iter().any(|known| known.model == digest) {
+        let whole = model.whole().with_context(|| {
+            format!(
+                "model {digest} is not registered with this mesh, and the client's half of it cannot be: its owner runs \
+                 hermesh model register"
+            )
+        })?;
+        send(remote, secret, whole.program())?;
     }
     Ok(())
 }

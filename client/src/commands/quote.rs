@@ -26,7 +26,7 @@ struct Document<'a> {
 }
 
 pub(crate) fn run(options: &Quote) -> Result<()> {
-    let model = model::read(&options.model)?;
+    let model = model::read_whole(&options.model)?;
     let spinner = progress::spinner("measuring");
     let quote = measure(model.program(), &compute::pool(options.compute.threads)?)?;
     spinner.finish_and_clear();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hermesh_client::quote::Quote;
 use hermesh_client::terminal::{TextTable, units};
-use hermesh_compiler::{Candidate, Report, StageReport};
+use hermesh_compiler::{Candidate, Guarantee, Report, Source, StageReport, Unbounded};
 
 /// Everything.
 pub(super) fn full(report: &Report, quote: Option<&Quote>) -> String {
@@ -71,6 +71,23 @@ pub(super) fn brief(report: &Report, quote: Option<&Quote>) -> String {
         };
         line("resolution", format!("scores are rounded to multiples of {range}"));
     }
+    let off = || report.deviation.iter().copied();
+    if let Some(most) = off().max_by(f64::total_cmp) {
+        let least = off().fold(f64::INFINITY, f64::min);
+        let range = if least == most {
+            short(least)
+        } else {
+            format!("{} to {}", short(least), short(most))
+        };
+        line(
+            "deviation",
+            format!("of scores from the plain model's, {range}; answers stay within six"),
+        );
+    }
+    line("guarantee", guarantee(report));
+    for warning in &report.warnings {
+        line("warning", warning.clone());
+    }
     line(
         "key",
         format!("{} (evaluation key, sent once)", units::bytes(report.evaluation_key_bytes as u64)),
@@ -112,6 +129,29 @@ fn accuracy(report: &Report) -> String {
             format!("{agreement} agreement with the plain model (simulated), over {rows}{held_out}")
         }
     }
+}
+
+fn guarantee(report: &Report) -> String {
+    let domain = match report.domain {
+        Source::Declared => "the declared domain",
+        Source::Bytes => "the domain of bytes, 0 to 255",
+        Source::Observed => "the span of the calibration rows",
+    };
+    if report.guarantee == Guarantee::Bounded {
+        return format!("bounded: no sum leaves its frame for any row in {domain}");
+    }
+    let price = match &report.unbounded {
+        Some(Unbounded { cheapest: Some(set), times }) => format!(
+            "; bounded it would take {}, {} as long",
+            set.parameter_set,
+            times.map_or_else(|| "about".into(), |times| format!("{times:.1} times"))
+        ),
+        Some(Unbounded { cheapest: None, .. }) => {
+            "; no parameter set bounds them with this accuracy".into()
+        }
+        None => String::new(),
+    };
+    format!("checked: each row is followed through the model before it is encrypted{price}")
 }
 
 fn short(x: f64) -> String {

@@ -2,12 +2,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use hermesh_client::cli::Submit;
+use hermesh_client::model::Moved;
 use hermesh_client::model::{self, MAX_CIPHERTEXT};
 use hermesh_client::outbox::State;
 use hermesh_client::passphrase::{self, Purpose};
 use hermesh_client::terminal::progress;
 use hermesh_client::{data, files};
-use hermesh_compiler::Model;
+use hermesh_compiler::Artifact;
 use hermesh_engine::Input;
 use hermesh_mesh::Bytes;
 use hermesh_mesh::wire::Job;
@@ -15,7 +16,7 @@ use serde_json::{Map, json};
 
 use super::jobs::{decrypt, sign};
 use super::remote::Remote;
-use super::{note, print, print_json};
+use super::{note, print, print_json, rows};
 
 pub(crate) fn run(options: &Submit) -> Result<()> {
     if options.pending {
@@ -25,16 +26,17 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
         bail!("expected the compiled model, found none: name it with --model");
     };
     let model = model::read(path)?;
+    let outline = model.client().outline();
     let remote = match options.wait {
         true => Remote::open(&options.member)?,
         false => Remote::connect(&options.member)?,
     };
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let secret = remote.keys.read_secret(&passphrase)?;
-    let (input, rows) = match &options.job {
+    let (input, rows, moved) = match &options.job {
         Some(path) => {
             let input = files::read(path, MAX_CIPHERTEXT)?;
-            let decoded = Input::decode(&input, model.program())
+            let decoded = Input::decode(&input, outline)
                 .with_context(|| format!("cannot use {}", path.display()))?;
             ensure!(
                 decoded.evaluation_key() == secret.client.evaluation_key(),
@@ -42,19 +44,19 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
                 path.display()
             );
             let rows = decoded.rows();
-            (input, rows)
+            (input, rows, Moved::default())
         }
         None => encrypt(options, &model, &secret.client)?,
     };
-    let job = sign(&secret, model.program(), Bytes::from(input), &options.terms, remote.now());
+    let job = sign(&secret, outline, Bytes::from(input), &options.terms, remote.now());
     remote.keys.outbox().add(&job, State::Pending, remote.now())?;
     if !options.wait {
         remote.send(&secret, job.context.job)?;
-        return submitted(options, &[job]);
+        return submitted(options, &[job], moved);
     }
     let (id, context, input_bytes) = (job.context.job, job.context.clone(), job.input.len());
     note(&format!("job {id}"));
-    let lookups = model.program().lookups_per_row() * rows;
+    let lookups = outline.lookups_per_row * rows;
     let bar = progress::bar(lookups as u64, "waiting", "bootstraps");
     let start = Instant::now();
     let answer = remote.ask(&secret, job, |status| bar.set_position(status.done))?;
@@ -63,28 +65,32 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
     // Perhaps another job than the first, which was refused for want of room.
     let context = hermesh_mesh::wire::Context { job: answer.receipt.job, ..context };
     let (keys, body, output) = (&remote.keys, &answer.body, &options.output);
-    let answers = decrypt(keys, &context, &model, &passphrase, body, output)?;
+    let answers = decrypt(keys, &context, model.client(), &passphrase, body, output)?;
     let mut more = Map::new();
     more.insert("job".into(), json!(context.job.to_string()));
     more.insert("bootstraps".into(), json!(lookups));
     more.insert("seconds".into(), json!(seconds));
     more.insert("input_bytes".into(), json!(input_bytes));
     more.insert("answer_bytes".into(), json!(answer.body.len()));
+    more.insert("clamped_values".into(), json!(moved.clamped_values));
+    more.insert("rows_out_of_frame".into(), json!(moved.rows_out_of_frame));
     answers.report(options.member.report.json, more)
 }
 
 fn encrypt(
     options: &Submit,
-    model: &Model,
+    model: &Artifact,
     key: &hermesh_engine::ClientKey,
-) -> Result<(Vec<u8>, usize)> {
+) -> Result<(Vec<u8>, usize, Moved)> {
     let Some(path) = &options.input else {
         bail!("expected inputs, found none: name them with --input, or a job with --job");
     };
     let table = data::read_table(path, options.data.limits())?;
-    let input = model::encrypt(model, key, &table)
-        .with_context(|| format!("cannot encrypt {}", path.display()))?;
-    Ok((input, table.rows))
+    let model::Encrypted { bytes, moved } =
+        model::encrypt(model, key, &table, options.rows.policy())
+            .with_context(|| format!("cannot encrypt {}", path.display()))?;
+    rows::warn(model, moved, options.rows);
+    Ok((bytes, table.rows, moved))
 }
 
 /// Sends what an earlier command has left. The same message twice is one job.
@@ -95,17 +101,17 @@ fn pending(options: &Submit) -> Result<()> {
         entries.into_iter().filter(|entry| entry.state == State::Pending).collect();
     if waiting.is_empty() {
         note("nothing in the outbox is pending");
-        return submitted(options, &[]);
+        return submitted(options, &[], Moved::default());
     }
     let (secret, _) = remote.unlock()?;
     for entry in &waiting {
         remote.send(&secret, entry.id())?;
     }
     let jobs: Vec<Job> = waiting.into_iter().map(|entry| entry.job).collect();
-    submitted(options, &jobs)
+    submitted(options, &jobs, Moved::default())
 }
 
-fn submitted(options: &Submit, jobs: &[Job]) -> Result<()> {
+fn submitted(options: &Submit, jobs: &[Job], moved: Moved) -> Result<()> {
     let ids = jobs.iter().map(|job| job.context.job.to_string());
     if !options.member.report.json {
         return print(&ids.map(|id| id + "\n").collect::<String>());
@@ -115,6 +121,8 @@ fn submitted(options: &Submit, jobs: &[Job]) -> Result<()> {
             "job": job.context.job.to_string(),
             "deadline": job.context.deadline,
             "input_bytes": job.input.len(),
+            "clamped_values": moved.clamped_values,
+            "rows_out_of_frame": moved.rows_out_of_frame,
         })),
         _ => print_json(&json!({"jobs": ids.collect::<Vec<_>>()})),
     }

@@ -157,7 +157,8 @@ impl<'a> Array<'a> {
                 values.push(value);
             }
         }
-        Ok(Table { rows, columns, shape, values })
+        let bytes = matches!(number, Number::U8);
+        Ok(Table { rows, columns, shape, values, bytes })
     }
 
     pub(super) fn labels(&self, limits: Limits) -> Result<Labels> {

@@ -43,7 +43,7 @@ pub(super) fn table(bytes: &[u8], limits: Limits) -> Result<Table> {
     if rows == 0 || columns == 0 {
         return Err(Error::Empty { shape: vec![rows, columns] });
     }
-    Ok(Table { rows, columns, shape: vec![columns], values })
+    Ok(Table { rows, columns, shape: vec![columns], values, bytes: false })
 }
 
 /// Integers if every label is one, else names. A first line is a header if it alone is not a

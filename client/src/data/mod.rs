@@ -33,9 +33,23 @@ pub struct Table {
     pub shape: Vec<usize>,
     /// `rows * columns` finite numbers, row after row, trailing dimensions flattened in C order.
     pub values: Vec<f64>,
+    /// The file has bytes, 0 to 255, as pictures do: nothing else can come.
+    pub bytes: bool,
 }
 
 impl Table {
+    /// One row of numbers.
+    pub fn of_row(row: &[f64]) -> Self {
+        let columns = row.len();
+        Self { rows: 1, columns, shape: vec![columns], values: row.to_vec(), bytes: false }
+    }
+
+    /// Some of the rows, in this order.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let values = rows.iter().filter_map(|&row| self.row(row)).flatten().copied().collect();
+        Self { rows: rows.len(), values, shape: self.shape.clone(), ..*self }
+    }
+
     /// One row; `None` beyond the last.
     pub fn row(&self, index: usize) -> Option<&[f64]> {
         self.values.chunks_exact(self.columns).nth(index)

@@ -33,6 +33,8 @@ pub(super) struct Input<'a> {
     pub(super) single_row: bool,
     /// Its elements are integers.
     pub(super) integer: bool,
+    /// Number of its element type in the schema.
+    pub(super) element: i32,
 }
 
 impl<'a> Graph<'a> {
@@ -174,5 +176,6 @@ fn input(input: &ValueInfoProto) -> Result<Input<'_>, Error> {
     };
     let shape = features.iter().enumerate().map(size).collect::<Result<_, _>>()?;
     let integer = matches!(tensor.elem_type, 2..=7 | 12 | 13);
-    Ok(Input { name: &input.name, shape, single_row: batch.dim_value == Some(1), integer })
+    let single_row = batch.dim_value == Some(1);
+    Ok(Input { name: &input.name, shape, single_row, integer, element: tensor.elem_type })
 }

@@ -43,20 +43,48 @@ pub use ops::supported;
 use tensor::{Tensor, abbreviate};
 use value::{Features, Value};
 
+/// Key of the metadata in which a model declares what its features may be: see [`crate::Domain::parse`].
+const DOMAIN: &str = "hermesh.domain";
+/// The element type of bytes.
+const UINT8: i32 = 2;
+
 /// Imports the ONNX model in a file.
 pub fn read(path: &Path) -> Result<Network, Error> {
+    let mut network = import(&load(path)?)?;
+    // Exporters name graphs `main_graph` or by random digits.
+    if let Some(stem) = path.file_stem() {
+        network.name = stem.to_string_lossy().into_owned();
+    }
+    Ok(network)
+}
+
+fn load(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { path: path.into(), source };
     let mut bytes = Vec::new();
     // One byte more than allowed, so that a larger file is noticed.
     File::open(path)
         .and_then(|file| file.take(wire::MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
-    let mut network = import(&bytes)?;
-    // Exporters name graphs `main_graph` or by random digits.
-    if let Some(stem) = path.file_stem() {
-        network.name = stem.to_string_lossy().into_owned();
+    Ok(bytes)
+}
+
+/// What an ONNX file declares its features to be: by metadata `hermesh.domain`, or by an input of bytes.
+pub fn declared_domain(path: &Path) -> Result<Option<String>, Error> {
+    let bytes = load(path)?;
+    wire::check(&bytes)?;
+    let model = decode(&bytes)?;
+    if let Some(entry) = model.metadata_props.iter().find(|entry| entry.key == DOMAIN) {
+        return Ok(Some(entry.value.clone()));
     }
-    Ok(network)
+    let Some(graph) = &model.graph else {
+        return Ok(None);
+    };
+    let bytes = graph::inputs(graph)?.iter().all(|input| input.element == UINT8);
+    Ok(bytes.then(|| "0..255".into()))
+}
+
+fn decode(bytes: &[u8]) -> Result<proto::ModelProto, Error> {
+    proto::ModelProto::decode(bytes).map_err(|error| Error::Malformed { reason: error.to_string() })
 }
 
 /// Imports an ONNX model.
@@ -66,8 +94,7 @@ pub fn import(bytes: &[u8]) -> Result<Network, Error> {
 
 fn import_within(bytes: &[u8], mut budget: Budget) -> Result<Network, Error> {
     wire::check(bytes)?;
-    let model = proto::ModelProto::decode(bytes)
-        .map_err(|error| Error::Malformed { reason: error.to_string() })?;
+    let model = decode(bytes)?;
     let proto = model
         .graph
         .as_ref()

@@ -36,7 +36,7 @@ impl Kind {
     fn child(self, tag: u32) -> Option<Kind> {
         Some(match (self, tag) {
             (Kind::Model, 7) => Kind::Graph,
-            (Kind::Model, 8) | (Kind::Shape, 1) => Kind::Leaf,
+            (Kind::Model, 8 | 14) | (Kind::Shape, 1) => Kind::Leaf,
             (Kind::Graph, 1) => Kind::Node,
             (Kind::Graph, 5) | (Kind::Attribute, 5) => Kind::Tensor,
             (Kind::Graph, 11 | 12) => Kind::ValueInfo,

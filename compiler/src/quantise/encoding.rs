@@ -34,7 +34,9 @@ impl Rows<'_> {
                 // Zero stays zero, so that what is half a turn ahead is the negative on the torus, too.
                 (low[c], high[c]) = (0.0, 1.0);
             }
-            Encoding { low, high, steps, rounded, unit }
+            let zero = (0..low.len()).map(|c| self.zero(c, low[c], high[c], steps, rounded));
+            let zero = zero.collect();
+            Encoding { low, high, zero, steps, rounded, unit }
         };
         let weight = |r: usize| {
             let turn = self.frame(r).1;
@@ -53,7 +55,12 @@ impl Rows<'_> {
                 .collect(),
             Accumulator::Bits(bits) => {
                 let unit = 1u64 << if self.whole_turn { 64 - bits } else { 63 - bits };
-                STEPS.iter().map(|&steps| encoding(steps, unit, true)).collect()
+                // What tables give is read as less than half a turn, so that a trace of a row can follow it.
+                let fits = |steps: u32| {
+                    self.first || u128::from(steps.div_ceil(2)) * u128::from(unit) < 1 << 63
+                };
+                let steps = STEPS.iter().filter(|&&steps| fits(steps));
+                steps.map(|&steps| encoding(steps, unit, true)).collect()
             }
         };
         let errors = candidates.into_iter().map(|encoding| (self.error(&encoding), encoding));
@@ -63,6 +70,16 @@ impl Rows<'_> {
         })
     }
 
+    /// What value `c` travels as 0: see [`Encoding::zero`]. A whole number of steps from its smallest, if it is rounded.
+    fn zero(&self, c: usize, low: f64, high: f64, steps: u32, rounded: bool) -> f64 {
+        let passed = self.passed.get(c).is_some_and(Option::is_some);
+        if self.first || passed || self.waves.get(c).copied().unwrap_or_default() {
+            return low;
+        }
+        let half = if rounded { f64::from(steps / 2) / f64::from(steps) } else { 0.5 };
+        low + (high - low) * half
+    }
+
     /// The encoding that is given for what tables over integers compute from, and for what they give: bits, and
     /// multiples of the outputs' step.
     fn given_encoding(&self) -> Option<Encoding> {
@@ -70,6 +87,7 @@ impl Rows<'_> {
         let of = |high: f64, steps: u32, unit: u64| Encoding {
             low: vec![0.0; columns],
             high: vec![high; columns],
+            zero: vec![0.0; columns],
             steps,
             rounded: true,
             unit,
@@ -101,7 +119,7 @@ impl Rows<'_> {
                 .map(|(c, w)| {
                     let off = w - w.round();
                     let step = full / encoding.range(c).max(f64::MIN_POSITIVE);
-                    off * off * self.before[c].power(encoding.low[c]) * step * step
+                    off * off * self.before[c].power(encoding.zero[c]) * step * step
                         + w.round().powi(2) * (self.noise[c] + rounding)
                 })
                 .sum()
@@ -112,7 +130,7 @@ impl Rows<'_> {
             let turn = encoding.range(column) / full;
             let w = reader.weight * turn / reader.turn;
             let off = w - w.round();
-            let spread = self.before[column].power(encoding.low[column]) / (turn * turn);
+            let spread = self.before[column].power(encoding.zero[column]) / (turn * turn);
             (off * off * spread + w.round().powi(2) * self.noise[column]) / reader.rows as f64
         };
         let later = self.readers.iter().filter(|reader| encoding.range(reader.column) > 0.0);

@@ -15,6 +15,7 @@ mod scaled;
 
 use crate::Error;
 use crate::calibration::Spans;
+use crate::frame::{Frames, Known};
 use crate::network::Network;
 use crate::scale::{Decoding, Encoding};
 use crate::sums;
@@ -34,6 +35,8 @@ pub(crate) struct Quantised {
     pub(crate) output: Decoding,
     /// log₂ of the largest weight of each stage, rounded up, plus the sign.
     pub(crate) weight_bits: Vec<u32>,
+    /// Which sums are not shown to stay in their frames.
+    pub(crate) frames: Frames,
 }
 
 /// What a layer's results are computed on.
@@ -58,6 +61,7 @@ pub(crate) fn quantise(
     let mut noise_in = vec![noise::fresh(set); network.inputs];
     let mut before = &spans.inputs;
     let (mut passed, mut waves) = (Vec::new(), Vec::new());
+    let (mut all_waves, mut turns, mut bounded_sums) = (Vec::new(), Vec::new(), false);
     let mut incoming = None;
     let mut input = None;
     let last = network.layers.len() - 1;
@@ -76,7 +80,7 @@ pub(crate) fn quantise(
             noise: &noise_in,
             passed: &passed,
             waves: &waves,
-            correlation: spans.correlations[i].as_ref().filter(|_| exact.is_none()),
+            correlation: spans.correlations[i].as_deref().filter(|_| exact.is_none()),
             first: i == 0,
             turn_of_sums: None,
             readers: Vec::new(),
@@ -88,6 +92,10 @@ pub(crate) fn quantise(
                 turn => turn.flatten(),
             };
         }
+        bounded_sums = i > 0
+            && network.layers[i - 1].table_bits().is_some()
+            && layer.bounds.is_some()
+            && (exact.is_none() || row.turn_of_sums.is_some());
         let encoding = row.choose_encoding()?;
         match incoming.take() {
             None => input = Some(encoding.clone()),
@@ -106,7 +114,9 @@ pub(crate) fn quantise(
             .map(|r| row.passing(r).map_or(output, |column| row.noise[column]))
             .collect::<Vec<_>>();
         passed = scaled.passed();
-        waves = scaled.waves.iter().map(Option::is_some).collect();
+        waves = scaled.waves.iter().map(Option::is_some).collect::<Vec<_>>();
+        all_waves.push(waves.clone());
+        turns.push(scaled.turns.clone());
         incoming = Some((linear, layer, scaled));
         before = &spans.after[i];
     }
@@ -121,7 +131,10 @@ pub(crate) fn quantise(
     let output =
         Decoding { centre: scaled.centre, scale: scaled.scale, bits: exact.map(|(_, bits)| bits) };
     let program = Program::new(set, precision, stages)?;
-    Ok(Some(Quantised { program, input, output, weight_bits }))
+    all_waves.pop();
+    let frames =
+        Frames::new(&program, Known { input: &input, waves: &all_waves, turns, bounded_sums });
+    Ok(Some(Quantised { program, input, output, weight_bits, frames }))
 }
 
 fn bits(linear: &Linear) -> u32 {

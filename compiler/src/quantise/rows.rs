@@ -14,6 +14,9 @@ use crate::scale::Encoding;
 /// value out of range is a wrong answer: see [`Span::widened`].
 pub(crate) const TABLE_ROOM: (f64, f64) = (0.05, 4.5);
 const OUTPUT_ROOM: (f64, f64) = (0.25, 6.0);
+/// What rows with bounds cover of a turn, before tables and in outputs: a little is left to noise, and to the rounding
+/// of weights.
+const BOUNDED_PARTS: (f64, f64) = (0.47, 0.9);
 /// A row is taken to cover at least this part of what its inputs could make of it.
 const LEAST_SWING: f64 = 256.0;
 
@@ -75,10 +78,11 @@ impl Rows<'_> {
             return (f64::from(1 << (bits - 1)) - half, f64::from(1 << (bits + 1)));
         }
         if let Some(bounds) = &self.layer.bounds {
-            let width = bounds.iter().map(|(low, high)| high - low).fold(1e-9, f64::max);
             let (low, high) = bounds[r];
-            let part = if self.whole_turn { 0.9 } else { 0.5 };
-            return ((low + high) / 2.0, self.turn_of_sums.unwrap_or(width / part));
+            let least = 1e-6 * (1.0 + low.abs().max(high.abs()));
+            let part = if self.whole_turn { BOUNDED_PARTS.1 } else { BOUNDED_PARTS.0 };
+            let turn = self.turn_of_sums.unwrap_or((high - low).max(least) / part);
+            return ((low + high) / 2.0, turn);
         }
         let ((margin, sigmas), part) =
             if self.whole_turn { (OUTPUT_ROOM, 1.0) } else { (TABLE_ROOM, 0.5) };
@@ -104,7 +108,7 @@ impl Rows<'_> {
             return self.frame(r);
         };
         let turn = encoding.range(column) / encoding.full();
-        (encoding.low[column] + turn / 4.0, turn)
+        (encoding.zero[column] + turn / 4.0, turn)
     }
 
     /// The weights of a row over encoded values.

@@ -29,6 +29,8 @@ pub(super) struct Scaled {
     pub(super) passes: Vec<bool>,
     /// See [`Rows::wave`].
     pub(super) waves: Vec<Option<usize>>,
+    /// The whole turns of each bias, which the torus takes no notice of.
+    pub(super) turns: Vec<i32>,
 }
 
 impl Rows<'_> {
@@ -38,6 +40,7 @@ impl Rows<'_> {
         let rows = affine.rows();
         let (mut weights, mut indices, mut offsets) = (Vec::new(), Vec::new(), vec![0u32]);
         let (mut bias, mut centre, mut scale) = (Vec::new(), Vec::new(), Vec::new());
+        let mut turns = Vec::new();
         let scale_of_inputs = self.scale_of_inputs(encoding);
         let rounded: Vec<(Vec<i32>, f64)> = (0..rows)
             .into_par_iter()
@@ -49,7 +52,7 @@ impl Rows<'_> {
                 let (rounded, _) = correlation.round(&exact, &scale_of_inputs);
                 // What rounding moves the row by on average.
                 let shift = |(c, (w, &q)): (usize, (&f64, &i32))| {
-                    let low = (self.before[c].low - encoding.low[c]) / encoding.range(c);
+                    let low = (self.before[c].low - encoding.zero[c]) / encoding.range(c);
                     let mean = correlation.mean(c) * scale_of_inputs[c];
                     (w - f64::from(q)) * if low.is_finite() { low + mean } else { 0.0 }
                 };
@@ -63,11 +66,15 @@ impl Rows<'_> {
             offsets.push(weights.len() as u32);
             let (mut middle, turn) = self.frame_under(r, encoding);
             let constant: f64 = affine.bias[r]
-                + affine.matrix.row(r).map(|(c, w)| w * encoding.low[c]).sum::<f64>();
+                + affine.matrix.row(r).map(|(c, w)| w * encoding.zero[c]).sum::<f64>();
             let offset = if self.whole_turn { 0.0 } else { 0.25 };
             let exact = (constant - middle) / turn + offset + shift;
+            let unwrapped;
             bias.push(match self.accumulator {
-                Accumulator::Continuous => torus(exact),
+                Accumulator::Continuous => {
+                    unwrapped = exact;
+                    torus(exact)
+                }
                 Accumulator::Bits(_) => {
                     // A whole number of steps; what the rounding moves, the centre takes up. Before
                     // a table half a step more, so that rounding down is rounding to the nearest.
@@ -75,9 +82,12 @@ impl Rows<'_> {
                     let whole = (exact / step).round();
                     middle += (exact - whole * step) * turn;
                     let half = if self.whole_turn { 0 } else { encoding.unit / 2 };
+                    unwrapped = whole * step + half as f64 / TURN;
                     torus(whole * step).wrapping_add(half)
                 }
             });
+            let place = bias[r] as i64 as f64 / TURN;
+            turns.push((unwrapped - place).round() as i32);
             centre.push(middle);
             scale.push(turn);
         }
@@ -92,7 +102,7 @@ impl Rows<'_> {
         let passes = (0..rows).map(|r| self.passing(r).is_some()).collect();
         let waves = (0..rows).map(|r| self.wave(r)).collect();
         let accumulator = self.accumulator;
-        (Linear { matrix, bias }, Scaled { centre, scale, accumulator, passes, waves })
+        (Linear { matrix, bias }, Scaled { centre, scale, accumulator, passes, waves, turns })
     }
 }
 
@@ -137,7 +147,7 @@ impl Scaled {
             }
             let whole = layer.table_bits().is_some() && next.rounded;
             let dither = if whole { sums::dither(r) } else { 0.0 };
-            let key = [self.centre[r], self.scale[r], next.low[r], next.high[r], dither];
+            let key = [self.centre[r], self.scale[r], next.zero[r], next.range(r), dither];
             let key = key.map(f64::to_bits);
             let kind = layer.activation.as_ref().map(|a| std::ptr::from_ref(a.at(r)));
             let table = *known.entry((key, kind)).or_insert_with(|| {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use hermesh_client::cli::Eval;
 use hermesh_client::compute::{self, Evaluator};
 use hermesh_client::data::{self, Table};
-use hermesh_client::model;
+use hermesh_client::model::{self, Moved};
 use hermesh_client::terminal::{TextTable, progress, units};
 use hermesh_compiler::Model;
 use hermesh_engine::ClientKey;
@@ -23,12 +23,19 @@ use super::statistics::{peak_memory, quantile};
 use super::{count, print, print_json, seconds_by_operator};
 use classes::Classes;
 use numbers::Numbers;
-use samples::{Samples, Spent, infer};
+use samples::{Samples, Sieve, Spent, Worst, deviation, infer};
 use truth::Truth;
 
 #[derive(Serialize)]
 struct Evaluation {
+    /// Rows that were answered.
     samples: usize,
+    rows_refused: usize,
+    /// The first few, and why.
+    refused: Vec<Refused>,
+    #[serde(flatten)]
+    moved: Moved,
+    worst_deviation: Worst,
     #[serde(flatten)]
     classes: Option<Classes>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +50,15 @@ struct Evaluation {
     /// Largest resident memory of the process, client included; none where it is not known.
     peak_memory_bytes: Option<u64>,
 }
+
+#[derive(Serialize)]
+struct Refused {
+    row: usize,
+    reason: String,
+}
+
+/// Refused rows that are named.
+const NAMED: usize = 5;
 
 /// What encryption took.
 #[derive(Serialize)]
@@ -63,9 +79,14 @@ struct Costs {
 }
 
 pub(crate) fn run(options: &Eval) -> Result<()> {
-    let model = model::read(&options.model)?;
+    let model = model::read_whole(&options.model)?;
     let table = data::read_table(&options.inputs, options.data.limits())?;
     let truth = Truth::read(&model, table.rows, options)?;
+    let Sieve { answered, refused, moved } = Sieve::new(&model, &table, options.rows.policy())
+        .with_context(|| format!("cannot use {}", options.inputs.display()))?;
+    let named = refused.iter().take(NAMED);
+    let named = named.map(|(row, reason)| Refused { row: *row, reason: reason.clone() }).collect();
+    let (table, truth) = (table.select(&answered), truth.select(&answered));
     let mut samples = Samples::foresee(&model, &table)
         .with_context(|| format!("cannot use {}", options.inputs.display()))?;
     let costs = match options.simulate_only {
@@ -75,6 +96,10 @@ pub(crate) fn run(options: &Eval) -> Result<()> {
     let (program, set) = (model.program(), model.program().parameter_set());
     let evaluation = Evaluation {
         samples: table.rows,
+        rows_refused: refused.len(),
+        refused: named,
+        moved,
+        worst_deviation: samples.worst,
         classes: truth.concerns_labels(&model).then(|| Classes::new(&samples, truth.labels())),
         numbers: truth.concerns_numbers(&model).then(|| Numbers::new(&samples, truth.targets())),
         costs,
@@ -105,7 +130,10 @@ fn encrypt(model: &Model, table: &Table, options: &Eval, samples: &mut Samples) 
     let key_expansion_seconds = start.elapsed().as_secs_f64();
     let (mut spent, mut encrypted) = (Spent::default(), Vec::new());
     for row in table.values.chunks_exact(table.columns) {
-        encrypted.extend(infer(model, &client, &evaluator, row, &mut spent, |n| bar.inc(n))?);
+        let outputs = infer(model, &client, &evaluator, row, &mut spent, |n| bar.inc(n))?;
+        let worst = samples.worst.encrypted.get_or_insert(0.0);
+        *worst = worst.max(deviation(model, &outputs, row)?);
+        encrypted.push(model::predict(model, &outputs, model.resolution()));
     }
     bar.finish_and_clear();
     samples.encrypted = Some(encrypted);
@@ -141,6 +169,17 @@ fn text(e: &Evaluation) -> String {
         e.security_bits,
     );
     // Writing to a string cannot fail.
+    if e.rows_refused > 0 {
+        let _ = writeln!(text, "{} refused before encryption:", count(e.rows_refused, "row"));
+        for Refused { row, reason } in &e.refused {
+            let _ = writeln!(text, "  row {row}: {reason}");
+        }
+    }
+    if e.moved.clamped_values > 0 {
+        let _ = writeln!(text, "{} clamped", count(e.moved.clamped_values, "value"));
+    }
+    let _ =
+        writeln!(text, "furthest from plain, in stated deviations: {}", e.worst_deviation.text());
     if let Some(classes) = &e.classes {
         let _ = write!(text, "\n{}", classes.table());
     }

@@ -2,22 +2,85 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hermesh_client::compute::Evaluator;
 use hermesh_client::data::Table;
-use hermesh_client::model;
-use hermesh_compiler::Model;
+use hermesh_client::model::{self, Moved};
 use hermesh_compiler::network::Prediction;
-use hermesh_engine::ClientKey;
+use hermesh_compiler::{Model, OutOfRange};
+use hermesh_engine::{ClientKey, Noise};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rayon::prelude::*;
+use serde::Serialize;
 
-/// One of each for each row. Scores of what has noise are rounded as `decrypt` rounds them.
+/// Which rows are answered.
+#[derive(Default)]
+pub(super) struct Sieve {
+    pub(super) answered: Vec<usize>,
+    /// Row, and why it is refused.
+    pub(super) refused: Vec<(usize, String)>,
+    pub(super) moved: Moved,
+}
+
+impl Sieve {
+    pub(super) fn new(model: &Model, table: &Table, policy: OutOfRange) -> Result<Self> {
+        let admit = |row| model.admit(row, policy);
+        let rows: Vec<_> = table.values.par_chunks_exact(table.columns).map(admit).collect();
+        let mut sieve = Self::default();
+        for (index, admitted) in rows.into_iter().enumerate() {
+            match admitted {
+                Ok(admitted) => {
+                    sieve.answered.push(index);
+                    sieve.moved.clamped_values += admitted.clamped;
+                    sieve.moved.rows_out_of_frame += usize::from(admitted.kept.is_some());
+                }
+                Err(hermesh_compiler::Error::Refused(reason)) => {
+                    sieve.refused.push((index, reason.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(sieve)
+    }
+}
+
+/// One of each for each row that is answered. Scores of what has noise are rounded as `decrypt` rounds them.
 pub(super) struct Samples {
     pub(super) plain: Vec<Prediction>,
     pub(super) simulated: Vec<Prediction>,
     /// None if nothing was encrypted.
     pub(super) encrypted: Option<Vec<Prediction>>,
+    /// How far any score is off from that of the plain model at most, before the head and before rounding, in the
+    /// deviations that the model states.
+    pub(super) worst: Worst,
+}
+
+/// See [`Samples::worst`].
+#[derive(Clone, Copy, Default, Serialize)]
+pub(super) struct Worst {
+    pub(super) simulated: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) encrypted: Option<f64>,
+}
+
+impl Worst {
+    pub(super) fn text(&self) -> String {
+        let encrypted =
+            self.encrypted.map_or_else(String::new, |worst| format!(", {worst:.1} encrypted"));
+        format!("{:.1} simulated{encrypted}", self.simulated)
+    }
+}
+
+/// How far outputs are off from those of the plain model at most, in deviations that the model states.
+pub(super) fn deviation(model: &Model, outputs: &[f64], row: &[f64]) -> Result<f64> {
+    let plain = model.network().evaluate(row)?;
+    let off = outputs.iter().zip(&plain).zip(&model.report().deviation).map(|((a, b), std)| {
+        // What is left is the rounding of floating point.
+        let off = (a - b).abs() - 1e-9 * (a.abs() + b.abs());
+        if off <= 0.0 { 0.0 } else { off / std }
+    });
+    Ok(off.fold(0.0, f64::max))
 }
 
 /// What encryption took, row by row.
@@ -39,13 +102,18 @@ impl Samples {
         let simulate = |(index, row)| {
             let mut rng = StdRng::seed_from_u64(index as u64);
             let mut normal = || hermesh_compiler::normal(&mut rng);
-            model::simulate(model, row, &noise, &mut normal, model.resolution())
+            let torus = model.encode_row(row)?;
+            let mut noise = Noise::Predicted { stages: &noise, normal: &mut normal };
+            let outputs = model.decode_outputs(&model.program().simulate(&torus, &mut noise));
+            let off = deviation(model, &outputs, row)?;
+            Ok((model::predict(model, &outputs, model.resolution()), off))
         };
-        Ok(Self {
-            plain: rows().map(|row| model.plain(row)).collect::<Result<_, _>>()?,
-            simulated: rows().enumerate().map(simulate).collect::<Result<_, _>>()?,
-            encrypted: None,
-        })
+        let simulated = table.values.par_chunks_exact(table.columns).enumerate().map(simulate);
+        let (simulated, off): (Vec<_>, Vec<f64>) =
+            simulated.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let worst = Worst { simulated: off.into_iter().fold(0.0, f64::max), encrypted: None };
+        let plain = rows().map(|row| model.plain(row)).collect::<Result<_, _>>()?;
+        Ok(Self { plain, simulated, encrypted: None, worst })
     }
 }
 
@@ -57,17 +125,19 @@ pub(super) fn infer(
     row: &[f64],
     spent: &mut Spent,
     done: impl FnMut(u64) + Send,
-) -> Result<Vec<Prediction>> {
-    let table = Table { rows: 1, columns: row.len(), shape: vec![row.len()], values: row.to_vec() };
+) -> Result<Vec<f64>> {
+    let table = Table::of_row(row);
     let start = Instant::now();
-    let input = model::encrypt(model, client, &table)?;
+    // The row has passed the sieve.
+    let input = model::encrypt(model, client, &table, OutOfRange::Keep)?.bytes;
     spent.encrypt_seconds.push(start.elapsed().as_secs_f64());
     let start = Instant::now();
     let answer = evaluator.compute(&input, done)?;
     spent.compute_seconds.push(start.elapsed().as_secs_f64());
     let start = Instant::now();
-    let predictions = model::decrypt(model, client, &answer, model.resolution())?;
+    let outputs =
+        model::decrypt_outputs(model, client, &answer)?.pop().context("an answer without a row")?;
     spent.decrypt_seconds.push(start.elapsed().as_secs_f64());
     (spent.input_bytes, spent.answer_bytes) = (input.len(), answer.len());
-    Ok(predictions)
+    Ok(outputs)
 }

@@ -29,7 +29,7 @@ impl Truth {
         let targets = || data::read_targets(path, network.outputs(), limits).map(Self::Targets);
         let labels = || {
             let labels = data::read_labels(path, limits)?;
-            Ok(Self::Labels(model::labels(network, &labels)))
+            Ok(Self::Labels(model::labels(&network.head, &labels)))
         };
         let truth = match (&network.head.decision, network.outputs()) {
             (Decision::Scores, 1) => targets(),
@@ -46,6 +46,17 @@ impl Truth {
                 .with_context(|| format!("cannot use {}", path.display()));
         }
         Ok(truth)
+    }
+
+    /// What goes with some of the rows.
+    pub(super) fn select(self, rows: &[usize]) -> Self {
+        match self {
+            Self::Unknown => Self::Unknown,
+            Self::Labels(labels) => {
+                Self::Labels(rows.iter().map(|&row| labels[row].clone()).collect())
+            }
+            Self::Targets(table) => Self::Targets(table.select(rows)),
+        }
     }
 
     /// Whether the model's labels mean anything here.

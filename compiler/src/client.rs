@@ -1,0 +1,292 @@
+//! The client's half of a model: what encrypts rows and reads answers, without the weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::bounded;
+use crate::domain::Domain;
+use crate::error::Refusal;
+use crate::network::{Decision, Head, Label, Layer, MAX_LAYERS, Prediction};
+use crate::report::Report;
+use crate::scale::{Decoding, Encoding};
+use hermesh_engine::{Outline, Precision};
+
+/// What a program guarantees of its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Guarantee {
+    /// No sum leaves its frame, whatever the row, as long as it is in the domain: shown by interval arithmetic over the
+    /// integer program.
+    Bounded,
+    /// Frames were made for rows like those of calibration. The client follows each row through the program, and refuses
+    /// one of which a sum would leave its frame; it needs the whole model for that.
+    Checked,
+}
+
+/// What is done with rows that would not be answered rightly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutOfRange {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// Features are first moved into the domain, and the answer is that of the row so changed. It is refused if a sum
+    /// leaves its frame even so.
+    Clamp,
+    /// They are encrypted all the same, and their answers may be wrong.
+    Keep,
+}
+
+/// A row that may be encrypted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admitted {
+    /// What is encrypted: torus values, scaled by 2⁶⁴.
+    pub torus: Vec<u64>,
+    /// How many of its values were outside their range, and were moved to the edge.
+    pub clamped: usize,
+    /// Why the row would have been refused, if it was kept although it is not answered rightly.
+    pub kept: Option<Refusal>,
+}
+
+/// What a client needs to encrypt rows for a program, and to read the answers. It has the layers that the client computes
+/// itself (they look at one feature at a time), and of the others only bounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Client {
+    pub(crate) outline: Outline,
+    pub(crate) features: usize,
+    pub(crate) domain: Domain,
+    pub(crate) guarantee: Guarantee,
+    /// Layers that the client computes itself, before it encrypts: they look at one feature at a time.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
+    pub(crate) prefix: Vec<Layer>,
+    pub(crate) input: Encoding,
+    pub(crate) output: Decoding,
+    pub(crate) head: Head,
+    /// What each output is rounded to before it is shown; 0 for `exact` programs.
+    pub(crate) resolution: Vec<f64>,
+    /// How far each output may be off before any noise.
+    pub(crate) limit: Vec<f64>,
+    /// How much moving a value of the input by one may move an output, in parts of the output's limit: a power of two
+    /// that is at least that. Absent where no such bound is known.
+    pub(crate) sensitivity: Option<Vec<f64>>,
+    pub(crate) report: Report,
+}
+
+impl Client {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let malformed = |reason: &str| Err(Error::BadModel { reason: reason.into() });
+        let Self { outline, input, output, resolution, limit, .. } = self;
+        outline.validate()?;
+        self.domain.validate(self.features)?;
+        self.head.validate(outline.outputs)?;
+        let mut width = self.features;
+        for layer in &self.prefix {
+            layer.validate(width)?;
+            width = layer.affine.rows();
+        }
+        let lengths = [outline.inputs, input.low.len(), input.high.len(), input.zero.len()];
+        if lengths.iter().any(|&length| length != width) {
+            return malformed("encoding and program differ in their inputs");
+        }
+        let sensitivity = self.sensitivity.as_deref().unwrap_or_default();
+        if !sensitivity.is_empty() && sensitivity.len() != width {
+            return malformed("its bounds are not of its inputs");
+        }
+        let lengths = [output.centre.len(), output.scale.len(), resolution.len(), limit.len()];
+        if lengths.iter().any(|&length| length != outline.outputs) {
+            return malformed("decoding and program differ in their outputs");
+        }
+        let bits = match outline.precision {
+            Precision::Approximate => None,
+            Precision::Exact { output_bits } => Some(output_bits),
+        };
+        if input.steps == 0
+            || output.bits != bits
+            || bits.is_some_and(|bits| !(1..=24).contains(&bits))
+        {
+            return malformed("steps or bits are out of range");
+        }
+        let numbers = [
+            &input.low,
+            &input.high,
+            &input.zero,
+            &output.centre,
+            &output.scale,
+            resolution,
+            limit,
+        ];
+        let ordered = input.low.iter().zip(&input.high).all(|(low, high)| low <= high);
+        if !numbers.into_iter().flatten().chain(sensitivity).all(|x| x.is_finite()) || !ordered {
+            return malformed("a range is not finite or upside down");
+        }
+        Ok(())
+    }
+
+    /// What is known of the program.
+    #[must_use]
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    /// What the compiler found out.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// What the model's features may be.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// What the program guarantees of its sums.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
+    /// How the label follows from the outputs, and which labels there are.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// What each output of an `approximate` program is rounded to before it is shown: four times the deviation that the
+    /// report states. Zero for `exact` programs.
+    #[must_use]
+    pub fn resolution(&self) -> &[f64] {
+        &self.resolution
+    }
+
+    /// Names of the layers that the client computes itself, which the half therefore holds.
+    #[must_use]
+    pub fn revealed_layers(&self) -> Vec<&str> {
+        self.prefix.iter().map(|layer| layer.name.as_str()).collect()
+    }
+
+    /// Whether the half by itself refuses the rows that would not be answered rightly.
+    #[must_use]
+    pub fn vouches(&self) -> bool {
+        self.guarantee == Guarantee::Bounded
+            && (self.domain.is_strict() || self.sensitivity.is_some())
+    }
+
+    /// Checks a row by its domain and by bounds, and encodes it. Where [`Self::vouches`] is false, rows that would be
+    /// answered wrongly can pass.
+    ///
+    /// # Errors
+    /// The row has another number of features than the model, or one that is not finite; or it is refused.
+    pub fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error> {
+        let (values, mut kept) = self.prepare(row, policy)?;
+        let clamped = (0..values.len()).filter(|&i| self.input.is_outside(i, values[i])).count();
+        if let Some(refusal) = self.too_far(&values) {
+            match policy {
+                OutOfRange::Refuse => return Err(refusal.into()),
+                OutOfRange::Clamp => {}
+                OutOfRange::Keep => kept = kept.or(Some(refusal)),
+            }
+        }
+        let torus = self.encode_values(&values).into_iter().map(|x| x as u64).collect();
+        Ok(Admitted { torus, clamped, kept })
+    }
+
+    /// The values that are encoded for a row, after its domain was checked.
+    pub(crate) fn prepare(
+        &self,
+        row: &[f64],
+        policy: OutOfRange,
+    ) -> Result<(Vec<f64>, Option<Refusal>), Error> {
+        if row.len() != self.features {
+            return Err(Error::RowLength { expected: self.features, found: row.len() });
+        }
+        if !row.iter().all(|x| x.is_finite()) {
+            return Err(Error::NotFinite { what: "the row".into() });
+        }
+        let mut kept = None;
+        let values = match (policy, self.domain.check(row)) {
+            (OutOfRange::Refuse, Err(refusal)) => return Err(refusal.into()),
+            (OutOfRange::Keep, Err(refusal)) => {
+                kept = Some(refusal);
+                apply(&self.prefix, row)
+            }
+            (OutOfRange::Clamp, _) => apply(&self.prefix, &self.domain.clamp(row)),
+            (_, Ok(())) => apply(&self.prefix, row),
+        };
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err(Error::NotFinite {
+                what: "the row, after the client's own layers,".into(),
+            });
+        }
+        Ok((values, kept))
+    }
+
+    /// Encoded values in units of 2⁻⁶⁴ turns.
+    pub(crate) fn encode_values(&self, values: &[f64]) -> Vec<i128> {
+        values.iter().enumerate().map(|(i, &x)| self.input.clamped(i, x)).collect()
+    }
+
+    /// Whether moving values to the edge of their range may move an output by more than its limit.
+    fn too_far(&self, values: &[f64]) -> Option<Refusal> {
+        let sensitivity = self.sensitivity.as_ref()?;
+        let moved = |i: usize| {
+            let beyond = (self.input.low[i] - values[i]).max(values[i] - self.input.high[i]);
+            if self.input.is_outside(i, values[i]) { sensitivity[i] * beyond } else { 0.0 }
+        };
+        let total: f64 = (0..values.len()).map(moved).sum();
+        if total <= 1.0 {
+            return None;
+        }
+        let feature = (0..values.len()).max_by(|&a, &b| moved(a).total_cmp(&moved(b)))?;
+        let (low, high) = (self.input.low[feature], self.input.high[feature]);
+        Some(Refusal::Clamped { feature, value: values[feature], low, high })
+    }
+
+    /// Decrypted torus values as the network's outputs, before the head. Noise included.
+    #[must_use]
+    pub fn decode_outputs(&self, torus: &[u64]) -> Vec<f64> {
+        torus.iter().enumerate().map(|(i, &x)| self.output.decode(i, x)).collect()
+    }
+
+    /// What the outputs mean: the head's scores and label. A model that only gives several scores
+    /// is read as a classifier, with the index of the largest as its label.
+    #[must_use]
+    pub fn interpret(&self, outputs: &[f64]) -> Prediction {
+        interpret(&self.head, outputs)
+    }
+}
+
+/// What checks rows and encodes them: a whole model, or the client's half of one.
+pub trait Admit: AsRef<Client> {
+    /// Checks a row, and encodes it.
+    ///
+    /// # Errors
+    /// The row has another number of features than the model, or one that is not finite; or it is refused.
+    fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error>;
+}
+
+impl Admit for Client {
+    fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error> {
+        Client::admit(self, row, policy)
+    }
+}
+
+impl AsRef<Client> for Client {
+    fn as_ref(&self) -> &Client {
+        self
+    }
+}
+
+/// See [`Client::interpret`].
+pub(crate) fn interpret(head: &Head, outputs: &[f64]) -> Prediction {
+    let mut prediction = head.apply(outputs);
+    if head.decision == Decision::Scores && outputs.len() > 1 {
+        let best = outputs.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        prediction.label = best.map(|(index, _)| Label::Int(index as i64));
+    }
+    prediction
+}
+
+/// What layers make of a row, one after another.
+pub(crate) fn apply(layers: &[Layer], row: &[f64]) -> Vec<f64> {
+    layers.iter().fold(row.to_vec(), |values, layer| layer.apply(&values))
+}

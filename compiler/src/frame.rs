@@ -1,0 +1,137 @@
+//! Frames: the part of a turn that a sum may be in. See [`hermesh_engine::reach`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
+use crate::scale::Encoding;
+use hermesh_engine::noise::StageNoise;
+use hermesh_engine::reach::{Interval, LOOKUP_FRAME, OUTPUT_FRAME};
+use hermesh_engine::{Lookup, Precision, Program};
+
+/// Standard deviations of noise that are kept free at both ends of a frame.
+const NOISE_ROOM: f64 = 6.0;
+/// Ends of a table that are opposite up to this part of its entries: what leaves the frame there meets the end next to it.
+const OPPOSITE: i64 = 4;
+
+/// Which sums a client must follow, stage by stage: those that are not shown to stay in their frames, and of which the
+/// table does not go around with the torus (waves do).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Frames {
+    followed: Vec<Vec<bool>>,
+    /// The whole turns of each stage's biases.
+    turns: Vec<Vec<i32>>,
+}
+
+/// What is known of a program's sums besides the program.
+pub(crate) struct Known<'a> {
+    /// Of the inputs.
+    pub(crate) input: &'a Encoding,
+    /// Of each stage but the last, the rows that go round with the torus.
+    pub(crate) waves: &'a [Vec<bool>],
+    /// The whole turns of each stage's biases.
+    pub(crate) turns: Vec<Vec<i32>>,
+    /// Whether the outputs are sums of trees, whose bounds [`crate::sums`] has shown.
+    pub(crate) bounded_sums: bool,
+}
+
+impl Frames {
+    /// Interval arithmetic over all inputs that can be encoded.
+    pub(crate) fn new(program: &Program, known: Known<'_>) -> Self {
+        let encoding = known.input;
+        let input = |i: usize| {
+            (encoding.clamped(i, encoding.low[i]), encoding.clamped(i, encoding.high[i]))
+        };
+        let inputs: Vec<Interval> = (0..encoding.low.len()).map(input).collect();
+        let noise = program.noise();
+        let reach = program.reach(&inputs, &known.turns);
+        let followed = reach.iter().enumerate().map(|(s, sums)| {
+            let last = s + 1 == program.stages().len();
+            let follow = |(r, &(low, high)): (usize, &Interval)| {
+                if last && known.bounded_sums || known.waves.get(s).is_some_and(|waves| waves[r]) {
+                    return false;
+                }
+                let frame = frame(program, &noise, s, r);
+                frame.is_some_and(|(least, most)| low < least || most < high)
+            };
+            sums.iter().enumerate().map(follow).collect()
+        });
+        Self { followed: followed.collect(), turns: known.turns }
+    }
+
+    /// Whether no sum needs to be followed.
+    pub(crate) fn are_bounds(&self) -> bool {
+        !self.followed.iter().flatten().any(|&followed| followed)
+    }
+
+    /// Of each stage, whether none of its sums needs to be followed.
+    pub(crate) fn bounded_stages(&self) -> impl Iterator<Item = bool> + '_ {
+        self.followed.iter().map(|rows| !rows.contains(&true))
+    }
+
+    pub(crate) fn fits(&self, program: &Program) -> bool {
+        let rows = program.stages().iter().map(|stage| stage.linear.matrix.rows());
+        rows.clone().eq(self.followed.iter().map(Vec::len))
+            && rows.eq(self.turns.iter().map(Vec::len))
+    }
+
+    /// The sums of a row: see [`Program::trace`].
+    pub(crate) fn trace(&self, program: &Program, row: &[i128]) -> Vec<Vec<i128>> {
+        program.trace(row, &self.turns)
+    }
+
+    /// Refuses a row of which a sum would leave its frame.
+    pub(crate) fn check(&self, program: &Program, trace: &[Vec<i128>]) -> Result<(), Refusal> {
+        if self.are_bounds() {
+            return Ok(());
+        }
+        let noise = program.noise();
+        for (s, sums) in trace.iter().enumerate() {
+            for (r, &sum) in sums.iter().enumerate().filter(|(r, _)| self.followed[s][*r]) {
+                let Some((least, most)) = frame(program, &noise, s, r) else {
+                    continue;
+                };
+                if sum < least || most < sum {
+                    let whole = if s + 1 == trace.len() { OUTPUT_FRAME } else { LOOKUP_FRAME };
+                    let width = (whole.1 - whole.0) as f64;
+                    let part = |x: i128| (x - whole.0) as f64 / width;
+                    let (at, low, high) = (part(sum), part(least), part(most));
+                    return Err(Refusal::OutOfFrame { layer: s, value: r, at, low, high });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The frame of a sum, less the room for its noise. None for a value that passes its stage.
+fn frame(program: &Program, noise: &[StageNoise], stage: usize, row: usize) -> Option<Interval> {
+    let exact = program.precision() != Precision::Approximate;
+    let lookup = program.stages()[stage].lookup.as_ref();
+    let (low, high) = if lookup.is_some() { LOOKUP_FRAME } else { OUTPUT_FRAME };
+    let opposite = match lookup {
+        Some(lookup) => ends_are_opposite(lookup, row)?,
+        None => false,
+    };
+    // What noise does to exact sums is in the stated probability of failure.
+    let room = if exact || opposite { 0.0 } else { NOISE_ROOM * noise[stage].input[row].sqrt() };
+    let room = (room * 2f64.powi(64)) as i128;
+    Some((low + room, high - room))
+}
+
+/// Whether noise that carries a sum out of its frame there changes little. None for a value that passes.
+fn ends_are_opposite(lookup: &Lookup, row: usize) -> Option<bool> {
+    let table = lookup.table(row)?;
+    let entry = |entry: Option<&u64>| entry.map_or(0, |&entry| entry as i64);
+    let (first, last) = (entry(table.first()), entry(table.last()));
+    Some(
+        first.wrapping_add(last).unsigned_abs()
+            <= first.unsigned_abs().max(last.unsigned_abs()) / OPPOSITE as u64,
+    )
+}
+
+/// Whether two numbers differ by more than a limit, and by more than the rounding of floating point.
+pub(crate) fn differs(a: f64, b: f64, limit: f64) -> bool {
+    // Neither is a number that is not one.
+    let close = (a - b).abs() <= limit + 1e-9 * (a.abs() + b.abs());
+    !close
+}

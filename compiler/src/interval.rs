@@ -1,0 +1,121 @@
+//! Interval arithmetic: how far the rows of layers reach over a whole domain of the inputs.
+//!
+//! A frame that is made for all of it is never left, whatever the input. It is wider than one made for the rows that
+//! calibration shows, often by a factor, and noise counts for so much more.
+
+use crate::calibration::Spans;
+use crate::network::{Activation, Layer, Network};
+
+/// Points at which an activation that is not monotone is looked at.
+const SAMPLES: usize = 4096;
+
+/// Bounds for the rows of the first `depth` layers, and spans of what these layers give. `rows` are those of calibration.
+pub(crate) fn bound(
+    network: &Network,
+    spans: &Spans,
+    rows: &[&[f64]],
+    depth: usize,
+) -> (Network, Spans) {
+    let (mut network, mut spans) = (network.clone(), spans.clone());
+    let mut values: Vec<(f64, f64)> = spans.inputs.iter().map(|s| (s.low, s.high)).collect();
+    for (i, layer) in network.layers.iter_mut().enumerate().take(depth) {
+        let mut sums: Vec<(f64, f64)> =
+            (0..layer.affine.rows()).map(|r| reach(layer, r, &values)).collect();
+        if let Some(groups) = &layer.groups {
+            share(&mut sums, groups);
+        }
+        values = sums.iter().enumerate().map(|(r, &sum)| image(layer, r, sum)).collect();
+        for (span, &(low, high)) in spans.after[i].iter_mut().zip(&values) {
+            (span.low, span.high) = (low, high);
+        }
+        // Tables over integers have a frame of their own, and trees bring the bounds of their sums.
+        if layer.table_bits().is_none() && layer.bounds.is_none() {
+            layer.bounds = Some(sums);
+        }
+    }
+    spans.correlations = spans.correlate(&network, rows);
+    (network, spans)
+}
+
+/// What a layer that looks at one value at a time makes of intervals.
+pub(crate) fn elementwise(values: Vec<(f64, f64)>, layer: &Layer) -> Vec<(f64, f64)> {
+    (0..layer.affine.rows()).map(|r| image(layer, r, reach(layer, r, &values))).collect()
+}
+
+fn reach(layer: &Layer, row: usize, values: &[(f64, f64)]) -> (f64, f64) {
+    let bias = layer.affine.bias[row];
+    layer.affine.matrix.row(row).fold((bias, bias), |(low, high), (c, w)| {
+        let ends = [w * values[c].0, w * values[c].1];
+        (low + ends[0].min(ends[1]), high + ends[0].max(ends[1]))
+    })
+}
+
+/// Gives all rows of a group the group's interval.
+fn share(intervals: &mut [(f64, f64)], groups: &[u32]) {
+    let count = groups.iter().max().map_or(0, |&last| last as usize + 1);
+    let mut merged = vec![(f64::INFINITY, f64::NEG_INFINITY); count];
+    for (&(low, high), &group) in intervals.iter().zip(groups) {
+        let all = &mut merged[group as usize];
+        *all = (all.0.min(low), all.1.max(high));
+    }
+    intervals.iter_mut().zip(groups).for_each(|(one, &group)| *one = merged[group as usize]);
+}
+
+/// What the activation of a row makes of an interval.
+pub(crate) fn image(layer: &Layer, row: usize, (low, high): (f64, f64)) -> (f64, f64) {
+    let ends = [low, high].map(|x| layer.activated(row, x));
+    let (least, most) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+    let kind = layer.activation.as_ref().map(|activations| activations.at(row));
+    match kind {
+        None | Some(Activation::Identity | Activation::Step) => (least, most),
+        Some(kind) if kind.is_monotone() => (least, most),
+        Some(Activation::Table(values)) => values
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x))),
+        Some(kind) => {
+            let step = (high - low) / (SAMPLES - 1) as f64;
+            // What lies between two samples reaches further by little: smooth functions are flat at their extremes, and
+            // those with corners have them at 0 as a rule.
+            let samples = (0..SAMPLES).map(|i| low + step * i as f64);
+            let zero = (low < 0.0 && high > 0.0).then_some(0.0);
+            samples
+                .chain(zero)
+                .map(|x| kind.apply(x))
+                .fold((least, most), |(l, h), x| (l.min(x), h.max(x)))
+        }
+    }
+}
+
+/// How much moving an input by one may move an output at most, in parts of the output's limit; rounded up to a power of
+/// two, so that it says no more of the weights than it must. None if a step stands in between.
+pub(crate) fn sensitivity(network: &Network, limits: &[f64]) -> Option<Vec<f64>> {
+    let mut most = vec![0.0f64; network.inputs];
+    for (output, limit) in limits.iter().enumerate() {
+        let mut slopes = vec![0.0; network.outputs()];
+        slopes[output] = 1.0 / limit.max(f64::MIN_POSITIVE);
+        for layer in network.layers.iter().rev() {
+            let mut before = vec![0.0; layer.affine.cols()];
+            for (r, &slope) in slopes.iter().enumerate().filter(|(_, slope)| **slope > 0.0) {
+                let slope = slope * steepest(layer, r)?;
+                layer.affine.matrix.row(r).for_each(|(c, w)| before[c] += slope * w.abs());
+            }
+            slopes = before;
+        }
+        most.iter_mut().zip(&slopes).for_each(|(most, &slope)| *most = most.max(slope));
+    }
+    let power = |x: f64| if x > 0.0 { x.log2().ceil().clamp(-1000.0, 1000.0).exp2() } else { 0.0 };
+    Some(most.into_iter().map(power).collect())
+}
+
+/// The steepest slope of a row's activation, where one is known.
+fn steepest(layer: &Layer, row: usize) -> Option<f64> {
+    match layer.activation.as_ref().map(|activations| activations.at(row)) {
+        None | Some(Activation::Identity | Activation::Relu | Activation::Tanh) => Some(1.0),
+        Some(Activation::Clip { .. }) => Some(1.0),
+        Some(Activation::Sigmoid) => Some(0.25),
+        Some(Activation::LeakyRelu { alpha }) => Some(alpha.abs().max(1.0)),
+        Some(
+            Activation::Step | Activation::Equal | Activation::Table(_) | Activation::Formula(_),
+        ) => None,
+    }
+}
