@@ -1,5 +1,6 @@
 //! Packed, modulus-switched answers.
 
+use crate::artifact::DIGEST_BYTES;
 use crate::codec::{Kind, Reader, Writer};
 use crate::error::short;
 use crate::kernel::Row;
@@ -70,9 +71,9 @@ fn coefficient_count(values: usize) -> usize {
     values.div_ceil(PACKING_SIZE) * ANSWER_DIMENSION + values
 }
 
-/// Header, digests and count; then 24 bits a coefficient.
+/// Header, names and count; then 24 bits a coefficient; then the digest.
 pub(crate) fn answer_bytes(rows: usize, outputs: usize) -> usize {
-    10 + 64 + 4 + coefficient_count(rows * outputs) * COEFFICIENT_BYTES
+    10 + 64 + 4 + coefficient_count(rows * outputs) * COEFFICIENT_BYTES + DIGEST_BYTES
 }
 
 impl Answer {

@@ -1,11 +1,16 @@
 //! How things of the engine look as bytes.
 //!
 //! Everything begins with the same header: `HMSH`, the kind, the format version of that kind, the
-//! scheme, a zero, and the parameter set (little-endian, as all numbers). Header, parameter set and a few
+//! scheme, a zero, and the parameter set (little-endian, as all numbers). Everything ends with a digest of what is
+//! before it ([`crate::artifact`]), which is checked before anything is decoded. Header, parameter set and a few
 //! counts imply the exact length, which is compared before anything is allocated.
+//!
+//! Version 1 is the same without the digest. It is read, so that keys and jobs of hermesh 0.1.0 stay of use.
 
+use crate::artifact::{self, Checked, DIGEST_BYTES, Format};
 use crate::error::short;
 use crate::{Digest, Error, Outline, ParameterSet};
+use sha2::{Digest as _, Sha256};
 
 const MAGIC: &[u8; 4] = b"HMSH";
 const SCHEME_TFHE: u8 = 1;
@@ -22,30 +27,64 @@ pub(crate) enum Kind {
     Answer,
 }
 
-const KINDS: [(Kind, &str); 8] = [
-    (Kind::Program, "a program"),
-    (Kind::ClientKey, "a client key"),
-    (Kind::EvaluationKey, "an evaluation key"),
-    (Kind::Input, "an encrypted input"),
-    (Kind::Shard, "a shard"),
-    (Kind::Partial, "a partial result"),
-    (Kind::Outputs, "unpacked outputs"),
-    (Kind::Answer, "an encrypted answer"),
+/// What to say about a kind.
+struct About {
+    kind: Kind,
+    name: &'static str,
+    /// How it is made again.
+    again: &'static str,
+    /// What to do if it is damaged.
+    mend: &'static str,
+}
+
+const fn about(kind: Kind, name: &'static str, again: &'static str, mend: &'static str) -> About {
+    About { kind, name, again, mend }
+}
+
+const KEYGEN: &str = "make new keys with `hermesh keygen`";
+const SUBMIT: &str = "submit the job again";
+
+const KINDS: [About; 8] = [
+    about(
+        Kind::Program,
+        "a program",
+        "run `hermesh compile` again",
+        "copy it again, or run `hermesh compile` again",
+    ),
+    about(Kind::ClientKey, "a client key", KEYGEN, "use a backup"),
+    about(Kind::EvaluationKey, "an evaluation key", KEYGEN, "copy or upload it again"),
+    about(
+        Kind::Input,
+        "an encrypted input",
+        "run `hermesh encrypt` again",
+        "copy it again, or run `hermesh encrypt` again",
+    ),
+    about(Kind::Shard, "a shard", SUBMIT, SUBMIT),
+    about(Kind::Partial, "a partial result", SUBMIT, SUBMIT),
+    about(Kind::Outputs, "unpacked outputs", SUBMIT, SUBMIT),
+    about(Kind::Answer, "an encrypted answer", "compute it again", "fetch it again"),
 ];
 
 impl Kind {
+    fn about(self) -> &'static About {
+        &KINDS[self as usize - 1]
+    }
+
     pub(crate) fn name(self) -> &'static str {
-        KINDS[self as usize - 1].1
+        self.about().name
     }
 }
 
 /// The format version of every kind. Kinds will part ways when one of them changes.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
+/// The last version without a digest.
+const WITHOUT_DIGEST: u8 = 1;
 
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
     pub(crate) fn new(kind: Kind, set: &ParameterSet, capacity: usize) -> Self {
+        // Room for header and digest as well.
         let mut bytes = Vec::with_capacity(capacity + 64);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[kind as u8, VERSION, SCHEME_TFHE, 0]);
@@ -74,39 +113,70 @@ impl Writer {
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
-        self.0
+        self.finish_named().0
+    }
+
+    /// The bytes, and the SHA-256 of all of them.
+    pub(crate) fn finish_named(mut self) -> (Vec<u8>, Digest) {
+        let name = artifact::seal(&mut self.0);
+        (self.0, name)
     }
 }
 
 pub(crate) struct Reader<'a> {
     kind: Kind,
     set: &'static ParameterSet,
-    total: u64,
+    all: &'a [u8],
+    /// Bytes at the end of `all` that are a digest.
+    digest_bytes: usize,
+    /// The SHA-256 of `all`, if it was computed on the way.
+    state: Option<Sha256>,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Checks the size against `limit` and then the header.
+    /// Checks the size against `limit`, then what is said in the header, then the digest.
     pub(crate) fn open(bytes: &'a [u8], kind: Kind, limit: u64) -> Result<Self, Error> {
-        let what = kind.name();
-        let total = bytes.len() as u64;
+        Self::parse(bytes, kind, limit, true)
+    }
+
+    /// For bytes that were opened before: without computing the digest again, which of a large key takes a while.
+    pub(crate) fn reopen(bytes: &'a [u8], kind: Kind) -> Result<Self, Error> {
+        Self::parse(bytes, kind, u64::MAX, false)
+    }
+
+    fn parse(all: &'a [u8], kind: Kind, limit: u64, check: bool) -> Result<Self, Error> {
+        let &About { name: what, again, mend, .. } = kind.about();
+        let total = all.len() as u64;
         if total > limit {
             return Err(Error::TooLarge { what, limit, found: total });
         }
-        let Some((header, rest)) = bytes.split_first_chunk::<10>() else {
+        let Some(header) = all.first_chunk::<10>() else {
             return Err(Error::NotOurs { expected: what });
         };
         if &header[..4] != MAGIC {
             return Err(Error::NotOurs { expected: what });
         }
         if header[4] != kind as u8 {
-            let found = KINDS.iter().find(|(k, _)| *k as u8 == header[4]);
-            let found = found.map_or("of an unknown kind", |(_, name)| name);
+            let found = KINDS.iter().find(|about| about.kind as u8 == header[4]);
+            let found = found.map_or("of an unknown kind", |about| about.name);
             return Err(Error::WrongKind { expected: what, found });
         }
-        if header[5] != VERSION {
-            return Err(Error::WrongVersion { what, found: header[5], supported: VERSION });
-        }
+        let oldest = WITHOUT_DIGEST.into();
+        let format = Format { oldest, newest: VERSION.into(), readers: &[], again };
+        format.check(what, header[5].into())?;
+        let digest_bytes = if header[5] == WITHOUT_DIGEST { 0 } else { DIGEST_BYTES };
+        let state = match check && digest_bytes > 0 {
+            true => {
+                let Checked { state, .. } =
+                    artifact::checked(all).ok_or(Error::Damaged { what, mend })?;
+                Some(state)
+            }
+            false => None,
+        };
+        let Some(rest) = all.get(header.len()..all.len().saturating_sub(digest_bytes)) else {
+            return Err(Error::Damaged { what, mend });
+        };
         if header[6] != SCHEME_TFHE || header[7] != 0 {
             return Err(Error::Malformed {
                 what,
@@ -115,7 +185,13 @@ impl<'a> Reader<'a> {
         }
         let id = u16::from_le_bytes([header[8], header[9]]);
         let set = ParameterSet::by_id(id).ok_or(Error::UnknownParameterSet { what, id })?;
-        Ok(Self { kind, set, total, rest })
+        Ok(Self { kind, set, all, digest_bytes, state, rest })
+    }
+
+    /// The SHA-256 of all bytes, header and digest included: what programs and keys are named by.
+    pub(crate) fn name(&self) -> Digest {
+        let state = self.state.clone();
+        state.unwrap_or_else(|| Sha256::new_with_prefix(self.all)).finalize().into()
     }
 
     /// [`Self::open`] for what carries the names of a key and of a program: checks the parameter set
@@ -145,14 +221,15 @@ impl<'a> Reader<'a> {
         self.set
     }
 
-    fn wrong_length(&self, expected: u64) -> Error {
-        Error::WrongLength { what: self.kind.name(), expected, found: self.total }
+    /// Of what is left, `left` bytes were expected.
+    fn wrong_length(&self, left: u64) -> Error {
+        let found = self.all.len() as u64;
+        let expected = (found - self.rest.len() as u64).saturating_add(left);
+        Error::WrongLength { what: self.kind.name(), expected, found }
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let consumed = self.total - self.rest.len() as u64;
-        let (head, rest) =
-            self.rest.split_first_chunk::<N>().ok_or(self.wrong_length(consumed + N as u64))?;
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(self.wrong_length(N as u64))?;
         self.rest = rest;
         Ok(*head)
     }
@@ -170,15 +247,12 @@ impl<'a> Reader<'a> {
         if self.rest.len() as u64 == left {
             return Ok(());
         }
-        Err(self.wrong_length((self.total - self.rest.len() as u64).saturating_add(left)))
+        Err(self.wrong_length(left))
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let consumed = self.total - self.rest.len() as u64;
-        let (head, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(self.wrong_length(consumed.saturating_add(length as u64)))?;
+        let (head, rest) =
+            self.rest.split_at_checked(length).ok_or(self.wrong_length(length as u64))?;
         self.rest = rest;
         Ok(head)
     }
@@ -224,6 +298,9 @@ mod tests {
         let open = |bytes: &[u8]| Reader::open(bytes, Kind::Input, 100).map(|_| ()).err();
         assert_eq!(open(&good), None);
         assert!(matches!(open(&good[..9]), Some(Error::NotOurs { .. })));
+        for length in 10..good.len() {
+            assert!(matches!(open(&good[..length]), Some(Error::Damaged { .. })), "{length}");
+        }
         assert!(matches!(open(&[0; 101]), Some(Error::TooLarge { .. })));
         let with = |at: usize, value: u8| {
             let mut bytes = good.clone();
@@ -233,8 +310,20 @@ mod tests {
         assert!(matches!(with(0, b'h'), Some(Error::NotOurs { .. })));
         assert!(matches!(with(4, 3), Some(Error::WrongKind { found: "an evaluation key", .. })));
         assert!(matches!(with(4, 99), Some(Error::WrongKind { .. })));
-        assert!(matches!(with(5, 2), Some(Error::WrongVersion { found: 2, .. })));
+        for version in [0, 3] {
+            let wrong = with(5, version);
+            assert!(matches!(wrong, Some(Error::WrongVersion { version: found, .. })
+                if found.found == u32::from(version)));
+        }
+        assert!(matches!(with(6, 2), Some(Error::Damaged { .. })));
+        // Behind a digest that matches, as an attacker would write it.
+        let with = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            open(&artifact::mend_digest(bytes))
+        };
         assert!(matches!(with(6, 2), Some(Error::Malformed { .. })));
+        assert!(matches!(with(7, 1), Some(Error::Malformed { .. })));
         assert!(matches!(with(8, 77), Some(Error::UnknownParameterSet { .. })));
     }
 
@@ -245,10 +334,33 @@ mod tests {
         let bytes = writer.finish();
         let mut reader = Reader::open(&bytes, Kind::Input, 100).unwrap();
         assert!(reader.expect(8).is_ok());
-        assert!(reader.expect(9).is_err());
+        let (what, found) = ("an encrypted input", bytes.len() as u64);
+        assert_eq!(reader.expect(9), Err(Error::WrongLength { what, expected: found + 1, found }));
         assert!(reader.u32s(usize::MAX).is_err());
         assert!(reader.u64s(2).is_err());
         assert_eq!(reader.u32s(2).unwrap(), [1, 2]);
         assert!(reader.u32().is_err());
+    }
+
+    #[test]
+    fn version_1_is_the_same_without_a_digest() {
+        let mut writer = Writer::new(Kind::Input, &INSECURE_TEST, 0);
+        writer.u32(7);
+        let mut bytes = writer.finish();
+        bytes.truncate(bytes.len() - DIGEST_BYTES);
+        bytes[5] = 1;
+        let mut reader = Reader::open(&bytes, Kind::Input, 100).unwrap();
+        assert_eq!(reader.name(), <[u8; 32]>::from(Sha256::digest(&bytes)));
+        assert!(reader.expect(4).is_ok());
+        assert_eq!(reader.u32(), Ok(7));
+    }
+
+    #[test]
+    fn names_are_digests_of_all_bytes() {
+        let (bytes, name) = Writer::new(Kind::Program, &INSECURE_TEST, 0).finish_named();
+        let expected = <[u8; 32]>::from(Sha256::digest(&bytes));
+        assert_eq!(name, expected);
+        assert_eq!(Reader::open(&bytes, Kind::Program, 100).unwrap().name(), expected);
+        assert_eq!(Reader::reopen(&bytes, Kind::Program).unwrap().name(), expected);
     }
 }

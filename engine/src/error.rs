@@ -1,3 +1,4 @@
+use crate::artifact::OtherVersion;
 use thiserror::Error;
 
 /// What can be wrong with bytes that come from elsewhere, or with how things are combined.
@@ -18,17 +19,23 @@ pub enum Error {
         /// What the header says it is.
         found: &'static str,
     },
-    /// A format that this build does not know.
-    #[error(
-        "{what} has format version {found}; this build reads version {supported}: update hermesh, or make the file again"
-    )]
+    /// A format version that this build does not read.
+    #[error("cannot read {what}: {version}")]
     WrongVersion {
         /// What was to be decoded.
         what: &'static str,
-        /// The version in the header.
-        found: u8,
-        /// The version that is read.
-        supported: u8,
+        /// The version found, those that are read, and what to do.
+        version: OtherVersion,
+    },
+    /// The digest at the end is not that of what is before it.
+    #[error(
+        "{what} is damaged: its digest does not match its content, so it was cut off or altered; {mend}"
+    )]
+    Damaged {
+        /// What was to be decoded.
+        what: &'static str,
+        /// What to do.
+        mend: &'static str,
     },
     /// A parameter set that is not in the catalogue.
     #[error("{what} uses parameter set {id}, which is not in this build's catalogue")]

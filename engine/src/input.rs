@@ -1,5 +1,6 @@
 //! Packed, seeded inputs.
 
+use crate::artifact::DIGEST_BYTES;
 use crate::codec::{Kind, Reader, Writer};
 use crate::lwe::{LweList, round};
 use crate::{ClientKey, Digest, Error, Outline, ParameterSet};
@@ -89,9 +90,9 @@ pub fn encrypt(
     Ok(writer.finish())
 }
 
-/// Header, digests, counts and seed; then 32 bits a value.
+/// Header, names, counts and seed; then 32 bits a value; then the digest.
 pub(crate) fn input_bytes(rows: usize, columns: usize) -> usize {
-    10 + 64 + 8 + 16 + 4 * rows * columns
+    10 + 64 + 8 + 16 + 4 * rows * columns + DIGEST_BYTES
 }
 
 fn glwe_size(set: &ParameterSet) -> GlweSize {

@@ -1,13 +1,13 @@
 //! Keys: the client's secret ones, the public evaluation key on the wire, and its two expanded
 //! forms on servers.
 
+use crate::artifact::DIGEST_BYTES;
 use crate::codec::{Kind, Reader, Writer};
 use crate::kernel::Vectors;
 use crate::lwe::round;
 use crate::parameters::{ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Bootstrap, PACKING_SIZE, gaussian};
 use crate::rotation::RotationKey;
 use crate::{Digest, Error, ParameterSet};
-use sha2::{Digest as _, Sha256};
 use tfhe::core_crypto::commons::generators::MaskRandomGenerator;
 use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
@@ -60,7 +60,7 @@ impl ClientKey {
                 write_packing_key(&mut writer, set, &accumulator, &answer, seeder);
             }
         }
-        let evaluation = EvaluationKey::assemble(set, writer.finish());
+        let evaluation = EvaluationKey::assemble(set, writer.finish_named());
         let client = Self { set, evaluation_key: evaluation.digest, input, answer };
         (client, evaluation)
     }
@@ -138,7 +138,7 @@ fn bootstrapping_bytes(set: &ParameterSet) -> usize {
 }
 
 pub(crate) fn evaluation_key_bytes(set: &ParameterSet) -> usize {
-    HEADER_BYTES + bootstrapping_bytes(set) + SEED_BYTES + 4 * packing_words(set)
+    HEADER_BYTES + bootstrapping_bytes(set) + SEED_BYTES + 4 * packing_words(set) + DIGEST_BYTES
 }
 
 fn write_bootstrap_key(
@@ -270,12 +270,11 @@ impl std::fmt::Debug for EvaluationKey {
 }
 
 impl EvaluationKey {
-    fn assemble(set: &'static ParameterSet, bytes: Vec<u8>) -> Self {
-        let digest = Sha256::digest(&bytes).into();
+    fn assemble(set: &'static ParameterSet, (bytes, digest): (Vec<u8>, Digest)) -> Self {
         Self { set, bytes, digest }
     }
 
-    /// Checks the header and the length, which the parameter set fixes.
+    /// Checks the header, the digest and the length, which the parameter set fixes.
     ///
     /// # Errors
     /// Anything but an evaluation key of a set in the catalogue.
@@ -283,8 +282,8 @@ impl EvaluationKey {
         let largest = crate::parameters::CATALOGUE.iter().map(evaluation_key_bytes).max();
         let reader = Reader::open(bytes, Kind::EvaluationKey, largest.unwrap_or(0) as u64)?;
         let set = reader.set();
-        reader.expect((evaluation_key_bytes(set) - HEADER_BYTES) as u64)?;
-        Ok(Self::assemble(set, bytes.to_vec()))
+        reader.expect((evaluation_key_bytes(set) - HEADER_BYTES - DIGEST_BYTES) as u64)?;
+        Ok(Self::assemble(set, (bytes.to_vec(), reader.name())))
     }
 
     /// The key as bytes.
@@ -293,7 +292,8 @@ impl EvaluationKey {
         &self.bytes
     }
 
-    /// Digest of [`Self::encode`]: the key's name.
+    /// SHA-256 of [`Self::encode`]: the key's name. A key of an earlier format keeps the bytes in which it was read,
+    /// and so its name.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
@@ -306,7 +306,7 @@ impl EvaluationKey {
     }
 
     fn reader(&self) -> Result<Reader<'_>, Error> {
-        Reader::open(&self.bytes, Kind::EvaluationKey, u64::MAX)
+        Reader::reopen(&self.bytes, Kind::EvaluationKey)
     }
 }
 
@@ -418,7 +418,7 @@ impl BootstrapKey {
         let mut writer = Writer::new(Kind::EvaluationKey, set, 0);
         write_bootstrap_key(&mut writer, set, &bootstrap, small, large, &mut seeder);
         write_keyswitch_key(&mut writer, set, &bootstrap, large, small, &mut seeder);
-        Self::expand(&EvaluationKey::assemble(set, writer.finish())).unwrap()
+        Self::expand(&EvaluationKey::assemble(set, writer.finish_named())).unwrap()
     }
 
     /// Memory that the key takes, in bytes.

@@ -19,6 +19,7 @@
 //! or, where the noise allows it, a `u32` (scaled by 2³²).
 
 mod answer;
+pub mod artifact;
 mod codec;
 mod decompose;
 mod error;

@@ -4,7 +4,6 @@ use crate::codec::{Kind, Reader, Writer};
 use crate::share::Share;
 use crate::{Digest, Error, Outline, ParameterSet};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 /// Largest program that is decoded, in bytes.
 pub const MAX_PROGRAM_BYTES: u64 = 64 << 20;
@@ -234,7 +233,8 @@ impl Program {
         for stage in &stages {
             writer.bytes(&postcard::to_stdvec(stage).map_err(encode)?);
         }
-        Ok(Self::assemble(set, precision, stages, writer.finish()))
+        let (bytes, digest) = writer.finish_named();
+        Ok(Self::assemble(set, precision, stages, bytes, digest))
     }
 
     /// Decodes and checks a program.
@@ -260,7 +260,7 @@ impl Program {
         if !rest.is_empty() {
             return Err(malformed(format!("{} bytes are left over", rest.len())));
         }
-        Ok(Self::assemble(set, precision, stages, bytes.to_vec()))
+        Ok(Self::assemble(set, precision, stages, bytes.to_vec(), reader.name()))
     }
 
     fn assemble(
@@ -268,6 +268,7 @@ impl Program {
         precision: Precision,
         stages: Vec<Stage>,
         bytes: Vec<u8>,
+        digest: Digest,
     ) -> Self {
         let shares: Vec<Vec<Share>> = stages.iter().map(Stage::shares).collect();
         let widths = stages.iter().map(|stage| stage.linear.matrix.rows());
@@ -276,7 +277,7 @@ impl Program {
         let lookups = stages.iter().zip(&shares).map(|(stage, shares)| bootstraps(stage, shares));
         let outline = Outline {
             parameter_set: set,
-            digest: Sha256::digest(&bytes).into(),
+            digest,
             precision,
             inputs,
             outputs: widths.last().unwrap_or_default(),
@@ -298,7 +299,8 @@ impl Program {
         &self.bytes
     }
 
-    /// Digest of [`Self::encode`]: the program's name.
+    /// SHA-256 of [`Self::encode`]: the program's name. A program of an earlier format keeps the bytes in which it
+    /// was read, and so its name.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.outline.digest

@@ -1,6 +1,7 @@
 //! Bytes from elsewhere: each kind of wrong is a typed error, and nothing panics.
 
 use super::*;
+use crate::artifact::{append_digest, mend_digest};
 use crate::parameters::{INSECURE_SMALL, INSECURE_TEST, T3X512};
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -68,6 +69,29 @@ fn good_bytes_are_accepted_and_every_truncation_is_not() {
     }
 }
 
+/// Thousands of bits of small things, some of a key of megabytes.
+#[test]
+fn a_flipped_bit_is_an_error_of_its_own() {
+    let world = &*WORLD;
+    for (bytes, decode) in &world.specimens {
+        let bits = 8 * bytes.len();
+        let tried = (10_000_000 / bytes.len()).clamp(20, 4000);
+        let behind_the_header = (80..bits).step_by((bits / tried).max(1));
+        for bit in (0..80).chain(behind_the_header).chain([bits - 1]) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let error = decode(world, &damaged).unwrap_err();
+            let right = match bit / 8 {
+                0..4 => matches!(error, Error::NotOurs { .. }),
+                4 => matches!(error, Error::WrongKind { .. }),
+                5 => matches!(error, Error::WrongVersion { .. }),
+                _ => matches!(error, Error::Damaged { .. }),
+            };
+            assert!(right, "bit {bit}: {error}");
+        }
+    }
+}
+
 #[test]
 fn each_kind_is_refused_as_any_other() {
     let world = &*WORLD;
@@ -120,6 +144,7 @@ fn wrong_key_program_and_set_are_told_apart() {
     let named = small.client.evaluation_key();
     let at = shard.windows(32).position(|bytes| bytes == named).unwrap();
     shard[at..at + 32].copy_from_slice(&stranger.client.evaluation_key());
+    let shard = mend_digest(shard);
     assert!(matches!(
         evaluate(&program, key, &shard, &timings),
         Err(Error::WrongParameterSet { .. })
@@ -227,6 +252,7 @@ proptest! {
         which in 0usize..8,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         early in any::<bool>(),
+        mend in any::<bool>(),
     ) {
         let world = &*WORLD;
         let (bytes, decode) = &world.specimens[which];
@@ -237,6 +263,8 @@ proptest! {
             let at = at.index(range);
             bytes[at] = value;
         }
+        // An attacker computes the digest anew, so what is behind it must be as careful.
+        let bytes = if mend { mend_digest(bytes) } else { bytes };
         let _ = decode(world, &bytes);
     }
 
@@ -244,7 +272,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(which in 0usize..8, bytes in prop::collection::vec(any::<u8>(), 0..300), ours in any::<bool>()) {
         let world = &*WORLD;
         let (specimen, decode) = &world.specimens[which];
-        let bytes = if ours { [&specimen[..10], &bytes].concat() } else { bytes };
+        let bytes = if ours { append_digest([&specimen[..10], &bytes].concat()) } else { bytes };
         let _ = decode(world, &bytes);
     }
 }

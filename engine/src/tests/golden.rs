@@ -39,11 +39,14 @@ fn what_every_version_wrote_is_read_and_computed_with() {
             fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; see write_golden", path.display()))
         };
         let program = Program::decode(&read("program")).unwrap();
-        assert_eq!(program, self::program());
+        // Its name is that of the bytes, so those of an earlier version are kept.
+        assert_eq!(program.stages(), self::program().stages());
+        assert_eq!(program.encode(), read("program"));
         let client = ClientKey::decode(&read("client-key")).unwrap();
         let evaluation = EvaluationKey::decode(&read("evaluation-key")).unwrap();
         let bootstrap = BootstrapKey::expand(&evaluation).unwrap();
         let packing = PackingKey::expand(&evaluation).unwrap();
+        assert_eq!(evaluation.digest(), client.evaluation_key());
         let timings = Timings::default();
         let finish = |outputs: &[u8]| {
             let answer = pack(&program, &packing, outputs, &timings).unwrap();
@@ -79,7 +82,7 @@ fn this_version_still_writes_what_it_wrote() {
     assert_eq!(EvaluationKey::decode(&evaluation).unwrap().encode(), evaluation);
 }
 
-/// `cargo test -p hermesh-engine write_golden -- --ignored`, once for each version. Never replaces a file.
+/// `cargo test --release -p hermesh-engine write_golden -- --ignored`, once for each version. Never replaces a file.
 #[test]
 #[ignore = "writes the files of a new version"]
 fn write_golden() {
