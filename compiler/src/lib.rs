@@ -13,6 +13,7 @@ mod frame;
 mod grid;
 mod interval;
 mod measure;
+mod mend;
 mod model;
 mod neighbours;
 pub mod network;
@@ -33,5 +34,7 @@ pub use compile::{Options, Precision, compile};
 pub use domain::{Domain, Source};
 pub use error::{Error, Refusal};
 pub use measure::normal;
+#[doc(hidden)]
+pub use mend::mend_digests;
 pub use model::{Artifact, MAX_MODEL_BYTES, Model};
 pub use report::{Candidate, Report, StageReport, Unbounded};

@@ -6,17 +6,22 @@ use crate::error::Refusal;
 use crate::frame::{self, Frames};
 use crate::network::{Network, Prediction};
 use crate::report::Report;
+use hermesh_engine::artifact::{Format, append_digest, check_digest};
 use hermesh_engine::noise::StageNoise;
 use hermesh_engine::{Noise, Program};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 const MAGIC: &[u8; 4] = b"HMX\0";
-const VERSION: u16 = 4;
+const FORMAT: Format =
+    Format { oldest: 4, newest: 4, readers: &[(3, "0.1.0")], again: "run `hermesh compile` again" };
 /// Most that an `exact` model may be wrong with, as log₂ of the probability.
 const LEAST_FAILURE_LOG2: f64 = -40.0;
 /// Largest model file that is read, in bytes.
 pub const MAX_MODEL_BYTES: u64 = 256 << 20;
+
+/// Magic, version and kind.
+const HEADER_BYTES: usize = 7;
 
 /// What a model file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -252,18 +257,15 @@ impl Artifact {
             return Err(Error::TooLarge { what: "the model file is", limit: MAX_MODEL_BYTES });
         }
         let bad = |reason: String| Error::BadModel { reason };
-        let (header, rest) =
-            bytes.split_first_chunk::<6>().ok_or_else(|| bad("it is too short".into()))?;
+        let (header, _) =
+            bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| bad("it is too short".into()))?;
         if &header[..4] != MAGIC {
             return Err(bad("it was not written by `hermesh compile`".into()));
         }
-        let version = u16::from_le_bytes([header[4], header[5]]);
-        if version != VERSION {
-            return Err(bad(format!(
-                "it has format version {version}, this build reads {VERSION}: compile it again"
-            )));
-        }
-        match rest.split_first() {
+        let what = "the model file";
+        FORMAT.check(what, u16::from_le_bytes([header[4], header[5]]).into())?;
+        let content = check_digest(bytes, what, "copy it again, or run `hermesh compile` again")?;
+        match content.get(HEADER_BYTES - 1..).and_then(<[u8]>::split_first) {
             Some((0, body)) => {
                 let (program, network, frames, client): (Vec<u8>, _, _, _) = whole(body)?;
                 let model = Model::new(Program::decode(&program)?, network, frames, client)?;
@@ -337,9 +339,11 @@ impl Client {
 
 fn encode(kind: Kind, body: &impl Serialize) -> Result<Vec<u8>, Error> {
     let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(FORMAT.newest as u16).to_le_bytes());
     bytes.push(kind as u8);
-    postcard::to_extend(body, bytes).map_err(|e| Error::BadModel { reason: e.to_string() })
+    postcard::to_extend(body, bytes)
+        .map(append_digest)
+        .map_err(|e| Error::BadModel { reason: e.to_string() })
 }
 
 fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {

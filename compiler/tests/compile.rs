@@ -5,7 +5,8 @@
 use hermesh_compiler::network::{
     Activation, Affine, Decision, Head, Label, Layer, Matrix, Network,
 };
-use hermesh_compiler::{Error, Model, Options, Precision, compile};
+use hermesh_compiler::{Error, Model, Options, Precision, compile, mend_digests};
+use hermesh_engine::artifact::{append_digest, mend_digest};
 use hermesh_engine::{Noise, Precision as Compiled};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -225,6 +226,10 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));
         }
+        let altered = bytes != *BYTES;
+        prop_assert_eq!(Model::decode(&bytes).is_err(), altered);
+        // An attacker computes the digests anew.
+        let bytes = mend_digests(bytes);
         if let Ok(model) = Model::decode(&bytes) {
             let torus = model.encode_row(&[0.5; 12]).unwrap_or_default();
             if torus.len() == model.program().inputs() {
@@ -237,7 +242,8 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(Model::decode(&bytes).is_err());
-        prop_assert!(Model::decode(&[b"HMX\0\x01\0", bytes.as_slice()].concat()).is_err());
+        let headed = [b"HMX\0\x04\0\0", bytes.as_slice()].concat();
+        prop_assert!(Model::decode(&append_digest(headed)).is_err());
     }
 }
 
@@ -312,6 +318,7 @@ fn a_model_that_would_show_its_noise_is_refused() {
     let at = bytes.windows(stored.len()).position(|part| part == stored).unwrap();
     let mut finer = bytes.clone();
     finer[at..at + stored.len()].fill(0);
+    let finer = mend_digest(finer);
     let error = Model::decode(&finer).unwrap_err().to_string();
     assert!(error.contains("noise"), "{error}");
 }

@@ -1,11 +1,17 @@
 //! A compiled model: what is read is written again as it reads, and can be used.
 #![no_main]
 
-use hermesh_compiler::Model;
+use hermesh_compiler::{Model, mend_digests};
 use hermesh_engine::Noise;
 use libfuzzer_sys::fuzz_target;
 
+// As it is, and with the right digests: without them no altered file would get past their check.
 fuzz_target!(init: hermesh_fuzz::models::write_seeds(), |data: &[u8]| {
+    read(data);
+    read(&mend_digests(data.to_vec()));
+});
+
+fn read(data: &[u8]) {
     let model = match Model::decode(data) {
         Err(error) => return assert!(!error.to_string().is_empty()),
         Ok(model) => model,
@@ -21,4 +27,4 @@ fuzz_target!(init: hermesh_fuzz::models::write_seeds(), |data: &[u8]| {
     assert_eq!(row.len(), model.program().inputs());
     let outputs = model.program().simulate(&row, &mut Noise::Absent);
     let _ = model.interpret(&model.decode_outputs(&outputs));
-});
+}
