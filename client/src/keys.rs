@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hermesh_engine::artifact::Format;
 use hermesh_engine::{ClientKey, EvaluationKey};
 use hermesh_mesh::{SigningKey, TenantId};
 use zeroize::Zeroizing;
@@ -18,7 +19,8 @@ mod rotation;
 mod tests;
 
 const MAGIC: &[u8; 4] = b"HMCK";
-const VERSION: u16 = 1;
+const FORMAT: Format =
+    Format { oldest: 1, newest: 1, readers: &[], again: "make new keys with `hermesh keygen`" };
 /// Magic, version and the length of the tenant's name.
 const HEADER_BYTES: usize = 7;
 const SEED_BYTES: usize = 32;
@@ -45,7 +47,7 @@ impl Secret {
         let length = HEADER_BYTES + name.len() + SEED_BYTES + client.len();
         let mut bytes = Zeroizing::new(Vec::with_capacity(length));
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&(FORMAT.newest as u16).to_le_bytes());
         // Names have at most 64 characters.
         bytes.push(name.len() as u8);
         bytes.extend_from_slice(name);
@@ -61,11 +63,7 @@ impl Secret {
         if &header[..4] != MAGIC {
             return Err(other("something else"));
         }
-        let version = u16::from_le_bytes([header[4], header[5]]);
-        if version != VERSION {
-            let found = format!("version {version}, where this build reads {VERSION}");
-            return Err(Error::NotClientKeys { found });
-        }
+        FORMAT.check("the keys of a client", u16::from_le_bytes([header[4], header[5]]).into())?;
         let (name, rest) =
             rest.split_at_checked(usize::from(header[6])).ok_or_else(|| other("too few bytes"))?;
         let (seed, client) =

@@ -1,6 +1,8 @@
 //! What a client remembers of its mesh: where it is, and whose receipts to trust (`mesh.json`).
 
-use hermesh_mesh::{TenantId, UnixMillis, VerifyingKey};
+use hermesh_engine::Error as EngineError;
+use hermesh_engine::artifact::Format;
+use hermesh_mesh::{Digest, TenantId, UnixMillis, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::MeshAddress;
@@ -10,7 +12,12 @@ use crate::{Error, Result};
 
 /// Bound on the file, in bytes.
 const MAX_FILE: u64 = 1 << 16;
-const VERSION: u32 = 1;
+/// Version 1 is the same without the digest.
+const FORMAT: Format =
+    Format { oldest: 1, newest: 2, readers: &[], again: "run `hermesh tenant register` again" };
+const WITHOUT_DIGEST: u32 = 1;
+/// What the file is, in messages.
+const WHAT: &str = "mesh.json";
 
 /// A tenant's membership in a mesh. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +45,24 @@ struct Form {
     service_keys: Vec<String>,
     /// Milliseconds since 1970.
     registered: UnixMillis,
+    /// Of all other fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl Form {
+    /// SHA-256 of the fields as compact JSON, in their order, without this one. So it does not matter how the file is
+    /// indented.
+    fn digest(&mut self) -> Result<String> {
+        self.digest = None;
+        Ok(Digest::of(&serde_json::to_vec(self).map_err(not_ours)?).to_string())
+    }
 }
 
 impl Membership {
@@ -64,23 +89,31 @@ impl Membership {
     }
 
     fn encode(&self) -> Result<Vec<u8>> {
-        let form = Form {
-            version: VERSION,
+        let mut form = Form {
+            version: FORMAT.newest,
             mesh: self.mesh.to_string(),
             tenant: self.tenant.to_string(),
             signing_key: self.signing_key.to_string(),
             service_keys: self.service_keys.iter().map(ToString::to_string).collect(),
             registered: self.registered,
+            digest: None,
         };
+        form.digest = Some(form.digest()?);
         let mut bytes = serde_json::to_vec_pretty(&form).map_err(not_ours)?;
         bytes.push(b'\n');
         Ok(bytes)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self> {
-        let form: Form = serde_json::from_slice(bytes).map_err(not_ours)?;
-        if form.version != VERSION {
-            return Err(not_ours(format!("version {}, this build reads {VERSION}", form.version)));
+        // First, for another version may have other fields.
+        let Versioned { version } = serde_json::from_slice(bytes).map_err(not_ours)?;
+        FORMAT.check(WHAT, version)?;
+        let mut form: Form = serde_json::from_slice(bytes).map_err(not_ours)?;
+        let stated = form.digest.take();
+        if stated.is_some() != (version > WITHOUT_DIGEST)
+            || stated.is_some_and(|stated| form.digest().is_ok_and(|digest| digest != stated))
+        {
+            return Err(EngineError::Damaged { what: WHAT, mend: FORMAT.again }.into());
         }
         let keys = form.service_keys.iter().map(|key| key.parse());
         let keys: std::result::Result<_, hermesh_mesh::Error> = keys.collect();
@@ -170,15 +203,47 @@ mod tests {
     fn what_is_not_understood_is_refused() {
         let good = String::from_utf8(membership().encode().unwrap()).unwrap();
         for bad in [
-            good.replace("\"version\": 1", "\"version\": 2"),
-            good.replace("acme", "Acme"),
             good.replace("\"mesh\"", "\"mess\""),
+            good.replace("\"version\"", "\"versions\""),
             good[..good.len() / 2].to_owned(),
             String::new(),
         ] {
             let refused = Membership::decode(bad.as_bytes());
             assert!(matches!(refused, Err(Error::NotMembership { .. })), "{bad}");
         }
+        // A later version may have any field.
+        let later = Membership::decode(b"{\"version\": 3, \"more\": []}");
+        let Err(Error::Engine(EngineError::WrongVersion { version, .. })) = later else {
+            panic!("{later:?}")
+        };
+        assert_eq!(version.found, 3);
+    }
+
+    #[test]
+    fn what_is_damaged_is_refused() {
+        let membership = membership();
+        let good = membership.encode().unwrap();
+        for bit in 0..8 * good.len() {
+            let mut damaged = good.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Membership::decode(&damaged).is_err(), "bit {bit}");
+        }
+        let text = String::from_utf8(good).unwrap();
+        for bad in [
+            text.replace("4222", "4223"),
+            text.replace("\"acme\"", "\"acmf\""),
+            text.replace("\"version\": 2", "\"version\": 1"),
+        ] {
+            let refused = Membership::decode(bad.as_bytes());
+            assert!(matches!(refused, Err(Error::Engine(EngineError::Damaged { .. }))), "{bad}");
+        }
+        // Without any digest, a file says that it is of a version that has none.
+        let at = text.find(",\n  \"digest\"").unwrap();
+        let bare = text[..at].to_owned() + "\n}\n";
+        let refused = Membership::decode(bare.as_bytes());
+        assert!(matches!(refused, Err(Error::Engine(EngineError::Damaged { .. }))));
+        let first = bare.replace("\"version\": 2", "\"version\": 1");
+        assert_eq!(Membership::decode(first.as_bytes()).unwrap(), membership);
     }
 
     #[test]

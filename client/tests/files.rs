@@ -141,23 +141,35 @@ fn damaged_files_are_refused() {
     let job = fixture.encrypt(&input, "whole.ct");
     let answer = fixture.evaluate(&job, "whole-answer.ct");
     let unused = fixture.path("nothing");
-    let cut = |path: &str| {
-        let bytes = fs::read(path).unwrap();
-        let cut = format!("{path}.cut");
-        fs::write(&cut, &bytes[..bytes.len() - 1]).unwrap();
-        cut
+    let altered = |path: &str, alter: fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(path).unwrap();
+        alter(&mut bytes);
+        let altered = format!("{path}.altered");
+        fs::write(&altered, bytes).unwrap();
+        altered
     };
-    let path = cut(&job);
-    assert!(fails(&fixture.evaluation(&path, &unused)).contains("cut off or altered"));
-    let path = cut(&answer);
-    assert!(fails(&fixture.decryption(&path)).contains("cut off or altered"));
-    let path = cut(&fixture.evaluation_key);
-    let mut arguments = fixture.evaluation(&job, &unused);
-    arguments[4] = &path;
-    assert!(fails(&arguments).contains("cut off or altered"));
-    let path = cut(&fixture.model);
-    let message = fails(&["inspect", &path]);
-    assert!(message.contains(&path) && message.contains("not a compiled model"), "{message}");
+    let cut: fn(&mut Vec<u8>) = |bytes| drop(bytes.pop());
+    // In the middle, where there are weights, bodies of ciphertexts, bits of keys.
+    let flip: fn(&mut Vec<u8>) = |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    };
+    for alter in [cut, flip] {
+        let path = altered(&job, alter);
+        let message = fails(&fixture.evaluation(&path, &unused));
+        assert!(message.contains("is damaged") && message.contains("hermesh encrypt"), "{message}");
+        let path = altered(&answer, alter);
+        let message = fails(&fixture.decryption(&path));
+        assert!(message.contains("is damaged") && message.contains("fetch it again"), "{message}");
+        assert!(message.contains(&path) && !message.contains("--job"), "{message}");
+        let path = altered(&fixture.evaluation_key, alter);
+        let mut arguments = fixture.evaluation(&job, &unused);
+        arguments[4] = &path;
+        assert!(fails(&arguments).contains("is damaged"));
+        let path = altered(&fixture.model, alter);
+        let message = fails(&["inspect", &path]);
+        assert!(message.contains(&path) && message.contains("is damaged"), "{message}");
+    }
     let missing = fixture.path("missing.hmx");
     assert!(fails(&["inspect", &missing]).contains("No such file"));
     assert!(fails(&["inspect", &input]).contains("found something else"));

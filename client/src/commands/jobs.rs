@@ -10,7 +10,7 @@ use hermesh_client::outbox::State;
 use hermesh_client::passphrase::Passphrase;
 use hermesh_client::terminal::units;
 use hermesh_compiler::Client;
-use hermesh_engine::Outline;
+use hermesh_engine::{Answer as EncryptedAnswer, Outline};
 use hermesh_mesh::client::Pending;
 use hermesh_mesh::wire::{Answer, Context, Failure, FailureCode, Job, Status, TraceParent};
 use hermesh_mesh::{Bytes, Clock as _, Digest, Error as MeshError, JobId, SystemClock, UnixMillis};
@@ -157,6 +157,7 @@ pub(super) fn decrypt<'a>(
     options: &'a Output,
 ) -> Result<Answers<'a>> {
     check_model(job, model)?;
+    check_intact(answer, model)?;
     let secret = keys.read_secret_for(job.key, passphrase)?;
     let decrypted = Answers::decrypt(model, &secret.client, answer, options);
     let state = match &decrypted {
@@ -172,6 +173,16 @@ pub(super) fn decrypt<'a>(
 pub(super) fn is_another_key(error: &anyhow::Error) -> bool {
     use hermesh_engine::Error as Engine;
     matches!(error.downcast_ref(), Some(Error::Engine(Engine::WrongKey { .. })))
+}
+
+/// Said before anything is decrypted: everyone can tell from the digest that a file is damaged, so to fetch the answer
+/// again tells nothing about the key.
+pub(super) fn check_intact(answer: &[u8], model: &Client) -> Result<(), Error> {
+    use hermesh_engine::Error as Engine;
+    match EncryptedAnswer::decode(answer, model.outline()) {
+        Err(error @ Engine::Damaged { .. }) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Said before anything is decrypted, for the wrong model is the user's slip and nobody's attack.

@@ -1,26 +1,41 @@
-//! The form of an entry: a line of its own (with the digests of answers in files, if there are), the
-//! message's subject and headers as lines, an empty line, the ciphertext.
+//! The form of an entry: a line of its own (with the digests of answers in files, if there are), a digest of all
+//! other lines, the message's subject and headers as lines, an empty line, the ciphertext.
 //!
 //! ```text
-//! Outbox: 1 pending 1700000000000
+//! Outbox: 2 pending 1700000000000
+//! Digest: …
 //! Subject: hermesh.job.acme
 //! Hermesh-Job: …
 //! ```
+//!
+//! So the head can be checked without the ciphertext; that has its digest among the headers. Version 1 is the same
+//! without the second line.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use hermesh_engine::Error as EngineError;
+use hermesh_engine::artifact::Format;
 use hermesh_mesh::wire::{Job, Wire as _};
-use hermesh_mesh::{Message, UnixMillis};
+use hermesh_mesh::{Digest, Message, UnixMillis};
 
 use super::{Entry, State, message};
 use crate::model::MAX_CIPHERTEXT;
 use crate::{Error, Result};
 
-const VERSION: &str = "1";
+const FORMAT: Format = Format {
+    oldest: 1,
+    newest: 2,
+    readers: &[],
+    again: "encrypt and submit the input again, and move the file away",
+};
+const WITHOUT_DIGEST: u32 = 1;
+/// What the file is, in messages.
+const WHAT: &str = "a job of the outbox";
 /// Bound on everything before the ciphertext, in bytes: 48 headers of at most 64 and 1024.
 const MAX_HEAD: u64 = 64 << 10;
+const DIGEST: &str = "Digest: ";
 /// Ends the head.
 const GAP: &[u8] = b"\n\n";
 
@@ -43,16 +58,21 @@ pub fn headers(message: &Message) -> String {
 pub(super) fn encode(entry: &Entry) -> Vec<u8> {
     let Entry { state, since, answers, job } = entry;
     let message = message(job);
-    let mut head = format!("Outbox: {VERSION} {} {}", state.as_str(), since.0);
+    let mut first = format!("Outbox: {} {} {}", FORMAT.newest, state.as_str(), since.0);
     for answer in answers {
-        head.push_str(&format!(" {answer}"));
+        first.push_str(&format!(" {answer}"));
     }
-    head.push('\n');
-    head.push_str(&headers(&message));
-    head.push('\n');
-    let mut bytes = head.into_bytes();
+    let rest = headers(&message);
+    let rest = rest.strip_suffix('\n').unwrap_or(&rest);
+    let digest = digest(&first, rest);
+    let mut bytes = format!("{first}\n{DIGEST}{digest}\n{rest}\n\n").into_bytes();
     bytes.extend_from_slice(&message.body);
     bytes
+}
+
+/// Of the first line, and of those from the third on.
+fn digest(first: &str, rest: &str) -> Digest {
+    Digest::of(format!("{first}\n{rest}").as_bytes())
 }
 
 pub(super) fn read(path: &Path, part: Part) -> Result<Entry> {
@@ -71,9 +91,22 @@ pub(super) fn decode(bytes: &[u8], part: Part) -> Result<Entry> {
     let end = window.windows(GAP.len()).position(|window| window == GAP);
     let end = end.ok_or_else(|| other("no head"))?;
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| other("a head that is no text"))?;
+    let (first, mut head) = head.split_once('\n').ok_or_else(|| other("no head"))?;
+    let words: Vec<&str> = first.split(' ').collect();
+    let ["Outbox:", version, more @ ..] = &words[..] else {
+        return Err(other("another first line"));
+    };
+    let version = version.parse().map_err(|_| other("a malformed version"))?;
+    FORMAT.check(WHAT, version)?;
+    if version > WITHOUT_DIGEST {
+        let (stated, rest) = head.split_once('\n').ok_or_else(|| other("no digest"))?;
+        if stated.strip_prefix(DIGEST) != Some(digest(first, rest).to_string().as_str()) {
+            return Err(damaged());
+        }
+        head = rest;
+    }
     let mut lines = head.lines();
-    let first: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-    let ["Outbox:", VERSION, state, since, answers @ ..] = &first[..] else {
+    let [state, since, answers @ ..] = more else {
         return Err(other("another first line"));
     };
     let state = State::ALL.into_iter().find(|known| known.as_str() == *state);
@@ -90,7 +123,16 @@ pub(super) fn decode(bytes: &[u8], part: Part) -> Result<Entry> {
     if part == Part::All {
         message.body = bytes[end + GAP.len()..].to_vec().into();
     }
-    Ok(Entry { state, since, answers, job: Job::receive(&message)? })
+    let job = Job::receive(&message)?;
+    // Of a job that has ended the ciphertext is not kept.
+    if part == Part::All && !state.ended() && Digest::of(&job.input) != job.context.input {
+        return Err(damaged());
+    }
+    Ok(Entry { state, since, answers, job })
+}
+
+fn damaged() -> Error {
+    EngineError::Damaged { what: WHAT, mend: FORMAT.again }.into()
 }
 
 fn other(found: &str) -> Error {

@@ -174,26 +174,100 @@ fn others_cannot_read_it() {
     assert_eq!(mode(), 0o600);
 }
 
+fn all(bytes: &[u8]) -> Result<Entry> {
+    format::decode(bytes, format::Part::All)
+}
+
+fn is_damaged(result: &Result<Entry>) -> bool {
+    use hermesh_engine::Error as Engine;
+    matches!(result, Err(Error::Engine(Engine::Damaged { .. })))
+}
+
+/// What version 1 wrote: no digest of the head.
+fn of_version_1(entry: &Entry) -> String {
+    let text = String::from_utf8(format::encode(entry)).unwrap();
+    let (first, rest) = text.split_once('\n').unwrap();
+    let (_, rest) = rest.split_once('\n').unwrap();
+    format!("{}\n{rest}", first.replace("Outbox: 2", "Outbox: 1"))
+}
+
+fn pending() -> Entry {
+    let answers = vec![Digest::of(b"answer"), Digest::of(b"other")];
+    Entry { state: State::Pending, since: NOW, answers, job: job(b"x") }
+}
+
+#[test]
+fn what_is_damaged_is_refused() {
+    let entry = pending();
+    let good = format::encode(&entry);
+    assert_eq!(all(&good).unwrap(), entry);
+    let head = good.len() - entry.job.input.len();
+    for bit in 0..8 * good.len() {
+        let mut damaged = good.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(all(&damaged).is_err(), "bit {bit}");
+        let read = format::decode(&damaged, format::Part::Head);
+        assert_eq!(read.is_ok(), bit / 8 >= head, "bit {bit}");
+    }
+    for length in 0..good.len() {
+        assert!(all(&good[..length]).is_err(), "{length}");
+    }
+    let text = String::from_utf8(good).unwrap();
+    for bad in [
+        text.replace("1700000000000", "1700000000001"),
+        text.replace("pending", "submitted"),
+        text.replace("Subject: hermesh.job.acme", "Subject: hermesh.job.evil"),
+        text.replace("Hermesh-Priority: low", "Hermesh-Priority: high"),
+        text.replace("Digest: ", "Digest: 0"),
+        text.replace("\n\nx", "\n\ny"),
+        text.replace("\n\nx", "\n\n"),
+        of_version_1(&entry).replace("\n\nx", "\n\ny"),
+    ] {
+        assert!(is_damaged(&all(bad.as_bytes())), "{bad}");
+    }
+}
+
+/// Otherwise damage to a ciphertext that is not needed any more would let it be sent again.
+#[test]
+fn what_did_not_decrypt_is_noted_though_its_ciphertext_is_damaged() {
+    let (_directory, outbox) = outbox();
+    let first = job(b"ciphertext");
+    let id = first.context.job;
+    outbox.add(&first, State::Submitted, NOW).unwrap();
+    let path = outbox.path(id);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(outbox.set(id, State::Answered, NOW), Err(Error::File { .. })));
+    outbox.set(id, State::Undecryptable, NOW).unwrap();
+    let again = outbox.add(&job(b"ciphertext"), State::Pending, NOW);
+    assert!(matches!(again, Err(Error::NeverAgain { .. })));
+}
+
+#[test]
+fn other_versions_are_read_or_named() {
+    let entry = pending();
+    assert_eq!(all(of_version_1(&entry).as_bytes()).unwrap(), entry);
+    let text = String::from_utf8(format::encode(&entry)).unwrap();
+    let later = all(text.replace("Outbox: 2", "Outbox: 3").as_bytes()).unwrap_err().to_string();
+    assert!(later.contains("a newer hermesh (format 3)"), "{later}");
+}
+
 #[test]
 fn anything_else_is_an_error() {
-    let answers = vec![Digest::of(b"answer"), Digest::of(b"other")];
-    let entry = Entry { state: State::Pending, since: NOW, answers, job: job(b"x") };
-    let good = format::encode(&entry);
-    assert_eq!(format::decode(&good, format::Part::All).unwrap(), entry);
-    let text = String::from_utf8(good.clone()).unwrap();
+    let good = of_version_1(&pending());
     for bad in [
-        text.replace("Outbox: 1", "Outbox: 2"),
-        text.replace("pending", "sending"),
-        text.replace(&Digest::of(b"answer").to_string(), "answer"),
-        text.replace("Subject: hermesh.job.acme", "Subject: hermesh.job.evil"),
-        text.replace("Hermesh-Job: ", "Hermesh-Job: x"),
-        text.replace("Hermesh-Signature: ", "Hermesh-Signature "),
-        text.replace("\n\n", "\n"),
+        good.replace("pending", "sending"),
+        good.replace(&Digest::of(b"answer").to_string(), "answer"),
+        good.replace("Subject: hermesh.job.acme", "Subject: hermesh.job.evil"),
+        good.replace("Hermesh-Job: ", "Hermesh-Job: x"),
+        good.replace("Hermesh-Signature: ", "Hermesh-Signature "),
+        good.replace("\n\n", "\n"),
+        good.replace("Outbox: 1 ", "Outbox: 1\n"),
+        good.replace("Outbox: 1 ", "Outbox: "),
         String::new(),
     ] {
-        assert!(format::decode(bad.as_bytes(), format::Part::All).is_err(), "{bad}");
-    }
-    for length in 0..good.len() - 2 {
-        assert!(format::decode(&good[..length], format::Part::All).is_err(), "{length}");
+        let refused = all(bad.as_bytes());
+        assert!(refused.is_err() && !is_damaged(&refused), "{bad}");
     }
 }
