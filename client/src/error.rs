@@ -392,6 +392,20 @@ pub enum Error {
     /// An empty passphrase protects nothing.
     #[error("expected a passphrase of at least one character, found an empty one")]
     EmptyPassphrase,
+    /// A new passphrase that would be guessed.
+    #[error(
+        "the passphrase is too weak: it takes about 10^{found} guesses, and 10^{least} are asked for{why}; a thief \
+         with a copy of the key file needs about a second of one core for each guess. Use four or more random \
+         words, or twelve or more random characters"
+    )]
+    WeakPassphrase {
+        /// Estimated guesses, as log₁₀, rounded down.
+        found: u32,
+        /// The least that is accepted, as log₁₀.
+        least: u32,
+        /// What makes it weak, in parentheses, if that is known; nothing of the passphrase itself.
+        why: String,
+    },
     /// The passphrase's bytes are not UTF-8.
     #[error("expected {variable} to be UTF-8 text")]
     PassphraseNotText {

@@ -14,10 +14,19 @@ pub type Passphrase = age::secrecy::SecretString;
 /// The environment variable that may carry the passphrase.
 pub const VARIABLE: &str = "HERMESH_PASSPHRASE";
 
+/// How many guesses a new passphrase must withstand, by zxcvbn's estimate (Wheeler, *zxcvbn: Low-Budget Password
+/// Strength Estimation*, USENIX Security 2016): passwords that leaked, words, names, dates, keyboard patterns and
+/// repetitions in the order in which a guessing program tries them.
+///
+/// A copy of a key file can be guessed at without limit, but each guess costs about a second of a core and 256 MiB
+/// (see `vault`). So 10¹² guesses take ten thousand cores three years; zxcvbn's own highest score, from 10¹⁰ on, would
+/// take them twelve days, which is too little for a key that decrypts everything.
+const LEAST_GUESSES_LOG10: u32 = 12;
+
 /// What the passphrase is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To protect a new secret: asked for twice, since a slip could not be undone.
+    /// To protect a new secret: asked for twice, since a slip could not be undone, and refused if it is weak.
     Create,
     /// To open an existing secret.
     Open,
@@ -36,7 +45,11 @@ fn obtain_from(
     if let Some(value) = variable {
         let value =
             value.into_string().map_err(|_| Error::PassphraseNotText { variable: VARIABLE })?;
-        return not_empty(value.into());
+        let value = not_empty(value.into())?;
+        return match purpose {
+            Purpose::Open => Ok(value),
+            Purpose::Create => strong(value),
+        };
     }
     let mut ask =
         |prompt| ask(prompt).map_err(|source| Error::NoPassphrase { variable: VARIABLE, source });
@@ -44,6 +57,7 @@ fn obtain_from(
         Purpose::Open => not_empty(ask("Passphrase of the secret key: ")?.into()),
         Purpose::Create => {
             let first = not_empty(ask("New passphrase for the secret key: ")?.into())?;
+            let first = strong(first)?;
             let second = Zeroizing::new(ask("The same again: ")?);
             if first.expose_secret() != second.as_str() {
                 return Err(Error::PassphrasesDiffer);
@@ -60,9 +74,26 @@ fn not_empty(passphrase: Passphrase) -> Result<Passphrase> {
     Ok(passphrase)
 }
 
+/// Refuses what is guessed too soon. Only for new secrets: whether an old one opens is no question of taste.
+fn strong(passphrase: Passphrase) -> Result<Passphrase> {
+    let estimate = zxcvbn::zxcvbn(passphrase.expose_secret(), &["hermesh"]);
+    if estimate.guesses_log10() >= f64::from(LEAST_GUESSES_LOG10) {
+        return Ok(passphrase);
+    }
+    // One of a list of texts, so nothing of the passphrase is in it.
+    let warning = estimate.feedback().and_then(|feedback| feedback.warning());
+    Err(Error::WeakPassphrase {
+        found: estimate.guesses_log10().max(0.0) as u32,
+        least: LEAST_GUESSES_LOG10,
+        why: warning.map_or(String::new(), |warning| format!(" ({warning})")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STRONG: &str = "lantern-orbit-pickle-meadow";
 
     fn answers(list: &[&str]) -> impl FnMut(&str) -> io::Result<String> {
         let mut rest: Vec<String> = list.iter().rev().map(|&s| s.to_owned()).collect();
@@ -71,25 +102,66 @@ mod tests {
 
     #[test]
     fn the_variable_wins_and_nobody_is_asked() {
-        let secret = obtain_from(Some("s3cret".into()), Purpose::Create, answers(&[])).unwrap();
-        assert_eq!(secret.expose_secret(), "s3cret");
-        assert!(!format!("{secret:?}").contains("s3cret"));
+        for (purpose, text) in [(Purpose::Create, STRONG), (Purpose::Open, "s3cret")] {
+            let secret = obtain_from(Some(text.into()), purpose, answers(&[])).unwrap();
+            assert_eq!(secret.expose_secret(), text);
+            assert!(!format!("{secret:?}").contains(text));
+        }
     }
 
     #[test]
     fn a_new_passphrase_is_asked_for_twice() {
-        let same = obtain_from(None, Purpose::Create, answers(&["a", "a"])).unwrap();
-        assert_eq!(same.expose_secret(), "a");
+        let same = obtain_from(None, Purpose::Create, answers(&[STRONG, STRONG])).unwrap();
+        assert_eq!(same.expose_secret(), STRONG);
         assert!(matches!(
-            obtain_from(None, Purpose::Create, answers(&["a", "b"])),
+            obtain_from(None, Purpose::Create, answers(&[STRONG, "b"])),
             Err(Error::PassphrasesDiffer)
         ));
         assert!(matches!(
-            obtain_from(None, Purpose::Create, answers(&["a"])),
+            obtain_from(None, Purpose::Create, answers(&[STRONG])),
             Err(Error::NoPassphrase { .. })
         ));
         let once = obtain_from(None, Purpose::Open, answers(&["a"])).unwrap();
         assert_eq!(once.expose_secret(), "a");
+    }
+
+    #[test]
+    fn weak_ones_are_refused_for_new_secrets_only() {
+        for weak in [
+            "a",
+            "password",
+            "correcthorse",
+            "Tr0ub4dor&3",
+            "hermesh-hermesh-hermesh",
+            "qwertyuiop[]asdfghjkl",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "1987-06-05",
+            "of-a-test",
+            // Eleven random characters.
+            "x7Kq!mW2vZe",
+        ] {
+            let refused = obtain_from(Some(weak.into()), Purpose::Create, answers(&[]));
+            let Err(error @ Error::WeakPassphrase { .. }) = refused else { panic!("{weak}") };
+            let said = error.to_string();
+            assert!(!said.contains(weak) || weak == "a" || weak == "password", "{said}");
+            // Before it is asked for a second time.
+            let refused = obtain_from(None, Purpose::Create, answers(&[weak]));
+            assert!(matches!(refused, Err(Error::WeakPassphrase { .. })), "{weak}");
+            obtain_from(Some(weak.into()), Purpose::Open, answers(&[])).unwrap();
+            obtain_from(None, Purpose::Open, answers(&[weak])).unwrap();
+        }
+        for strong in [
+            STRONG,
+            "quiet harbour seven lanterns",
+            // Twelve random characters.
+            "x7Kq!mW2vZeP",
+            "9f86d081884c7d659a2feaa0c55ad015",
+            "Straße über žluťoučký kůň",
+            &"long ".repeat(100_000).replace("long long", "x7Kq!mW2 vZeP4r"),
+        ] {
+            let taken = obtain_from(Some(strong.into()), Purpose::Create, answers(&[]));
+            assert!(taken.is_ok(), "{taken:?} {strong:.40}");
+        }
     }
 
     #[test]

@@ -129,6 +129,10 @@ fn keys_are_kept_and_passphrases_checked() {
     let first = json(&[&keygen[..], &["--tenant", "acme"]].concat());
     assert_eq!(first["tenant"], json!("acme"));
     let second = json(&keygen);
+    let weak = command(&keygen).env("HERMESH_PASSPHRASE", "summer2024!").output().unwrap();
+    let message = failed(&keygen, weak);
+    assert!(message.contains("too weak") && message.contains("four or more"), "{message}");
+    assert!(!message.contains("summer"), "{message}");
     for seconds in ["seconds", "write_seconds"] {
         assert!(second[seconds].as_f64().unwrap() > 0.0, "{seconds}");
     }
