@@ -36,6 +36,7 @@ pub mod parameters;
 mod program;
 mod random;
 pub mod reach;
+mod roots;
 mod rotation;
 mod share;
 mod simulate;

@@ -5,6 +5,7 @@
 //! that is needed of a real one. Klemsa, *Fast and Error-Free Negacyclic Integer Convolution using Extended Fourier
 //! Transform* (2021), section 3. The order of the points is the algorithm's own.
 
+use crate::roots::cos_sin;
 use aligned_vec::{AVec, ConstAlign};
 use dyn_stack::{PodBuffer, PodStack};
 use tfhe_fft::c64;
@@ -16,6 +17,9 @@ pub(crate) type Aligned<T> = AVec<T, ConstAlign<64>>;
 
 /// Transforms of up to so many points are done in one piece.
 const LONGEST: usize = 1024;
+
+/// A turn of the torus, in its representation of 64 bits.
+const TURN: f64 = 18_446_744_073_709_551_616.0;
 
 /// For one polynomial size.
 pub(crate) struct Transform {
@@ -32,10 +36,12 @@ impl Transform {
         // fastest or within 5 % of it.
         let base_n = if points <= LONGEST { points } else { LONGEST / 2 };
         let method = Method::UserProvided { base_algo: FftAlgo::Dif4, base_n };
-        let unit = std::f64::consts::PI / polynomial_size as f64;
-        let twist =
-            |part: fn(f64) -> f64| AVec::from_iter(0, (0..points).map(|j| part(j as f64 * unit)));
-        Self { plan: Plan::new(points, method), re: twist(f64::cos), im: twist(f64::sin) }
+        let (mut re, mut im) = (AVec::with_capacity(0, points), AVec::with_capacity(0, points));
+        for (cos, sin) in (0..points).map(|j| cos_sin(j, polynomial_size)) {
+            re.push(cos);
+            im.push(sin);
+        }
+        Self { plan: Plan::new(points, method), re, im }
     }
 
     /// Points of a transformed polynomial: half its coefficients.
@@ -63,7 +69,7 @@ impl Transform {
     /// Transforms a polynomial of torus elements, such that its products with integers are what [`Self::add_backward`]
     /// takes.
     pub(crate) fn forward_torus(&self, torus: &[u64], out: &mut [c64], memory: &mut PodStack) {
-        let turn = (-64f64).exp2() / self.points() as f64;
+        let turn = 1.0 / (TURN * self.points() as f64);
         let (low, high) = torus.split_at(self.points());
         let twist = self.re.iter().zip(self.im.iter());
         for (((out, &low), &high), (&re, &im)) in out.iter_mut().zip(low).zip(high).zip(twist) {

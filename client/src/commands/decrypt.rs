@@ -15,7 +15,7 @@ pub(crate) fn run(options: &Decrypt) -> Result<()> {
     let model = model::read(&options.model)?;
     let model = model.client();
     let answer = files::read(&options.input, MAX_CIPHERTEXT)?;
-    jobs::check_intact(&answer, &model)
+    jobs::check_intact(&answer, model)
         .with_context(|| format!("cannot decrypt {}", options.input.display()))?;
     let keys = KeyDirectory::new(&options.keys);
     let entry = match options.job {

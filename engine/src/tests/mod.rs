@@ -6,6 +6,7 @@ mod exact;
 mod golden;
 mod inference;
 mod noise;
+mod portable;
 mod share;
 
 use crate::parameters::ParameterSet;
@@ -49,7 +50,7 @@ impl Keys {
             }
         };
         let answer = pack(program, &self.packing, &outputs, &timings).unwrap();
-        decrypt(&self.client, &Answer::decode(&answer, program).unwrap()).unwrap()
+        decrypt(&self.client, &Answer::decode(&answer, program).unwrap()).unwrap().to_vec()
     }
 }
 
