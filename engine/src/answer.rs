@@ -10,6 +10,7 @@ use crate::parameters::{ANSWER_BITS, ANSWER_DIMENSION, PACKING_SIZE};
 use crate::{ClientKey, Digest, Error, Outline, ParameterSet, Program};
 use rayon::prelude::*;
 use tfhe::core_crypto::prelude::*;
+use zeroize::Zeroizing;
 
 const COEFFICIENT_BYTES: usize = ANSWER_BITS / 8;
 
@@ -130,7 +131,7 @@ impl Answer {
     }
 }
 
-/// Decrypts an answer to rows of torus values, scaled by 2⁶⁴, noise included.
+/// Decrypts an answer to rows of torus values, scaled by 2⁶⁴, noise included. They are zeroized when they are dropped.
 ///
 /// Noise depends on the secret key: what comes from an `approximate` program must be rounded before
 /// it is handed to others (Li and Micciancio, *On the Security of Homomorphic Encryption on
@@ -138,7 +139,7 @@ impl Answer {
 ///
 /// # Errors
 /// The answer was made with another key.
-pub fn decrypt(key: &ClientKey, answer: &Answer) -> Result<Vec<Vec<u64>>, Error> {
+pub fn decrypt(key: &ClientKey, answer: &Answer) -> Result<Zeroizing<Vec<Vec<u64>>>, Error> {
     if answer.key != key.evaluation_key() {
         return Err(Error::WrongKey {
             what: Kind::Answer.name(),
@@ -147,16 +148,18 @@ pub fn decrypt(key: &ClientKey, answer: &Answer) -> Result<Vec<Vec<u64>>, Error>
         });
     }
     let secret = key.answer_key();
-    let mut values = Vec::with_capacity(answer.rows * answer.outputs);
+    // With its full capacity, so that it does not move and leave a copy behind.
+    let mut values = Zeroizing::new(Vec::with_capacity(answer.rows * answer.outputs));
+    let mut plain = Zeroizing::new([0u64; PACKING_SIZE]);
     for packed in answer.coefficients.chunks(ANSWER_DIMENSION + PACKING_SIZE) {
         let used = packed.len() - ANSWER_DIMENSION;
         let mut full: Vec<u64> = packed.iter().map(|&c| u64::from(c) << 32).collect();
         full.resize(ANSWER_DIMENSION + PACKING_SIZE, 0);
         let size = PolynomialSize(PACKING_SIZE);
         let glwe = GlweCiphertext::from_container(full, size, CiphertextModulus::new_native());
-        let mut plain = PlaintextList::new(0u64, PlaintextCount(PACKING_SIZE));
-        decrypt_glwe_ciphertext(&secret, &glwe, &mut plain);
-        values.extend_from_slice(&plain.as_ref()[..used]);
+        let mut list = PlaintextList::from_container(plain.as_mut_slice());
+        decrypt_glwe_ciphertext(&secret, &glwe, &mut list);
+        values.extend_from_slice(&plain[..used]);
     }
-    Ok(values.chunks(answer.outputs).map(<[u64]>::to_vec).collect())
+    Ok(Zeroizing::new(values.chunks(answer.outputs).map(<[u64]>::to_vec).collect()))
 }

@@ -33,13 +33,16 @@ impl std::fmt::Debug for ClientKey {
     }
 }
 
+/// Random bits straight from the seeder. A generator of `tfhe` would stretch them from a seed that it keeps, and does not
+/// zeroize.
 fn secret_bits(seeder: &mut dyn Seeder, dimension: usize) -> Zeroizing<Vec<u64>> {
-    let mut generator = SecretRandomGenerator::<DefaultRandomGenerator>::new(seeder.seed());
-    let key = allocate_and_generate_new_binary_lwe_secret_key::<u64, _>(
-        LweDimension(dimension),
-        &mut generator,
-    );
-    Zeroizing::new(key.into_container())
+    let mut bits = Zeroizing::new(Vec::with_capacity(dimension));
+    while bits.len() < dimension {
+        let word = Zeroizing::new(seeder.seed().0);
+        let left = dimension - bits.len();
+        bits.extend((0..u128::BITS).map(|i| (*word >> i & 1) as u64).take(left));
+    }
+    bits
 }
 
 impl ClientKey {

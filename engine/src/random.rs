@@ -2,6 +2,7 @@
 
 use tfhe::core_crypto::commons::math::random::{Seed, Seeder};
 use tfhe::core_crypto::prelude::new_seeder;
+use zeroize::Zeroizing;
 
 struct Mixed(Box<dyn Seeder>);
 
@@ -15,9 +16,9 @@ impl Seeder for Mixed {
     /// # Panics
     /// If the operating system has no randomness to give: there is nothing safe to go on with.
     fn seed(&mut self) -> Seed {
-        let mut system = [0; 16];
-        getrandom::getrandom(&mut system).expect("the operating system's randomness");
-        Seed(self.0.seed().0 ^ u128::from_le_bytes(system))
+        let mut system = Zeroizing::new([0; 16]);
+        getrandom::getrandom(&mut *system).expect("the operating system's randomness");
+        Seed(self.0.seed().0 ^ u128::from_le_bytes(*system))
     }
 
     fn is_available() -> bool {
