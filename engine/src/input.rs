@@ -2,10 +2,11 @@
 
 use crate::artifact::DIGEST_BYTES;
 use crate::codec::{Kind, Reader, Writer};
-use crate::lwe::{LweList, round};
+use crate::lwe::round;
 use crate::{ClientKey, Digest, Error, Outline, ParameterSet};
 use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
+use zeroize::Zeroizing;
 
 /// An encrypted input: for each row of `columns` values, ⌈columns / size⌉ GLWE ciphertexts of
 /// polynomial size 64 (32 if that does not divide *n*) under the key of dimension *n*. All masks come from one seed, so that only
@@ -58,7 +59,7 @@ pub fn encrypt(
     let seed = seeder.seed();
     let size = set.input_packing_size();
     let padded = columns.next_multiple_of(size);
-    let mut plain = vec![0; rows.len() * padded];
+    let mut plain = Zeroizing::new(vec![0; rows.len() * padded]);
     for (to, from) in plain.chunks_exact_mut(padded).zip(rows) {
         to[..columns].copy_from_slice(from);
     }
@@ -69,7 +70,7 @@ pub fn encrypt(
         seed.into(),
         CiphertextModulus::new_native(),
     );
-    let plain = PlaintextList::from_container(plain);
+    let plain = PlaintextList::from_container(plain.as_slice());
     encrypt_seeded_glwe_ciphertext_list(
         &key.input_key(),
         &mut list,
@@ -143,13 +144,8 @@ impl Input {
         self.rows
     }
 
-    /// Regenerates the masks and extracts coefficients, all or those of some columns, as LWE ciphertexts (TFHE, section
-    /// 4.2), row by row. A dot product with clear weights of these is the same sum, term by term,
-    /// as the coefficient of the polynomial product that one would extract afterwards.
-    pub(crate) fn extract<'a>(
-        &'a self,
-        columns: Option<&'a [usize]>,
-    ) -> impl Iterator<Item = LweList> + 'a {
+    /// Regenerates the masks.
+    pub(crate) fn expand(&self) -> Expanded {
         let size = self.set.input_packing_size();
         let padded = self.columns.next_multiple_of(size);
         let mut bodies = vec![0; self.rows * padded];
@@ -167,35 +163,39 @@ impl Input {
             CiphertextModulus::new_native(),
         )
         .decompress_into_glwe_ciphertext_list();
-        (0..self.rows).map(move |row| match columns {
-            Some(columns) => self.extract_row(&list, row, columns.iter().copied()),
-            None => self.extract_row(&list, row, 0..self.columns),
-        })
+        Expanded { list, per_row: padded / size }
     }
+}
 
-    fn extract_row(
-        &self,
-        list: &GlweCiphertextListOwned<u64>,
-        row: usize,
-        columns: impl ExactSizeIterator<Item = usize>,
-    ) -> LweList {
-        let width = self.set.lwe_dimension + 1;
-        let size = self.set.input_packing_size();
-        let per_row = self.columns.div_ceil(size);
-        let mut data = Vec::with_capacity(columns.len() * width);
-        let mut lwe = LweCiphertext::new(0u64, LweSize(width), CiphertextModulus::new_native());
-        for column in columns {
-            let glwe = list.get(row * per_row + column / size);
-            let degree = MonomialDegree(column % size);
-            extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, degree);
-            // The rounding of the mask is centred (see `lookup::switch`): all ciphertexts of a GLWE
-            // share it, so that in a sum its mean would add up.
-            let (mask, body) = (lwe.get_mask(), lwe.get_body());
-            let moved = |&c: &u64| (u64::from(round(c)) << 32).wrapping_sub(c) as i64;
-            let moved: i64 = mask.as_ref().iter().map(moved).sum();
-            data.extend(mask.as_ref().iter().map(|&c| round(c)));
-            data.push(round(body.data.wrapping_add((moved / 2) as u64)));
+/// An input with its masks.
+pub(crate) struct Expanded {
+    list: GlweCiphertextListOwned<u64>,
+    /// Ciphertexts in a row.
+    per_row: usize,
+}
+
+/// Bytes of an [`Expanded`] input. A mask is shared by all values of a ciphertext.
+pub(crate) fn expanded_bytes(set: &ParameterSet, rows: usize, columns: usize) -> usize {
+    8 * glwe_size(set).0 * rows * columns.next_multiple_of(set.input_packing_size())
+}
+
+impl Expanded {
+    /// Extracts a coefficient as an LWE ciphertext (TFHE, section 4.2). A dot product with clear weights of these is the
+    /// same sum, term by term, as the coefficient of the polynomial product that one would extract afterwards.
+    pub(crate) fn extract(&self, row: usize, column: usize, to: &mut [u32]) {
+        let size = self.list.polynomial_size().0;
+        let glwe = self.list.get(row * self.per_row + column / size);
+        let width = LweSize(to.len());
+        let mut lwe = LweCiphertext::new(0u64, width, CiphertextModulus::new_native());
+        extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, MonomialDegree(column % size));
+        // The rounding of the mask is centred (see `lookup::switch`): all ciphertexts of a GLWE
+        // share it, so that in a sum its mean would add up.
+        let (mask, body) = (lwe.get_mask(), lwe.get_body());
+        let moved = |&c: &u64| (u64::from(round(c)) << 32).wrapping_sub(c) as i64;
+        let moved: i64 = mask.as_ref().iter().map(moved).sum();
+        for (to, &c) in to.iter_mut().zip(mask.as_ref()) {
+            *to = round(c);
         }
-        LweList { dimension: self.set.lwe_dimension, data }
+        to[width.0 - 1] = round(body.data.wrapping_add((moved / 2) as u64));
     }
 }

@@ -48,13 +48,10 @@ pub fn begin(
 ) -> Result<Step, Error> {
     let input = Input::decode(input, program)?;
     let linear = &program.stages()[0].linear;
-    let mut list = LweList { dimension: program.parameter_set().lwe_dimension, data: Vec::new() };
-    timings.count(Operator::Linear, input.rows() * program.inputs(), || {
-        // Of a thermometer code few values are read.
-        let (linear, used) = linear.compact();
-        for row in input.extract(used.as_deref()) {
-            list.data.append(&mut linear.apply(&row).data);
-        }
+    let dimension = program.parameter_set().lwe_dimension;
+    let list = timings.count(Operator::Linear, input.rows() * program.inputs(), || {
+        let expanded = input.expand();
+        linear.apply(dimension, input.rows(), |row, column, to| expanded.extract(row, column, to))
     });
     Ok(step(program, input.evaluation_key(), 0, &list, lookups_per_shard))
 }
@@ -301,7 +298,7 @@ pub fn advance(
     timings: &Timings,
 ) -> Result<Step, Error> {
     let dimension = program.parameter_set().output_dimension();
-    let mut data = Vec::new();
+    let mut stored = Stored { width: dimension + 1, parts: Vec::with_capacity(partials.len()) };
     let mut whole = None;
     let mut next = 0;
     for partial in partials {
@@ -319,17 +316,41 @@ pub fn advance(
         }
         next += place.count;
         reader.expect(4 * (place.count * (dimension + 1)) as u64)?;
-        data.extend(reader.u32s(place.count * (dimension + 1))?);
+        stored.parts.push((place.first, reader.rest()));
     }
     let Some((name, _)) = whole.filter(|&(_, total)| total == next) else {
         let total = whole.map_or(0, |(_, total)| total);
         let why = format!("{next} values instead of {total}: partials are missing");
         return Err(Error::BadStage { stage, why });
     };
-    let list = LweList { dimension, data };
     let linear = &program.stages()[stage as usize + 1].linear;
-    let list = timings.count(Operator::Linear, list.len(), || linear.apply(&list));
+    let columns = linear.matrix.columns();
+    let list = timings.count(Operator::Linear, next, || {
+        linear.apply(dimension, next / columns, |group, column, to| {
+            stored.read(group * columns + column, to);
+        })
+    });
     Ok(step(program, name, stage + 1, &list, lookups_per_shard))
+}
+
+/// The values of a stage, as they are in its partials: not copied, for they may be hundreds of megabytes.
+struct Stored<'a> {
+    width: usize,
+    /// Ascending: where each partial begins, and the coefficients of its values.
+    parts: Vec<(usize, &'a [u8])>,
+}
+
+impl Stored<'_> {
+    /// Reads a value, which must be there.
+    fn read(&self, value: usize, to: &mut [u32]) {
+        let after = self.parts.partition_point(|&(first, _)| first <= value);
+        let (first, bytes) = self.parts[after - 1];
+        let (words, _) = bytes.as_chunks();
+        let words = &words[(value - first) * self.width..][..self.width];
+        for (to, &word) in to.iter_mut().zip(words) {
+            *to = u32::from_le_bytes(word);
+        }
+    }
 }
 
 /// Packs the outputs into an answer for the client.

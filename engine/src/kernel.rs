@@ -6,6 +6,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// One row of an integer matrix.
 #[derive(Clone, Copy)]
@@ -19,10 +20,15 @@ pub(crate) enum Row<'a> {
 /// Elements worked on at once: the sums stay in registers.
 const TILE: usize = 64;
 /// Vectors of a tile worked on before the next output: they stay in the second-level cache.
-const BLOCK: usize = 1024;
+pub(crate) const BLOCK: usize = 1024;
 
 /// Dense rows worked on at once. With the sums of each in registers, as many as there are registers for.
 const TOGETHER: usize = 4;
+
+/// Elements that a vector of `width` takes in memory.
+pub(crate) fn padded_width(width: usize) -> usize {
+    width.next_multiple_of(TILE)
+}
 
 /// Torus vectors of one width, laid out for [`Vectors::combine`]: the first [`TILE`] elements of
 /// all vectors, then the next of all, and so on, the last padded with zeros. What is read together
@@ -60,18 +66,10 @@ impl Vectors {
 
     /// The weighted sum for each of `rows`, one after another. Runs on the current rayon pool.
     pub(crate) fn combine(&self, rows: &[Row<'_>]) -> Vec<u32> {
-        let sums: Vec<Vec<u32>> = self
-            .tiles
-            .par_chunks(self.count * TILE)
-            .map(|tile| Arch::new().dispatch(Combine { tile, rows }))
-            .collect();
-        let mut out = vec![0u32; rows.len() * self.width];
-        for (t, sums) in sums.iter().enumerate() {
-            for (to, from) in out.chunks_exact_mut(self.width).zip(sums.chunks_exact(TILE)) {
-                let to = &mut to[t * TILE..self.width.min((t + 1) * TILE)];
-                to.copy_from_slice(&from[..to.len()]);
-            }
-        }
+        let mut sums = Sums::zeros(rows.len(), self.width);
+        sums.add(self, &Columns::Range { first: 0 }, rows);
+        let mut out = Vec::with_capacity(rows.len() * self.width);
+        sums.append_to(&mut out);
         out
     }
 
@@ -81,29 +79,89 @@ impl Vectors {
     }
 }
 
+/// Which columns of a matrix some vectors stand for.
+#[derive(Clone, Copy)]
+pub(crate) enum Columns<'a> {
+    /// As many as there are vectors, from the first on.
+    Range {
+        /// The first column.
+        first: usize,
+    },
+    /// Some, of at most [`BLOCK`] vectors, for matrices whose rows are all sparse and have no other columns in between.
+    Some {
+        /// The first column.
+        first: usize,
+        /// For the first and each one after it, up to the last: the place of its vector.
+        places: &'a [u16],
+    },
+}
+
+/// Weighted sums of vectors of which not all are in memory at the same time: columns are added block by block.
+pub(crate) struct Sums {
+    width: usize,
+    /// As those of [`Vectors`].
+    tiles: Vec<u32>,
+    rows: usize,
+}
+
+impl Sums {
+    /// Of `rows` rows.
+    pub(crate) fn zeros(rows: usize, width: usize) -> Self {
+        Self { width, tiles: vec![0; width.div_ceil(TILE) * rows * TILE], rows }
+    }
+
+    /// Adds what these columns contribute to each row. Runs on the current rayon pool.
+    pub(crate) fn add(&mut self, vectors: &Vectors, columns: &Columns<'_>, rows: &[Row<'_>]) {
+        let tiles = vectors.tiles.par_chunks(vectors.count * TILE);
+        self.tiles.par_chunks_mut(self.rows * TILE).zip(tiles).for_each(|(sums, tile)| {
+            Arch::new().dispatch(Combine { tile, columns, rows, sums });
+        });
+    }
+
+    /// Appends the sums, one row after another.
+    pub(crate) fn append_to(&self, out: &mut Vec<u32>) {
+        let start = out.len();
+        out.resize(start + self.rows * self.width, 0);
+        for (t, tile) in self.tiles.chunks_exact(self.rows * TILE).enumerate() {
+            let rows = out[start..].chunks_exact_mut(self.width);
+            for (to, from) in rows.zip(tile.chunks_exact(TILE)) {
+                let to = &mut to[t * TILE..self.width.min((t + 1) * TILE)];
+                to.copy_from_slice(&from[..to.len()]);
+            }
+        }
+    }
+}
+
 /// The work on one tile. A type, and not a closure, for a closure is not always inlined into what is compiled for an
 /// instruction set, and then runs on the least of them.
 struct Combine<'a> {
     tile: &'a [u32],
+    columns: &'a Columns<'a>,
     rows: &'a [Row<'a>],
+    sums: &'a mut [u32],
 }
 
 impl WithSimd for Combine<'_> {
-    type Output = Vec<u32>;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<u32> {
-        combine_tile(self.tile, self.rows)
+    fn with_simd<S: Simd>(self, _: S) {
+        let (vectors, _) = self.tile.as_chunks::<TILE>();
+        let (sums, _) = self.sums.as_chunks_mut::<TILE>();
+        match *self.columns {
+            Columns::Range { first } => combine_tile(vectors, first, self.rows, sums),
+            Columns::Some { first, places } => {
+                combine_some(vectors, first, places, self.rows, sums);
+            }
+        }
     }
 }
 
 #[inline(always)]
-fn combine_tile(tile: &[u32], rows: &[Row<'_>]) -> Vec<u32> {
-    let (vectors, _) = tile.as_chunks::<TILE>();
-    let mut out = vec![0u32; rows.len() * TILE];
-    let (sums, _) = out.as_chunks_mut::<TILE>();
+fn combine_tile(vectors: &[[u32; TILE]], first: usize, rows: &[Row<'_>], sums: &mut [[u32; TILE]]) {
     for (b, block) in vectors.chunks(BLOCK).enumerate() {
-        let (start, end) = (b * BLOCK, b * BLOCK + block.len());
+        let start = first + b * BLOCK;
+        let end = start + block.len();
         for (sums, rows) in sums.chunks_mut(TOGETHER).zip(rows.chunks(TOGETHER)) {
             if let (
                 [s0, s1, s2, s3],
@@ -120,17 +178,44 @@ fn combine_tile(tile: &[u32], rows: &[Row<'_>]) -> Vec<u32> {
                         accumulate(sum, block.iter().zip(&weights[start..end]));
                     }
                     Row::Sparse(indices, weights) => {
-                        // Indices ascend, so a block is a contiguous part of the row.
-                        let from = indices.partition_point(|&c| (c as usize) < start);
-                        let to = indices.partition_point(|&c| (c as usize) < end);
-                        let block = indices[from..to].iter().map(|&c| &vectors[c as usize]);
-                        accumulate(sum, block.zip(&weights[from..to]));
+                        let (indices, weights) = part(indices, weights, start..end);
+                        let block = indices.iter().map(|&c| &block[c as usize - start]);
+                        accumulate(sum, block.zip(weights));
                     }
                 }
             }
         }
     }
-    out
+}
+
+#[inline(always)]
+fn combine_some(
+    vectors: &[[u32; TILE]],
+    first: usize,
+    places: &[u16],
+    rows: &[Row<'_>],
+    sums: &mut [[u32; TILE]],
+) {
+    for (sum, row) in sums.iter_mut().zip(rows) {
+        let Row::Sparse(indices, weights) = row else {
+            unreachable!("a dense row has all columns");
+        };
+        let (indices, weights) = part(indices, weights, first..first + places.len());
+        let of = |&c: &u32| &vectors[usize::from(places[c as usize - first])];
+        accumulate(sum, indices.iter().map(of).zip(weights));
+    }
+}
+
+/// The entries of a sparse row that lie in some columns: indices ascend, so they are neighbours.
+#[inline(always)]
+fn part<'a>(
+    indices: &'a [u32],
+    weights: &'a [i32],
+    columns: Range<usize>,
+) -> (&'a [u32], &'a [i32]) {
+    let from = indices.partition_point(|&c| (c as usize) < columns.start);
+    let to = indices.partition_point(|&c| (c as usize) < columns.end);
+    (&indices[from..to], &weights[from..to])
 }
 
 #[inline(always)]

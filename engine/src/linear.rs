@@ -1,9 +1,9 @@
 //! The operator Linear.
 
-use crate::kernel::{Row, Vectors};
+use crate::kernel::{BLOCK, Columns, Row, Sums, Vectors};
 use crate::lwe::{LweList, round};
 use crate::program::{Linear, Matrix};
-use std::borrow::Cow;
+use rayon::prelude::*;
 
 impl Matrix {
     /// The rows, as the kernel takes them.
@@ -21,44 +21,136 @@ impl Matrix {
                 .collect(),
         }
     }
+
+    /// The columns that have weights, ascending. Of a thermometer code few have.
+    pub(crate) fn used_columns(&self) -> Vec<u32> {
+        match self {
+            Self::Dense { columns, .. } => (0..*columns).collect(),
+            Self::Sparse { columns, indices, .. } => {
+                let mut used = vec![false; *columns as usize];
+                indices.iter().for_each(|&column| used[column as usize] = true);
+                (0..*columns).filter(|&column| used[column as usize]).collect()
+            }
+        }
+    }
 }
 
 impl Linear {
-    /// The same operator on those columns alone that have weights, and which they are; `None` for all.
-    pub(crate) fn compact(&self) -> (Cow<'_, Self>, Option<Vec<usize>>) {
-        let Matrix::Sparse { columns, offsets, indices, weights } = &self.matrix else {
-            return (Cow::Borrowed(self), None);
-        };
-        let mut used = indices.clone();
-        used.sort_unstable();
-        used.dedup();
-        if used.is_empty() || used.len() == *columns as usize {
-            return (Cow::Borrowed(self), None);
-        }
-        let place = |column: &u32| used.partition_point(|other| other < column) as u32;
-        let matrix = Matrix::Sparse {
-            columns: used.len() as u32,
-            offsets: offsets.clone(),
-            indices: indices.iter().map(place).collect(),
-            weights: weights.clone(),
-        };
-        let linear = Self { matrix, bias: self.bias.clone() };
-        (Cow::Owned(linear), Some(used.into_iter().map(|column| column as usize).collect()))
-    }
-
-    /// `matrix · x + bias` on each group of `columns` ciphertexts; `x` holds any number of groups.
+    /// `matrix · x + bias` on each of `groups` groups of `columns` ciphertexts of a dimension. `read(group, column, to)`
+    /// writes a ciphertext of `x` to a slice; it is called for columns that have weights only, on the current rayon pool.
+    /// [`BLOCK`] columns are in memory at a time, so that the memory for `x` does not grow with its width.
     /// The noise variance of row *r* is that of the inputs times the squared 2-norm of the row.
-    pub(crate) fn apply(&self, x: &LweList) -> LweList {
-        let (width, columns) = (x.width(), self.matrix.columns());
+    pub(crate) fn apply(
+        &self,
+        dimension: usize,
+        groups: usize,
+        read: impl Fn(usize, usize, &mut [u32]) + Sync,
+    ) -> LweList {
+        let width = dimension + 1;
         let rows = self.matrix.kernel_rows();
-        let mut data = Vec::with_capacity(x.len() / columns * rows.len() * width);
-        for group in x.data.chunks_exact(columns * width) {
-            let mut out = Vectors::new(group, width).combine(&rows);
-            for (lwe, &bias) in out.chunks_exact_mut(width).zip(&self.bias) {
+        let used = self.matrix.used_columns();
+        let mut places = Vec::new();
+        let mut data = Vec::with_capacity(groups * rows.len() * width);
+        for group in 0..groups {
+            let mut sums = Sums::zeros(rows.len(), width);
+            for columns in used.chunks(BLOCK) {
+                let mut block = vec![0; columns.len() * width];
+                block
+                    .par_chunks_exact_mut(width)
+                    .zip(columns)
+                    .for_each(|(to, &column)| read(group, column as usize, to));
+                let vectors = Vectors::new(&block, width);
+                drop(block);
+                sums.add(&vectors, &neighbours_or_not(columns, &mut places), &rows);
+            }
+            let start = data.len();
+            sums.append_to(&mut data);
+            for (lwe, &bias) in data[start..].chunks_exact_mut(width).zip(&self.bias) {
                 lwe[width - 1] = lwe[width - 1].wrapping_add(round(bias));
             }
-            data.append(&mut out);
         }
-        LweList { dimension: x.dimension, data }
+        LweList { dimension, data }
+    }
+}
+
+/// What the kernel is to be told of these columns, which ascend. The memory for it is reused.
+fn neighbours_or_not<'a>(columns: &[u32], places: &'a mut Vec<u16>) -> Columns<'a> {
+    let (first, last) = (columns[0] as usize, columns[columns.len() - 1] as usize);
+    if last - first + 1 == columns.len() {
+        return Columns::Range { first };
+    }
+    places.clear();
+    places.resize(last - first + 1, 0);
+    for (place, &column) in columns.iter().enumerate() {
+        places[column as usize - first] = place as u16;
+    }
+    Columns::Some { first, places }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Small weights, zero in columns that are not kept.
+    fn weights(rows: usize, columns: usize, keep: impl Fn(usize) -> bool) -> Vec<Vec<i32>> {
+        let weight = |r: usize, c: usize| ((r * 31 + c * 17) % 15) as i32 - 7;
+        let row = |r: usize| (0..columns).map(|c| if keep(c) { weight(r, c) } else { 0 }).collect();
+        (0..rows).map(row).collect()
+    }
+
+    fn sparse(all: &[Vec<i32>], columns: usize) -> Matrix {
+        let mut offsets = vec![0];
+        let (mut indices, mut weights) = (Vec::new(), Vec::new());
+        for row in all {
+            for (c, &w) in row.iter().enumerate().filter(|&(_, &w)| w != 0) {
+                indices.push(c as u32);
+                weights.push(w);
+            }
+            offsets.push(indices.len() as u32);
+        }
+        Matrix::Sparse { columns: columns as u32, offsets, indices, weights }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Columns with and without weights, below and above a block; dense and sparse.
+        #[test]
+        fn blocks_of_columns_add_up_to_the_definition(
+            columns in 1usize..3 * BLOCK,
+            every in 1usize..5,
+            rows in 1usize..7,
+            groups in 1usize..3,
+        ) {
+            const DIMENSION: usize = 70;
+            let x = |group: usize, column: usize, i: usize| {
+                ((group * 7 + column) * 1000 + i) as u32 * 0x9e37_79b9
+            };
+            let all = weights(rows, columns, |c| c % every == 0);
+            let flat = Matrix::Dense {
+                rows: rows as u32,
+                columns: columns as u32,
+                weights: all.concat(),
+            };
+            let bias: Vec<u64> = (0..rows as u64).map(|r| r << 40).collect();
+            let expected: Vec<u32> = (0..groups)
+                .flat_map(|g| (0..rows).flat_map(move |r| (0..=DIMENSION).map(move |i| (g, r, i))))
+                .map(|(g, r, i)| {
+                    let terms = all[r].iter().enumerate();
+                    let sum = terms.fold(0u32, |sum, (c, &w)| {
+                        sum.wrapping_add(x(g, c, i).wrapping_mul(w as u32))
+                    });
+                    if i == DIMENSION { sum.wrapping_add(round(bias[r])) } else { sum }
+                })
+                .collect();
+            for matrix in [flat, sparse(&all, columns)] {
+                let linear = Linear { matrix, bias: bias.clone() };
+                let found = linear.apply(DIMENSION, groups, |group, column, to| {
+                    to.iter_mut().enumerate().for_each(|(i, to)| *to = x(group, column, i));
+                });
+                prop_assert_eq!(&found.data, &expected);
+            }
+        }
     }
 }

@@ -165,8 +165,7 @@ fn linear_multiplies_variance_by_the_squared_norm() {
         let row: Vec<u64> = (0..columns).map(|_| rng.random_range(0..1 << 54)).collect();
         let expected = program.simulate(&row, &mut Noise::Absent);
         let input = encrypt(&client, &program, &[row]).unwrap();
-        let list = Input::decode(&input, &program).unwrap().extract(None).next().unwrap();
-        let out = program.stages()[0].linear.apply(&list);
+        let out = first_linear(&program, &input);
         for (r, (c, e)) in out.iter().zip(expected).enumerate() {
             let norm = program.stages()[0].linear.matrix.squared_norm(r);
             ratios.push(distance(phase(&small, c), e) / (norm * predicted::fresh(set)).sqrt());
@@ -174,6 +173,14 @@ fn linear_multiplies_variance_by_the_squared_norm() {
     }
     // Rows share the noise of the inputs, so there are only 4 · 100 independent samples.
     assert_close("linear", variance(&ratios), 1.0, 4 * columns);
+}
+
+/// The first Linear of an input of one row.
+fn first_linear(program: &Program, input: &[u8]) -> LweList {
+    let input = Input::decode(input, program).unwrap().expand();
+    let dimension = program.parameter_set().lwe_dimension;
+    let read = |row, column, to: &mut [u32]| input.extract(row, column, to);
+    program.stages()[0].linear.apply(dimension, 1, read)
 }
 
 #[test]
@@ -216,8 +223,7 @@ fn sums_of_one_sign_are_no_noisier_than_predicted() {
             let row: Vec<u64> = (0..64).map(|_| rng.random_range(0..1 << 50)).collect();
             let expected = program.simulate(&row, &mut Noise::Absent)[0];
             let input = encrypt(&client, &program, &[row]).unwrap();
-            let list = Input::decode(&input, &program).unwrap().extract(None).next().unwrap();
-            let out = program.stages()[0].linear.apply(&list);
+            let out = first_linear(&program, &input);
             distance(phase(&small, out.iter().next().unwrap()), expected)
         })
         .collect();
