@@ -6,6 +6,7 @@ use hermesh_compiler::network::{Decision, Head, Label, Prediction};
 use hermesh_compiler::{Admit, Artifact, Client, MAX_MODEL_BYTES, Model, OutOfRange};
 use hermesh_engine::{Answer, ClientKey};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::data::{Labels, Table};
 use crate::{Error, Result, files};
@@ -75,7 +76,8 @@ pub fn encrypt(
     if table.rows > limit {
         return Err(Error::TooManyRows { limit, found: table.rows });
     }
-    let (mut rows, mut moved) = (Vec::with_capacity(table.rows), Moved::default());
+    let mut rows = Zeroizing::new(Vec::with_capacity(table.rows));
+    let mut moved = Moved::default();
     for (index, row) in table.values.chunks_exact(table.columns).enumerate() {
         let admitted = model.admit(row, policy).map_err(|error| refused(index, error))?;
         moved.clamped_values += admitted.clamped;

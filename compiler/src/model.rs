@@ -257,8 +257,9 @@ impl Artifact {
             return Err(Error::TooLarge { what: "the model file is", limit: MAX_MODEL_BYTES });
         }
         let bad = |reason: String| Error::BadModel { reason };
-        let (header, _) =
-            bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| bad("it is too short".into()))?;
+        let (header, _) = bytes
+            .split_first_chunk::<HEADER_BYTES>()
+            .ok_or_else(|| bad("it is too short".into()))?;
         if &header[..4] != MAGIC {
             return Err(bad("it was not written by `hermesh compile`".into()));
         }

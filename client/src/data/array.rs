@@ -3,6 +3,7 @@
 
 use super::{Labels, Limits, Table};
 use crate::{Error, Result};
+use zeroize::Zeroizing;
 
 /// Integers beyond this do not survive the way through `f64`.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -143,7 +144,7 @@ impl<'a> Array<'a> {
             (0..columns).collect()
         };
         let stride = if self.layout.column_major { 1 } else { columns };
-        let mut values = Vec::with_capacity(rows * columns);
+        let mut values = Zeroizing::new(Vec::with_capacity(rows * columns));
         for row in 0..rows {
             for (column, place) in places.iter().enumerate() {
                 let value = self.number(number, row * stride + place);
@@ -158,6 +159,7 @@ impl<'a> Array<'a> {
             }
         }
         let bytes = matches!(number, Number::U8);
+        let values = std::mem::take(&mut *values);
         Ok(Table { rows, columns, shape, values, bytes })
     }
 

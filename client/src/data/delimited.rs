@@ -6,8 +6,9 @@
 use ::csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 
 use super::array::integer_label;
-use super::{Labels, Limits, Table, excerpt};
+use super::{Labels, Limits, Table, append, excerpt};
 use crate::{Error, Result};
+use zeroize::Zeroizing;
 
 const FORMAT: &str = "CSV";
 
@@ -15,7 +16,7 @@ const FORMAT: &str = "CSV";
 pub(super) fn table(bytes: &[u8], limits: Limits) -> Result<Table> {
     let mut columns = 0;
     let mut rows = 0;
-    let mut values = Vec::new();
+    let mut values = Zeroizing::new(Vec::new());
     for_each_record(bytes, |line, record| {
         if columns == 0 {
             columns = record.len();
@@ -33,7 +34,7 @@ pub(super) fn table(bytes: &[u8], limits: Limits) -> Result<Table> {
                 return Err(Error::NotFinite { row: rows + 1, column: column + 1, found: value });
             }
             if limits.rows.is_none_or(|limit| rows < limit) {
-                values.push(value);
+                append(&mut values, &[value]);
             }
         }
         rows += 1;
@@ -43,6 +44,7 @@ pub(super) fn table(bytes: &[u8], limits: Limits) -> Result<Table> {
     if rows == 0 || columns == 0 {
         return Err(Error::Empty { shape: vec![rows, columns] });
     }
+    let values = std::mem::take(&mut *values);
     Ok(Table { rows, columns, shape: vec![columns], values, bytes: false })
 }
 

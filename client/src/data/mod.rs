@@ -13,16 +13,17 @@ mod npy;
 mod tests;
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
+use zeroize::{Zeroize, Zeroizing};
 
 pub use npy::{write_floats, write_integers};
 
 use crate::{Error, Result};
 
-/// Rows of numbers.
+/// Rows of numbers. They are zeroized when the table is dropped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Number of rows (samples); at least one.
@@ -37,6 +38,12 @@ pub struct Table {
     pub bytes: bool,
 }
 
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.values.zeroize();
+    }
+}
+
 impl Table {
     /// One row of numbers.
     pub fn of_row(row: &[f64]) -> Self {
@@ -47,7 +54,8 @@ impl Table {
     /// Some of the rows, in this order.
     pub fn select(&self, rows: &[usize]) -> Self {
         let values = rows.iter().filter_map(|&row| self.row(row)).flatten().copied().collect();
-        Self { rows: rows.len(), values, shape: self.shape.clone(), ..*self }
+        let (columns, shape, bytes) = (self.columns, self.shape.clone(), self.bytes);
+        Self { rows: rows.len(), columns, shape, values, bytes }
     }
 
     /// One row; `None` beyond the last.
@@ -142,7 +150,8 @@ pub fn targets_from(reader: impl Read, outputs: usize, limits: Limits) -> Result
     }
     table.rows = limits.keep(table.rows);
     table.values.truncate(table.rows * outputs);
-    Ok(Table { shape: vec![outputs], ..table })
+    table.shape = vec![outputs];
+    Ok(table)
 }
 
 /// [`read_table`] from any reader.
@@ -169,8 +178,9 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(Error::io("open the file"))
 }
 
-/// All bytes, decompressed if they are gzip; never more than `limit` in memory.
-fn load(mut reader: impl Read, limit: u64) -> Result<Vec<u8>> {
+/// All bytes, decompressed if they are gzip; never more than `limit` in memory, but for the moment in which they move
+/// to a larger place.
+fn load(mut reader: impl Read, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let mut start = Vec::new();
     reader
@@ -179,17 +189,41 @@ fn load(mut reader: impl Read, limit: u64) -> Result<Vec<u8>> {
         .read_to_end(&mut start)
         .map_err(Error::io("read the file"))?;
     let reader = start.as_slice().chain(BufReader::new(reader));
-    let mut bytes = Vec::new();
     let bounded = limit.saturating_add(1);
-    if start == GZIP {
-        MultiGzDecoder::new(reader).take(bounded).read_to_end(&mut bytes).map_err(Error::Gzip)?;
+    let bytes = if start == GZIP {
+        read_all(MultiGzDecoder::new(reader).take(bounded)).map_err(Error::Gzip)?
     } else {
-        reader.take(bounded).read_to_end(&mut bytes).map_err(Error::io("read the file"))?;
-    }
+        read_all(reader.take(bounded)).map_err(Error::io("read the file"))?
+    };
     if bytes.len() as u64 > limit {
         return Err(Error::TooLarge { limit });
     }
     Ok(bytes)
+}
+
+/// What `Read::read_to_end` does, without leaving copies behind.
+fn read_all(mut reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let mut piece = Zeroizing::new([0; 1 << 14]);
+    loop {
+        match reader.read(&mut *piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => append(&mut bytes, &piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Appends values. A vector that has to move for them zeroizes the place that it leaves, unlike one that grows by itself.
+fn append<T: Zeroize + Copy>(to: &mut Zeroizing<Vec<T>>, values: &[T]) {
+    let needed = to.len() + values.len();
+    if needed > to.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * to.capacity())));
+        larger.extend_from_slice(to);
+        *to = larger;
+    }
+    to.extend_from_slice(values);
 }
 
 enum Format {
