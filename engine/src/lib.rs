@@ -21,6 +21,7 @@
 mod answer;
 pub mod artifact;
 mod codec;
+mod cost;
 mod decompose;
 mod error;
 mod input;
@@ -30,8 +31,10 @@ mod keys;
 mod linear;
 mod lookup;
 mod lwe;
+#[allow(clippy::disallowed_methods, reason = "predictions, which no ciphertext depends on")]
 pub mod noise;
 mod outline;
+#[allow(clippy::disallowed_methods, reason = "standard deviations, which only encryption needs")]
 pub mod parameters;
 mod program;
 mod random;
@@ -44,6 +47,7 @@ mod timings;
 mod transform;
 
 pub use answer::{Answer, decrypt};
+pub use cost::Cost;
 pub use error::Error;
 pub use input::{Input, encrypt};
 pub use job::{Shard, Step, advance, begin, evaluate, pack};
@@ -61,4 +65,5 @@ pub use timings::Timings;
 pub type Digest = [u8; 32];
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "figures to compare with")]
 mod tests;

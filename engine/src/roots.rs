@@ -67,6 +67,7 @@ fn f64_of(integer: u128, fraction: u32) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what the values are compared with")]
 mod tests {
     use super::*;
     use sha2::{Digest as _, Sha256};

@@ -194,7 +194,7 @@ impl hermesh_preprocessing::Prepare for Stub {
             return Err(Refused(format!("expected {width} values, got {got}")));
         }
         let lookups = u64::from(model.stages) * model.width as u64;
-        Ok(Weight { lookups, bytes: input.len() as u64 })
+        Ok(Weight { lookups, work: lookups, bytes: input.len() as u64, memory: 0 })
     }
 
     fn begin(

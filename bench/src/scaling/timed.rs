@@ -62,7 +62,8 @@ impl hermesh_preprocessing::Prepare for Timed {
     }
 
     fn weigh(&self, (): &(), _: &[u8]) -> Result<Weight, Refused> {
-        Ok(Weight { lookups: LOOKUPS as u64, bytes: (STAGES[0] * LARGE_BYTES) as u64 })
+        let (lookups, bytes) = (LOOKUPS as u64, (STAGES[0] * LARGE_BYTES) as u64);
+        Ok(Weight { lookups, work: lookups, bytes, memory: 0 })
     }
 
     fn begin(&self, (): &(), _: &[u8], per_shard: usize) -> Result<Computed<Step>, Refused> {

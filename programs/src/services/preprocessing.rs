@@ -19,6 +19,7 @@ impl Program for Preprocessing {
         Range::kept("service.max_open_jobs", "jobs"),
         Range::bytes("service.max_open_bytes"),
         Range::new("service.max_job_lookups", 1.0, 1_099_511_627_776.0, "lookups"),
+        Range::bytes("service.max_job_memory_bytes"),
         Range::count("service.lookups_per_shard", "lookups"),
         Range::bytes("service.max_model_bytes"),
         Range::bytes("service.model_cache_bytes"),

@@ -267,8 +267,9 @@ impl<P: Prepare> Service<P> {
         let Computed { value: step, times } =
             begun.map_err(|refused| Error::Rejected(refused.0))?;
         self.environment.metrics.operators(&times);
-        let (lookups, source) = (weight.lookups, self.environment.metrics.service());
-        self.logic.call(Input::Begun { tenant: context.tenant.clone(), lookups }).await?;
+        let Weight { lookups, work, .. } = weight;
+        let source = self.environment.metrics.service();
+        self.logic.call(Input::Begun { tenant: context.tenant.clone(), work }).await?;
         let messages = step.messages(&context, lane, 0, 0, lookups, source)?;
         self.environment.publish_all(messages, context.deadline).await?;
         self.environment.emit(Status::new(&context, 0, lookups).encode(source)).await;

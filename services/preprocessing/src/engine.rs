@@ -1,6 +1,6 @@
 //! The first Linear by the real engine.
 
-use hermesh_engine::{Input, Program, Step as EngineStep, Timings};
+use hermesh_engine::{Cost, Input, Program, Step as EngineStep, Timings};
 use hermesh_mesh::wire::{Computed, OperatorTime, Refused, Shard, Step};
 
 use crate::{Prepare, Weight};
@@ -20,12 +20,8 @@ impl Prepare for Engine {
 
     fn weigh(&self, program: &Program, input: &[u8]) -> Result<Weight, Refused> {
         let rows = Input::decode(input, program).map_err(refused)?.rows();
-        // Results have 32 bits a coefficient.
-        let result = 4 * (program.parameter_set().output_dimension() + 1);
-        Ok(Weight {
-            lookups: (rows * program.lookups_per_row()) as u64,
-            bytes: (rows * program.widest_lookup() * result) as u64,
-        })
+        let Cost { lookups, linear, results, memory } = program.cost(rows);
+        Ok(Weight { lookups, work: lookups.saturating_add(linear), bytes: results, memory })
     }
 
     fn begin(

@@ -37,8 +37,13 @@ pub trait Prepare: Send + Sync + 'static {
 /// What a job costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Weight {
-    /// Lookups of the whole job.
+    /// Lookups of the whole job: what its progress is counted in.
     pub lookups: u64,
+    /// The time that it takes on all services, in lookups: those, and what its Linears, the expansion of
+    /// its input and the packing of its answer take in place of lookups. Limits and shares count this.
+    pub work: u64,
     /// Bytes of the results of its widest stage, which are kept until the stage is complete.
     pub bytes: u64,
+    /// Bytes of memory that one service takes for it at once, here or in aggregation.
+    pub memory: u64,
 }

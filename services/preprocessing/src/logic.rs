@@ -28,8 +28,12 @@ pub struct Options {
     /// The most bytes that they may keep on the bus together, each those of the results of its widest
     /// stage.
     pub max_open_bytes: u64,
-    /// The most lookups of one job.
+    /// The most lookups of one job, with its Linears and the packing of its answer counted as lookups that
+    /// take as long.
     pub max_job_lookups: u64,
+    /// The most bytes of memory that one job may take at once, here or in aggregation. As many jobs as are
+    /// begun here at the same time, and partials handled there, may take as much each.
+    pub max_job_memory_bytes: u64,
     /// Lookups in one shard: enough to use the evaluation key well while it is at hand, few enough
     /// to keep every core busy.
     pub lookups_per_shard: usize,
@@ -54,6 +58,7 @@ impl Default for Options {
             max_open_jobs: 64,
             max_open_bytes: 256 << 20,
             max_job_lookups: 1 << 20,
+            max_job_memory_bytes: 384 << 20,
             lookups_per_shard: 16,
             max_model_bytes: 64 << 20,
             model_cache_bytes: 512 << 20,
@@ -99,8 +104,8 @@ pub enum Input {
     Begun {
         /// Whose it is.
         tenant: TenantId,
-        /// Lookups of the whole job.
-        lookups: u64,
+        /// The work of the whole job, in lookups.
+        work: u64,
     },
 }
 
@@ -211,7 +216,10 @@ pub enum Error {
     #[error("the mesh can remember no more jobs of the last day; try again in {A_WHILE_FULL:?}")]
     Full,
     /// One job that takes more than a tenant may have.
-    #[error("the job needs {got} {what}, at most {limit} are accepted; send fewer rows in one job")]
+    #[error(
+        "the job needs {got} {what}, at most {limit} are accepted; send fewer rows in one job, or make the \
+         model smaller"
+    )]
     TooHeavy {
         /// Of what.
         what: &'static str,
@@ -331,10 +339,12 @@ impl Logic {
             // Rounded so that there is always room for one.
             _ => (jobs - jobs / 8, bytes - bytes / 8),
         };
-        let limit = self.options.max_job_lookups;
-        for (what, got, limit) in
-            [("lookups", weight.lookups, limit), ("bytes for the results", weight.bytes, bytes)]
-        {
+        let Options { max_job_lookups: work, max_job_memory_bytes: memory, .. } = self.options;
+        for (what, got, limit) in [
+            ("lookups, or Linears and packing that take as long", weight.work, work),
+            ("bytes for the results", weight.bytes, bytes),
+            ("bytes of memory at once", weight.memory, memory),
+        ] {
             if got > limit {
                 return Err(Error::TooHeavy { what, got, limit });
             }
@@ -423,8 +433,8 @@ impl actor::Logic for Logic {
                 let lane = self.shares.lane(tenant, *priority, now);
                 Ok(vec![Effect::Begin(Box::new(candidate.job), lane, weight)])
             }
-            Input::Begun { tenant, lookups } => {
-                self.shares.charge(&tenant, lookups, now);
+            Input::Begun { tenant, work } => {
+                self.shares.charge(&tenant, work, now);
                 Ok(Vec::new())
             }
         }

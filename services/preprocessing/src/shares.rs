@@ -2,7 +2,7 @@
 //!
 //! The rule, here and nowhere else:
 //!
-//! - Each tenant's usage is the lookups of its jobs begun by this replica, halved every 30 seconds.
+//! - Each tenant's usage is the work of its jobs begun by this replica, in lookups, halved every 30 seconds.
 //! - A job goes to [`Lane::Express`] if its tenant has used less than the mean of the tenants active
 //!   of late, itself included; otherwise to [`Lane::Normal`]. So who floods waits behind who does not,
 //!   until the others have had as much; a tenant alone is in `Normal`.
@@ -55,7 +55,7 @@ impl Shares {
         }
         let fresh = Usage { lookups: 0.0, jobs: 0.0, at: now };
         let usage = self.0.entry(tenant.clone()).or_insert(fresh);
-        // Packing costs something too.
+        // No job is free.
         usage.lookups += lookups.max(1) as f64;
         usage.jobs += 1.0;
     }

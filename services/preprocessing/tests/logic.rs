@@ -53,11 +53,12 @@ fn gate() -> Logic {
         max_open_jobs: 2,
         max_open_bytes: 24,
         max_job_lookups: 100,
+        max_job_memory_bytes: 1000,
         ..Options::default()
     })
 }
 
-const WEIGHT: Weight = Weight { lookups: 7, bytes: 8 };
+const WEIGHT: Weight = Weight { lookups: 7, work: 7, bytes: 8, memory: 9 };
 
 fn submission(job: &Job) -> Digest {
     Job::submission(job.context.clone(), job.signature)
@@ -191,14 +192,24 @@ fn what_was_cancelled_before_it_came_here_is_not_begun() {
 
 #[test]
 fn a_job_has_a_bounded_weight() {
-    let heavy = |lookups, bytes| {
-        let error = admit_heavy(&job(1), facts(), Name::default(), Weight { lookups, bytes });
-        error.expect_err("refused").code()
+    let heavy = |weight| {
+        let error = admit_heavy(&job(1), facts(), Name::default(), weight).expect_err("refused");
+        assert_eq!(error.code(), Some(FailureCode::TooLarge));
+        match error {
+            Error::TooHeavy { what, got, limit } => (what, got, limit),
+            other => panic!("{other}"),
+        }
     };
-    assert_eq!(heavy(101, 8), Some(FailureCode::TooLarge));
-    assert_eq!(heavy(100, 22), Some(FailureCode::TooLarge));
-    let most = Weight { lookups: 100, bytes: 21 };
+    let most = Weight { lookups: 100, work: 100, bytes: 21, memory: 1000 };
     assert_eq!(admit_heavy(&job(1), facts(), Name::default(), most), Ok(()));
+    let (what, got, limit) = heavy(Weight { work: 101, ..most });
+    assert!(what.contains("lookups"));
+    assert_eq!((got, limit), (101, 100));
+    assert_eq!(heavy(Weight { bytes: 22, ..most }), ("bytes for the results", 22, 21));
+    assert_eq!(heavy(Weight { memory: 1001, ..most }), ("bytes of memory at once", 1001, 1000));
+    // Without Lookups a job is not without weight.
+    let linear = Weight { lookups: 0, ..most };
+    assert_eq!(heavy(Weight { work: 101, ..linear }).1, 101);
 }
 
 #[test]
@@ -231,7 +242,7 @@ fn one_tenant_has_a_bounded_number_of_open_jobs_and_bytes() {
 fn the_advice_when_to_come_back_follows_the_tenants_pace() {
     let mut gate = gate();
     for second in 0..300 {
-        let input = Input::Begun { tenant: context(1).tenant, lookups: 8 };
+        let input = Input::Begun { tenant: context(1).tenant, work: 8 };
         let now = UnixMillis(NOW.0 - 3000 * (300 - second));
         assert_eq!(gate.handle(input, now), Ok(vec![]));
     }
