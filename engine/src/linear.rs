@@ -61,7 +61,7 @@ impl Linear {
                     .for_each(|(to, &column)| read(group, column as usize, to));
                 let vectors = Vectors::new(&block, width);
                 drop(block);
-                sums.add(&vectors, &neighbours_or_not(columns, &mut places), &rows);
+                sums.add(&vectors, &describe(columns, &mut places), &rows);
             }
             let start = data.len();
             sums.append_to(&mut data);
@@ -73,8 +73,8 @@ impl Linear {
     }
 }
 
-/// What the kernel is to be told of these columns, which ascend. The memory for it is reused.
-fn neighbours_or_not<'a>(columns: &[u32], places: &'a mut Vec<u16>) -> Columns<'a> {
+/// Describes ascending columns to the kernel, as a range if none is left out. `places` is memory that is used again.
+fn describe<'a>(columns: &[u32], places: &'a mut Vec<u16>) -> Columns<'a> {
     let (first, last) = (columns[0] as usize, columns[columns.len() - 1] as usize);
     if last - first + 1 == columns.len() {
         return Columns::Range { first };

@@ -1,5 +1,6 @@
-//! The same bytes on every machine. What is compared with was computed on one with AVX-512; a difference means that this
-//! machine's answers are not those of others. Whoever changes the order of operations on purpose changes the digests here.
+//! Every machine computes the same bytes. The digests here were computed with AVX-512; AVX2 and no vector registers gave
+//! the same. A difference means that this machine's answers differ from those of others. If you change the order of
+//! operations on purpose, update the digests.
 
 use super::*;
 use crate::error::short;
