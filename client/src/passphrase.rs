@@ -85,7 +85,9 @@ fn strong(passphrase: Passphrase) -> Result<Passphrase> {
     Err(Error::WeakPassphrase {
         found: estimate.guesses_log10().max(0.0) as u32,
         least: LEAST_GUESSES_LOG10,
-        why: warning.map_or(String::new(), |warning| format!(" ({warning})")),
+        why: warning.map_or(String::new(), |warning| {
+            format!(" ({})", warning.to_string().trim_end_matches('.'))
+        }),
     })
 }
 

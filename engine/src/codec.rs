@@ -127,8 +127,6 @@ pub(crate) struct Reader<'a> {
     kind: Kind,
     set: &'static ParameterSet,
     all: &'a [u8],
-    /// Bytes at the end of `all` that are a digest.
-    digest_bytes: usize,
     /// The SHA-256 of `all`, if it was computed on the way.
     state: Option<Sha256>,
     rest: &'a [u8],
@@ -185,7 +183,7 @@ impl<'a> Reader<'a> {
         }
         let id = u16::from_le_bytes([header[8], header[9]]);
         let set = ParameterSet::by_id(id).ok_or(Error::UnknownParameterSet { what, id })?;
-        Ok(Self { kind, set, all, digest_bytes, state, rest })
+        Ok(Self { kind, set, all, state, rest })
     }
 
     /// The SHA-256 of all bytes, header and digest included: what programs and keys are named by.
