@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::network::{Matrix, Network};
-use crate::quantise::TABLE_ROOM;
+use crate::quantise::{FirstLayer, TABLE_ROOM};
 use crate::rounding::Correlation;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -104,10 +104,16 @@ pub(crate) struct Spans {
     pub(crate) after: Vec<Vec<Span>>,
     /// How what enters each layer moves together, as fractions of its range; of dense layers.
     pub(crate) correlations: Vec<Option<Arc<Correlation>>>,
+    /// Rows that `exact` networks are fitted to: the first [`MOST_CORRELATED`] at most.
+    pub(crate) rows: Vec<Vec<f64>>,
+    /// What has been found out about the first layer of an `exact` network, which is the same for all parameter sets.
+    pub(crate) first: Arc<FirstLayer>,
 }
 
 /// Rows that correlations are measured on.
 const MOST_CORRELATED: usize = 2000;
+/// Most values in the rows that are kept: wide inputs have fewer rows.
+const MOST_KEPT: usize = 4_000_000;
 
 /// Which range the inputs have.
 pub(crate) enum Inputs<'a> {
@@ -137,6 +143,8 @@ impl Spans {
             before: layers.iter().map(|l| vec![Span::EMPTY; l.affine.rows()]).collect(),
             after: layers.iter().map(|l| vec![Span::EMPTY; l.affine.rows()]).collect(),
             correlations: Vec::new(),
+            rows: Vec::new(),
+            first: Arc::default(),
         };
         let mut spans = rows
             .par_iter()
@@ -191,6 +199,8 @@ impl Spans {
             (span.low, span.high) = (0.0, 1.0);
         }
         spans.correlations = spans.correlate(network, rows);
+        let most = (MOST_KEPT / network.inputs).clamp(1, MOST_CORRELATED);
+        spans.rows = rows.iter().take(most).map(|row| row.to_vec()).collect();
         Ok(spans)
     }
 }

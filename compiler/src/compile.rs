@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::network::{Label, Layer, Network};
 use crate::probe;
 use crate::prune::{lookups, prune};
-use crate::quantise::{Quantised, quantise};
+use crate::quantise::{self, Quantised, quantise};
 use crate::report::{Candidate, Report, StageReport, Unbounded};
 use crate::split::split;
 use crate::warnings;
@@ -29,6 +29,8 @@ const HOLD_OUT_FROM: usize = 200;
 pub(crate) const DEFAULT_SLACK: f64 = 0.3;
 /// Fewer bits of an `exact` output are of no use, so then accumulators get fewer.
 const LEAST_OUTPUT_BITS: u32 = 5;
+/// Fits of an `exact` network that are measured for a set.
+const MOST_FITS: usize = 3;
 
 /// The precision asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,7 +338,11 @@ impl Compilation<'_> {
             let quantised = quantise(core, spans, set, None)?;
             return quantised.map(|q| self.measure(framed, set, q, None, simulations)).transpose();
         }
+        if quantise::are_possible(core) {
+            return self.attempt_integers(framed, set, simulations);
+        }
         let tables = if only_tables(core) { 1..=1 } else { 2..=8 };
+        let mut best = None;
         for bits in tables.rev() {
             for output in (LEAST_OUTPUT_BITS..=16).rev() {
                 let Some(quantised) = quantise(core, spans, set, Some((bits, output)))? else {
@@ -344,11 +350,38 @@ impl Compilation<'_> {
                 };
                 if quantised.program.failure_log2().is_some_and(|p| p <= self.options.failure_log2)
                 {
-                    return self.measure(framed, set, quantised, Some(bits), simulations).map(Some);
+                    let tried = self.measure(framed, set, quantised, Some(bits), simulations)?;
+                    self.keep_better(&mut best, tried);
+                    break;
                 }
             }
         }
-        Ok(None)
+        Ok(best)
+    }
+
+    /// Fits a dense network to integers, and measures those fits that err least on the calibration rows.
+    fn attempt_integers(
+        &self,
+        framed: &Framed,
+        set: &'static ParameterSet,
+        simulations: usize,
+    ) -> Result<Option<Tried>, Error> {
+        let Framed { core, spans } = framed;
+        let fits = quantise::integers(core, spans, set, self.options.failure_log2)?;
+        let mut best = None;
+        for fit in fits.into_iter().take(MOST_FITS) {
+            let tried = self.measure(framed, set, fit.quantised, Some(fit.bits), simulations)?;
+            self.keep_better(&mut best, tried);
+        }
+        Ok(best)
+    }
+
+    fn keep_better(&self, best: &mut Option<Tried>, tried: Tried) {
+        // What the plain model's accuracy is does not matter here.
+        let loss = |tried: &Tried| self.loss(tried, Some(1.0));
+        if best.as_ref().is_none_or(|best| loss(&tried) < loss(best)) {
+            *best = Some(tried);
+        }
     }
 
     fn measure(

@@ -24,6 +24,11 @@ pub(crate) struct Correlation {
 impl Correlation {
     /// From rows of inputs. `None` if there are too many of them, or none moves.
     pub(crate) fn of(rows: &[Vec<f64>]) -> Option<Self> {
+        Self::damped(rows, DAMPING)
+    }
+
+    /// As [`Self::of`], with this part of the mean variance added to each.
+    pub(crate) fn damped(rows: &[Vec<f64>], damping: f64) -> Option<Self> {
         let n = rows.first()?.len();
         if n > MOST_INPUTS || rows.len() < 2 {
             return None;
@@ -46,7 +51,7 @@ impl Correlation {
         if trace <= 0.0 {
             return None;
         }
-        (0..n).for_each(|i| covariance[i * n + i] += DAMPING * trace / n as f64);
+        (0..n).for_each(|i| covariance[i * n + i] += damping * trace / n as f64);
         Some(Self { mean, factor: cholesky(covariance, n) })
     }
 
@@ -67,6 +72,26 @@ impl Correlation {
             variance += (line[i] * off[i] + rest).powi(2);
         }
         (rounded, variance)
+    }
+
+    /// What to add to the weights of a row whose error has these covariances with the inputs, so that it errs least:
+    /// ridge regression (Hoerl and Kennard, 1970), with the damping as the ridge.
+    pub(crate) fn regress(&self, covariances: &[f64]) -> Vec<f64> {
+        let n = covariances.len();
+        let line = |i: usize| &self.factor[i * n..(i + 1) * n];
+        // The factor's transpose, then the factor.
+        let mut solution = covariances.to_vec();
+        for i in 0..n {
+            solution[i] /= line(i)[i];
+            let (done, rest) = solution.split_at_mut(i + 1);
+            rest.iter_mut().zip(&line(i)[i + 1..]).for_each(|(x, r)| *x -= r * done[i]);
+        }
+        for i in (0..n).rev() {
+            let rest: f64 =
+                line(i)[i + 1..].iter().zip(&solution[i + 1..]).map(|(r, x)| r * x).sum();
+            solution[i] = (solution[i] - rest) / line(i)[i];
+        }
+        solution
     }
 
     /// The mean of an input.
@@ -142,6 +167,28 @@ mod tests {
             plain += error(&|i| weights[i].round(), 0.0);
         }
         assert!(ours < 0.4 * plain, "{ours}, one by one {plain}");
+    }
+
+    #[test]
+    fn regression_finds_the_weights_that_made_an_error() {
+        let mut rng = StdRng::seed_from_u64(2);
+        let rows: Vec<Vec<f64>> =
+            (0..200).map(|_| (0..6).map(|_| rng.random_range(0.0..1.0)).collect()).collect();
+        let made = [0.5, -1.0, 0.0, 2.0, 0.25, -0.75];
+        let correlation = Correlation::damped(&rows, 1e-9).unwrap();
+        let error = |row: &[f64]| row.iter().zip(&made).map(|(x, w)| x * w).sum::<f64>();
+        let covariance = |c: usize| {
+            let of = |row: &Vec<f64>| (row[c] - correlation.mean(c)) * error(row);
+            rows.iter().map(of).sum::<f64>() / rows.len() as f64
+        };
+        let covariances: Vec<f64> = (0..6).map(covariance).collect();
+        for (found, made) in correlation.regress(&covariances).iter().zip(made) {
+            assert!((found - made).abs() < 1e-6, "{found}, not {made}");
+        }
+        // With a ridge, the change is smaller.
+        let norm = |w: &[f64]| w.iter().map(|w| w * w).sum::<f64>();
+        let ridge = Correlation::damped(&rows, 0.5).unwrap().regress(&covariances);
+        assert!(norm(&ridge) < 0.8 * norm(&made));
     }
 
     #[test]

@@ -85,7 +85,9 @@ pub static CATALOGUE: &[ParameterSet] = &[
     T1X2048N672,
     T1X2048,
     T1X2048N672L2,
+    T1X4096N736,
     T1X4096,
+    T1X8192N800,
 ];
 
 /// For programs without Lookups: a key of a third of that of `lwe-2048/1`, which is what takes time.
@@ -263,6 +265,33 @@ pub const T1X4096: ParameterSet = ParameterSet {
     packing: digits(3, 7),
     security_bits: 132,
     relative_cost: 6.5,
+};
+
+/// For one stage, of `exact` accumulators of up to 5 bits: networks with one hidden layer.
+pub const T1X4096N736: ParameterSet = ParameterSet {
+    name: "tfhe-1x4096-736/1",
+    id: 20,
+    lwe_dimension: 736,
+    lwe_noise_log2: -15.6627,
+    relative_cost: 5.0,
+    ..T1X4096
+};
+
+/// For one stage, of `exact` accumulators of up to 6 bits: networks with one hidden layer that are to
+/// lose nothing. The key has 223 MB.
+pub const T1X8192N800: ParameterSet = ParameterSet {
+    name: "tfhe-1x8192-800/1",
+    id: 21,
+    lwe_dimension: 800,
+    lwe_noise_log2: -17.2558,
+    bootstrap: Some(Bootstrap {
+        glwe_dimension: 1,
+        polynomial_size: 8192,
+        product: digits(2, 15),
+        keyswitch: digits(6, 3),
+    }),
+    relative_cost: 12.3,
+    ..T1X4096
 };
 
 /// No security at all: a small set with which tests of the plumbing are quick.

@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn products_are_those_of_polynomials_modulo_x_to_the_n_plus_one() {
         let mut rng = StdRng::seed_from_u64(1);
-        for size in [512, 1024, 2048, 4096] {
+        for size in [512, 1024, 2048, 4096, 8192] {
             let transform = Transform::new(size);
             let mut memory = transform.memory();
             let stack = PodStack::new(&mut memory);

@@ -9,6 +9,8 @@
 //! rounding them costs less and noise, which grows with their 2-norm, more.
 
 mod encoding;
+mod fit;
+mod integers;
 mod readers;
 mod rows;
 mod scaled;
@@ -20,6 +22,7 @@ use crate::network::Network;
 use crate::scale::{Decoding, Encoding};
 use crate::sums;
 use hermesh_engine::{Linear, ParameterSet, Precision, Program, Stage, noise};
+pub(crate) use integers::{FirstLayer, are_possible, integers};
 use readers::readers;
 use rows::Rows;
 pub(crate) use rows::TABLE_ROOM;

@@ -6,11 +6,11 @@ use crate::lookup::{bootstrap, keyswitch, log_modulus, switch};
 use crate::lwe::{LweList, round};
 use crate::noise as predicted;
 use crate::parameters::{
-    LINEAR, T1X2048, T1X2048N672, T1X2048N672L2, T1X4096, T2X1024, T2X1024N640, T3X512, T3X512N640,
-    T4X512, T4X512N640, gaussian,
+    LINEAR, T1X2048, T1X2048N672, T1X2048N672L2, T1X4096, T1X4096N736, T1X8192N800, T2X1024,
+    T2X1024N640, T3X512, T3X512N640, T4X512, T4X512N640, gaussian,
 };
 
-const BOOTSTRAPPED: [&ParameterSet; 10] = [
+const BOOTSTRAPPED: [&ParameterSet; 12] = [
     &T4X512N640,
     &T3X512N640,
     &T3X512,
@@ -20,7 +20,9 @@ const BOOTSTRAPPED: [&ParameterSet; 10] = [
     &T1X2048N672,
     &T1X2048,
     &T1X2048N672L2,
+    &T1X4096N736,
     &T1X4096,
+    &T1X8192N800,
 ];
 use tfhe::core_crypto::prelude::*;
 
@@ -132,8 +134,12 @@ fn keyswitch_and_modulus_switch() {
 fn bootstrap_output() {
     for set in BOOTSTRAPPED {
         let open = open(set);
-        // The largest takes a twentieth of a second for each.
-        let n = if set == &T1X4096 { 200 } else { 600 };
+        // The largest takes a tenth of a second for each.
+        let n = match open.key.bootstrap.polynomial_size {
+            8192 => 100,
+            4096 => 200,
+            _ => 600,
+        };
         let table = vec![1u64 << 60];
         let plain = vec![1u64 << 62; n];
         let inputs: Vec<_> = open

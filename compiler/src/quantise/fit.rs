@@ -1,0 +1,228 @@
+//! Fits the rows of a layer to integers: what they compute from is integers on every calibration row, and so is what
+//! they compute.
+//!
+//! A row of the floating-point network is a target, which a sum of integers with integer weights has to follow. The
+//! real weights are first regressed on the integers, so that they make up for how the integers were rounded, then
+//! rounded together ([`crate::rounding`]), for several sizes of the cells that the sum is counted in; the best is kept.
+//! This is layer-wise quantisation to activations that are quantised already, as in Frantar et al., *GPTQ* (2023),
+//! section 3, and Hubara et al., *Accurate Post Training Quantization with Small Calibration Sets* (2021), section 3,
+//! with the difference that sums have few bits, too: their range is part of what is fitted.
+
+use crate::network::Layer;
+use crate::rounding::Correlation;
+use rayon::prelude::*;
+
+/// Part of the mean variance of the integers that is added to each: as few as 200 rows are regressed on.
+const DAMPING: f64 = 0.1;
+/// Cells of sums with so few bits are fitted in several sizes, each larger by this part of the least.
+const COARSE_BITS: u32 = 8;
+const SIZES: usize = 8;
+const SIZES_OF_WIDE_ROWS: usize = 4;
+const LARGER: f64 = 0.03;
+/// Rows of more weights are wide.
+const WIDE: usize = 256;
+/// A row is taken to cover at least this part of what its inputs could make of it.
+const LEAST_SWING: f64 = 256.0;
+
+/// Room around the sums of the calibration rows, as in [`crate::calibration::Span::widened`]: a part of their range on
+/// both sides, and at least so many standard deviations around the mean. A sum that leaves it is a wrong answer, so of
+/// ordinary rows about one in a hundred may; more room makes all others coarser.
+const TABLE_ROOM: (f64, f64) = (0.04, 3.5);
+const OUTPUT_ROOM: (f64, f64) = (0.25, 6.0);
+
+/// What the sums of a layer are counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Accumulator {
+    pub(super) bits: u32,
+    /// Outputs, which use the whole torus, and have zero in the middle.
+    pub(super) output: bool,
+}
+
+/// A layer over integers, not yet rounded.
+pub(crate) struct Prepared {
+    correlation: Option<Correlation>,
+    /// Real weights of each row, for a step of each input.
+    weights: Vec<Vec<f64>>,
+}
+
+/// A row of integers: its value is `cell · (Σ weights · inputs + bias) + zero`.
+pub(crate) struct Row {
+    pub(super) weights: Vec<i32>,
+    pub(super) bias: i64,
+    pub(super) cell: f64,
+    pub(super) zero: f64,
+}
+
+impl Row {
+    /// Squared 2-norm of the weights: what noise is multiplied by.
+    pub(super) fn squared_norm(&self) -> f64 {
+        self.weights.iter().map(|&w| f64::from(w).powi(2)).sum()
+    }
+
+    /// The value for a row of integers.
+    pub(super) fn value(&self, integers: &[f64]) -> f64 {
+        let sum: f64 = self.weights.iter().zip(integers).map(|(&w, x)| f64::from(w) * x).sum();
+        self.cell * (sum + self.bias as f64) + self.zero
+    }
+}
+
+impl Prepared {
+    /// From a layer, what a step of each input stands for, the inputs in steps and what the rows are to be, the last
+    /// two for each calibration row.
+    pub(super) fn new(
+        layer: &Layer,
+        steps: &[f64],
+        inputs: &[Vec<f64>],
+        targets: &[Vec<f64>],
+    ) -> Self {
+        let matrix = &layer.affine.matrix;
+        let correlation = Correlation::damped(inputs, DAMPING);
+        let weights = (0..matrix.rows()).into_par_iter().map(|r| {
+            let mut weights = vec![0.0; steps.len()];
+            matrix.row(r).for_each(|(c, w)| weights[c] = w * steps[c]);
+            let Some(correlation) = &correlation else {
+                return weights;
+            };
+            let error = |(input, target): (&Vec<f64>, &Vec<f64>)| {
+                target[r] - weights.iter().zip(input).map(|(w, x)| w * x).sum::<f64>()
+            };
+            let mut errors: Vec<f64> = inputs.iter().zip(targets).map(error).collect();
+            let count = errors.len() as f64;
+            let mean = errors.iter().sum::<f64>() / count;
+            errors.iter_mut().for_each(|error| *error = (*error - mean) / count);
+            // The errors have no mean, so that of the inputs does not matter.
+            let mut covariances = vec![0.0; steps.len()];
+            for (input, error) in inputs.iter().zip(&errors) {
+                covariances.iter_mut().zip(input).for_each(|(sum, x)| *sum += x * error);
+            }
+            let change = correlation.regress(&covariances);
+            weights.iter().zip(change).map(|(w, d)| w + d).collect()
+        });
+        let weights = weights.collect();
+        Self { correlation, weights }
+    }
+
+    /// Rounds the rows for sums of so many bits.
+    pub(super) fn fit(
+        &self,
+        inputs: &[Vec<f64>],
+        targets: &[Vec<f64>],
+        most: f64,
+        accumulator: Accumulator,
+    ) -> Vec<Row> {
+        (0..self.weights.len())
+            .into_par_iter()
+            .map(|r| {
+                let targets: Vec<f64> = targets.iter().map(|row| row[r]).collect();
+                self.fit_row(&self.weights[r], inputs, &targets, most, accumulator)
+            })
+            .collect()
+    }
+
+    fn fit_row(
+        &self,
+        weights: &[f64],
+        inputs: &[Vec<f64>],
+        targets: &[f64],
+        most: f64,
+        accumulator: Accumulator,
+    ) -> Row {
+        let Accumulator { bits, output } = accumulator;
+        let room = if output { OUTPUT_ROOM } else { TABLE_ROOM };
+        let cells = f64::from((1u32 << bits) - 1);
+        let sums = |weights: &[f64]| -> Vec<f64> {
+            let sum = |input: &Vec<f64>| weights.iter().zip(input).map(|(w, x)| w * x).sum();
+            inputs.iter().map(sum).collect()
+        };
+        let swing: f64 = weights.iter().map(|w| w.abs() * most).sum();
+        let range = Range::of(&sums(weights), room).width().max(swing / LEAST_SWING);
+        let least = if range > 0.0 { range / cells } else { 1.0 };
+        let sizes = match weights.len() {
+            _ if bits > COARSE_BITS => 1,
+            0..=WIDE => SIZES,
+            _ => SIZES_OF_WIDE_ROWS,
+        };
+        let mut best: Option<(f64, Fitted)> = None;
+        for size in 0..sizes {
+            let fitted =
+                self.fit_cells(weights, least * (1.0 + LARGER * size as f64), cells, &|w| {
+                    Range::of(&sums(w), room)
+                });
+            if best.as_ref().is_none_or(|(error, _)| fitted.error < *error) {
+                best = Some((fitted.error, fitted));
+            }
+        }
+        let Some((_, Fitted { rounded, range, cell, .. })) = best else {
+            return Row { weights: vec![0; weights.len()], bias: 0, cell: 1.0, zero: 0.0 };
+        };
+        // The middle of the range comes to the middle of what there is room for.
+        let middle = if output { 0.0 } else { cells / 2.0 };
+        let bias = (middle - (range.low + range.high) / 2.0).round();
+        let mut row = Row {
+            weights: rounded.iter().map(|&w| w as i32).collect(),
+            bias: bias as i64,
+            cell,
+            zero: 0.0,
+        };
+        // What all the rounding moves the row by on average.
+        let off = |(input, target): (&Vec<f64>, &f64)| target - row.value(input);
+        row.zero = inputs.iter().zip(targets).map(off).sum::<f64>() / inputs.len() as f64;
+        row
+    }
+
+    /// Rounds a row for cells of this size, or somewhat more if the rounded sums would not fit.
+    fn fit_cells(
+        &self,
+        weights: &[f64],
+        mut cell: f64,
+        cells: f64,
+        range_of: &dyn Fn(&[f64]) -> Range,
+    ) -> Fitted {
+        loop {
+            let exact: Vec<f64> = weights.iter().map(|w| w / cell).collect();
+            let (rounded, variance) = match &self.correlation {
+                Some(correlation) => correlation.round(&exact, &vec![1.0; exact.len()]),
+                None => (exact.iter().map(|w| w.round() as i32).collect(), 0.0),
+            };
+            let rounded: Vec<f64> = rounded.into_iter().map(f64::from).collect();
+            let range = range_of(&rounded);
+            // Sums are rounded to cells, which errs by a twelfth.
+            let error = (variance + 1.0 / 12.0) * cell * cell;
+            // One more at both ends, for the middle is rounded.
+            if range.width() <= cells || rounded.iter().all(|&w| w == 0.0) {
+                return Fitted { rounded, range, cell, error };
+            }
+            cell *= (range.width() / cells).max(1.01);
+        }
+    }
+}
+
+struct Fitted {
+    rounded: Vec<f64>,
+    range: Range,
+    cell: f64,
+    error: f64,
+}
+
+/// What to leave room for.
+struct Range {
+    low: f64,
+    high: f64,
+}
+
+impl Range {
+    fn of(sums: &[f64], (margin, sigmas): (f64, f64)) -> Self {
+        let count = sums.len() as f64;
+        let mean = sums.iter().sum::<f64>() / count;
+        let variance = sums.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+        let spread = sigmas * variance.sqrt();
+        let low = sums.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let margin = margin * (high - low);
+        Self { low: (low - margin).min(mean - spread), high: (high + margin).max(mean + spread) }
+    }
+
+    fn width(&self) -> f64 {
+        self.high - self.low
+    }
+}

@@ -1,0 +1,379 @@
+//! Dense networks over small integers, for `exact`.
+//!
+//! Layer by layer, with the calibration rows as they come out of the layers before, in integers: what a layer makes of
+//! the errors before it is known, and fitted to ([`super::fit`]). How many steps a layer's inputs have and how many
+//! bits its sums is chosen by the error that follows, among all that noise leaves room for; for the inputs of the
+//! network, by the error of the outputs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::fit::{Accumulator, Prepared, Row};
+use super::scaled::Scaled;
+use super::{Quantised, TURN, bits};
+use crate::Error;
+use crate::calibration::Spans;
+use crate::frame::{Frames, Known};
+use crate::network::{Layer, Matrix, Network};
+use crate::scale::{Decoding, Encoding};
+use hermesh_engine::parameters::PACKING_SIZE;
+use hermesh_engine::{self as engine, Linear, ParameterSet, Precision, Program, Stage, noise};
+
+/// Steps that inputs of layers are tried with: between the smallest and the largest value.
+const STEPS: [u32; 12] = [1, 2, 3, 4, 5, 7, 10, 15, 22, 31, 63, 127];
+/// Bits of sums before tables, and of outputs.
+const TABLE_BITS: std::ops::RangeInclusive<u32> = 2..=8;
+const OUTPUT_BITS: std::ops::RangeInclusive<u32> = 5..=16;
+/// More steps are not tried once the error is this many times the least.
+const HOPELESS: f64 = 1.5;
+/// Widest layer: the covariance of its inputs is computed.
+const MOST_INPUTS: usize = 2048;
+
+/// A network in integers.
+pub(crate) struct Integers {
+    pub(crate) quantised: Quantised,
+    /// Most bits of sums before tables; of outputs, where there are no tables.
+    pub(crate) bits: u32,
+    /// Mean square error of the outputs on the calibration rows.
+    pub(crate) error: f64,
+}
+
+/// What has been found out about the first layer, by steps of its inputs and bits of its sums. It does not depend on
+/// the parameter set.
+#[derive(Default)]
+pub(crate) struct FirstLayer {
+    prepared: Mutex<HashMap<u32, Arc<Prepared>>>,
+    fitted: Mutex<HashMap<(u32, Accumulator), Arc<Vec<Row>>>>,
+}
+
+/// Whether a network can be fitted: dense, not too wide, with activations whose tables are ours to choose.
+pub(crate) fn are_possible(network: &Network) -> bool {
+    network.layers.iter().all(|layer| {
+        matches!(layer.affine.matrix, Matrix::Dense { .. })
+            && layer.affine.cols() <= MOST_INPUTS
+            && layer.table_bits().is_none()
+            && layer.groups.is_none()
+    })
+}
+
+/// The network in integers for a set, once for each number of steps of the inputs that noise leaves room for, with
+/// the least error first.
+pub(crate) fn integers(
+    network: &Network,
+    spans: &Spans,
+    set: &'static ParameterSet,
+    failure_log2: f64,
+) -> Result<Vec<Integers>, Error> {
+    let fitting = Fitting::new(network, spans, set, failure_log2)?;
+    let mut found: Vec<Integers> = Vec::new();
+    for steps in STEPS {
+        let Some(integers) = fitting.with_steps(steps)? else {
+            continue;
+        };
+        let least = found.iter().map(|other| other.error).fold(f64::INFINITY, f64::min);
+        let hopeless = integers.error > HOPELESS * least;
+        found.push(integers);
+        if hopeless {
+            break;
+        }
+    }
+    found.sort_by(|a, b| a.error.total_cmp(&b.error));
+    Ok(found)
+}
+
+struct Fitting<'a> {
+    network: &'a Network,
+    spans: &'a Spans,
+    set: &'static ParameterSet,
+    failure_log2: f64,
+    /// Of each layer, for each calibration row: what its activation is applied to in floating point.
+    targets: Vec<Vec<Vec<f64>>>,
+}
+
+/// A layer that has been chosen.
+struct Chosen {
+    encoding: Encoding,
+    accumulator: Accumulator,
+    rows: Arc<Vec<Row>>,
+    error: f64,
+}
+
+impl<'a> Fitting<'a> {
+    fn new(
+        network: &'a Network,
+        spans: &'a Spans,
+        set: &'static ParameterSet,
+        failure_log2: f64,
+    ) -> Result<Self, Error> {
+        let mut targets = vec![Vec::new(); network.layers.len()];
+        for row in &spans.rows {
+            let trace = network.trace(row)?;
+            targets.iter_mut().zip(trace).for_each(|(targets, values)| targets.push(values));
+        }
+        Ok(Self { network, spans, set, failure_log2, targets })
+    }
+
+    /// `None` if some layer has too much noise whatever is chosen, or the set no tables of that size.
+    fn with_steps(&self, steps: u32) -> Result<Option<Integers>, Error> {
+        let last = self.network.layers.len() - 1;
+        let (low, high): (Vec<f64>, Vec<f64>) =
+            self.spans.inputs.iter().map(|span| (span.low, span.high)).unzip();
+        let mut values = self.spans.rows.clone();
+        let mut ranges = (low, high);
+        let mut stages: Vec<Stage> = Vec::new();
+        let (mut weight_bits, mut most_bits, mut error) = (Vec::new(), 0, f64::INFINITY);
+        let (mut input, mut output, mut turns) = (None, None, Vec::new());
+        // The layer before, whose tables are not yet known.
+        let mut incoming: Option<(Linear, Scaled)> = None;
+        for (i, layer) in self.network.layers.iter().enumerate() {
+            let steps: &[u32] = if i == 0 { &[steps] } else { &STEPS };
+            let mut best: Option<Chosen> = None;
+            for &steps in steps {
+                let Some(chosen) = self.choose_bits(i, &ranges, &values, steps) else {
+                    continue;
+                };
+                let least = best.as_ref().map_or(f64::INFINITY, |best| best.error);
+                if chosen.error < least {
+                    best = Some(chosen);
+                } else if chosen.error > HOPELESS * least {
+                    break;
+                }
+            }
+            let Some(chosen) = best else {
+                return Ok(None);
+            };
+            let Chosen { encoding, accumulator, rows, .. } = &chosen;
+            if let Some((linear, scaled)) = incoming.take() {
+                let before = &self.network.layers[i - 1];
+                let Some(lookup) = scaled.tables(before, encoding, self.set) else {
+                    return Ok(None);
+                };
+                stages.push(Stage { linear, lookup: Some(lookup) });
+            } else {
+                input = Some(encoding.clone());
+            }
+            if i < last || last == 0 {
+                most_bits = most_bits.max(accumulator.bits);
+            }
+            let integers = steps_of(encoding, &values, i == 0);
+            values = apply(layer, rows, &integers);
+            let range = |r: usize| {
+                let column = values.iter().map(|row| row[r]);
+                let (low, high) = column
+                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
+                        (low.min(x), high.max(x))
+                    });
+                (low, high)
+            };
+            ranges = (0..rows.len()).map(range).unzip();
+            let (linear, scaled) = scaled(rows, encoding.unit, *accumulator);
+            turns.push(scaled.turns.clone());
+            weight_bits.push(bits(&linear));
+            error = chosen.error;
+            if i == last {
+                let Scaled { centre, scale, .. } = scaled;
+                output = Some(Decoding { centre, scale, bits: Some(accumulator.bits) });
+                stages.push(Stage { linear, lookup: None });
+            } else {
+                incoming = Some((linear, scaled));
+            }
+        }
+        let (Some(input), Some(output)) = (input, output) else {
+            return Err(Error::Network { reason: "no layer".into() });
+        };
+        let precision = Precision::Exact { output_bits: output.bits.unwrap_or_default() };
+        let program = Program::new(self.set, precision, stages)?;
+        if program.failure_log2().is_none_or(|p| p > self.failure_log2) {
+            return Ok(None);
+        }
+        let frames =
+            Frames::new(&program, Known { input: &input, waves: &[], turns, bounded_sums: false });
+        let quantised = Quantised { program, input, output, weight_bits, frames };
+        Ok(Some(Integers { quantised, bits: most_bits, error }))
+    }
+
+    /// The layer with inputs of so many steps and sums of as many bits as noise leaves room for.
+    fn choose_bits(
+        &self,
+        i: usize,
+        (low, high): &(Vec<f64>, Vec<f64>),
+        values: &[Vec<f64>],
+        steps: u32,
+    ) -> Option<Chosen> {
+        let layer = &self.network.layers[i];
+        let output = i + 1 == self.network.layers.len();
+        let mut encoding = Encoding {
+            low: low.clone(),
+            high: high.clone(),
+            zero: low.clone(),
+            steps,
+            rounded: true,
+            unit: 0,
+        };
+        let mut prepared: Option<(Vec<Vec<f64>>, Arc<Prepared>)> = None;
+        let bits = if output { OUTPUT_BITS } else { TABLE_BITS };
+        for bits in bits.rev() {
+            let accumulator = Accumulator { bits, output };
+            let entries = self.set.bootstrap.map_or(0, |b| b.polynomial_size);
+            if !output && 1 << bits > entries {
+                continue;
+            }
+            let Some(room) = self.room(i, accumulator) else {
+                continue;
+            };
+            encoding.unit = 1 << if output { 64 - bits } else { 63 - bits };
+            // What tables give is read as less than half a turn, so that a trace of a row can follow it.
+            if i > 0 && u128::from(steps) * u128::from(encoding.unit) >= 1 << 63 {
+                continue;
+            }
+            let (integers, layer_prepared) = prepared.get_or_insert_with(|| {
+                let integers = steps_of(&encoding, values, i == 0);
+                let prepared = self.prepare(i, &encoding, &integers);
+                (integers, prepared)
+            });
+            let rows = self.fit(i, steps, layer_prepared, integers, accumulator);
+            if rows.iter().any(|row| row.squared_norm() > room) {
+                continue;
+            }
+            let error = self.error(i, layer, &rows, integers);
+            return Some(Chosen { encoding, accumulator, rows, error });
+        }
+        None
+    }
+
+    fn prepare(&self, i: usize, encoding: &Encoding, integers: &[Vec<f64>]) -> Arc<Prepared> {
+        let new = || {
+            let columns = 0..encoding.low.len();
+            let step = |c: usize| encoding.range(c) / f64::from(encoding.steps);
+            let steps: Vec<f64> = columns.map(step).collect();
+            let layer = &self.network.layers[i];
+            Arc::new(Prepared::new(layer, &steps, integers, &self.targets[i]))
+        };
+        if i > 0 {
+            return new();
+        }
+        let mut known = self.spans.first.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(encoding.steps).or_insert_with(new))
+    }
+
+    fn fit(
+        &self,
+        i: usize,
+        steps: u32,
+        prepared: &Prepared,
+        integers: &[Vec<f64>],
+        accumulator: Accumulator,
+    ) -> Arc<Vec<Row>> {
+        let new =
+            || Arc::new(prepared.fit(integers, &self.targets[i], f64::from(steps), accumulator));
+        if i > 0 {
+            return new();
+        }
+        let mut known = self.spans.first.fitted.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry((steps, accumulator)).or_insert_with(new))
+    }
+
+    /// The largest squared 2-norm of a row of layer `i` with which noise changes a sum no more often than the row's
+    /// share of the failure probability allows. `None` if there is no such norm.
+    fn room(&self, i: usize, Accumulator { bits, output }: Accumulator) -> Option<f64> {
+        let set = self.set;
+        let layers = &self.network.layers;
+        let shares = (layers.len() * layers[i].affine.rows()) as f64;
+        let wanted = self.failure_log2 - shares.log2();
+        // The tail falls monotonically: bisection.
+        let (mut low, mut high) = (0.0, 100.0);
+        for _ in 0..50 {
+            let middle = (low + high) / 2.0;
+            if noise::two_sided_tail_log2(middle) > wanted { low = middle } else { high = middle }
+        }
+        let half_step = f64::from(if output { bits + 1 } else { bits + 2 }).exp2().recip();
+        let added = match (output, i) {
+            (true, _) => noise::packing(set, PACKING_SIZE),
+            (false, 0) => noise::modulus_switch(set),
+            (false, _) => noise::keyswitch(set) + noise::modulus_switch(set),
+        };
+        let each = if i == 0 { noise::fresh(set) } else { noise::bootstrap(set) };
+        let left = (half_step / high).powi(2) - added;
+        (left > 0.0).then(|| left / each)
+    }
+
+    /// Mean square error of what follows layer `i` on the calibration rows: of the outputs, or of what the activated
+    /// values add to the rows of the next layer, as if their errors were independent.
+    fn error(&self, i: usize, layer: &Layer, rows: &[Row], integers: &[Vec<f64>]) -> f64 {
+        let importance = match self.network.layers.get(i + 1) {
+            None => vec![1.0; rows.len()],
+            Some(next) => {
+                let mut importance = vec![0.0; rows.len()];
+                let matrix = &next.affine.matrix;
+                let weights = (0..matrix.rows()).flat_map(|r| matrix.row(r));
+                weights.for_each(|(c, w)| importance[c] += w * w);
+                importance
+            }
+        };
+        let squared = |(input, targets): (&Vec<f64>, &Vec<f64>)| -> f64 {
+            let each = rows.iter().zip(targets).zip(&importance).enumerate();
+            each.map(|(r, ((row, &target), importance))| {
+                let (found, wanted) = (row.value(input), target);
+                importance * (activated(layer, r, found) - activated(layer, r, wanted)).powi(2)
+            })
+            .sum()
+        };
+        let sum: f64 = integers.iter().zip(&self.targets[i]).map(squared).sum();
+        sum / integers.len() as f64
+    }
+}
+
+fn activated(layer: &Layer, row: usize, value: f64) -> f64 {
+    if layer.activation.is_some() { layer.activated(row, value) } else { value }
+}
+
+/// What the layer's rows, and their activations, make of rows of integers.
+fn apply(layer: &Layer, rows: &[Row], integers: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let of = |input: &Vec<f64>| {
+        let values = rows.iter().enumerate();
+        values.map(|(r, row)| activated(layer, r, row.value(input))).collect()
+    };
+    integers.iter().map(of).collect()
+}
+
+/// Values in steps of an encoding. What a client encrypts is moved to the edge of the range, if it is outside.
+fn steps_of(encoding: &Encoding, values: &[Vec<f64>], clamped: bool) -> Vec<Vec<f64>> {
+    let step = |(c, &x): (usize, &f64)| {
+        let range = encoding.range(c);
+        if range <= 0.0 {
+            return 0.0;
+        }
+        let x = if clamped { x.clamp(encoding.low[c], encoding.high[c]) } else { x };
+        ((x - encoding.low[c]) / range * f64::from(encoding.steps)).round()
+    };
+    values.iter().map(|row| row.iter().enumerate().map(step).collect()).collect()
+}
+
+/// The rows as an operator of the engine, for cells of this size on the torus.
+fn scaled(rows: &[Row], unit: u64, accumulator: Accumulator) -> (Linear, Scaled) {
+    let Accumulator { bits, output } = accumulator;
+    let cells = f64::from(bits).exp2();
+    // Before a table half a cell more, so that rounding down is rounding to the nearest.
+    let half = if output { 0 } else { unit / 2 };
+    let bias = |row: &Row| (row.bias as u64).wrapping_mul(unit).wrapping_add(half);
+    let turns = |row: &Row| {
+        let unwrapped = i128::from(row.bias) * i128::from(unit) + i128::from(half);
+        ((unwrapped - i128::from(bias(row) as i64)) >> 64) as i32
+    };
+    let turn = |row: &Row| row.cell * TURN / unit as f64;
+    let centre = |row: &Row| if output { row.zero } else { row.zero + row.cell * cells / 2.0 };
+    let matrix = engine::Matrix::Dense {
+        rows: rows.len() as u32,
+        columns: rows.first().map_or(0, |row| row.weights.len()) as u32,
+        weights: rows.iter().flat_map(|row| row.weights.iter().copied()).collect(),
+    };
+    let scaled = Scaled {
+        centre: rows.iter().map(centre).collect(),
+        scale: rows.iter().map(turn).collect(),
+        accumulator: super::Accumulator::Bits(bits),
+        passes: vec![false; rows.len()],
+        waves: vec![None; rows.len()],
+        turns: rows.iter().map(turns).collect(),
+    };
+    (Linear { matrix, bias: rows.iter().map(bias).collect() }, scaled)
+}
