@@ -226,3 +226,93 @@ impl Range {
         self.high - self.low
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Activation, Affine, Matrix};
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    const BITS: Accumulator = Accumulator { bits: 5, output: false };
+
+    /// Neighbours in a row are alike, as pixels are; in steps of 0 to 3.
+    fn inputs(rng: &mut StdRng, count: usize, columns: usize) -> Vec<Vec<f64>> {
+        let row = |rng: &mut StdRng| {
+            let mut x = 1.5;
+            let each = (0..columns).map(|_| {
+                x = (x + rng.random_range(-0.8..0.8f64)).clamp(0.0, 3.0);
+                x
+            });
+            each.collect()
+        };
+        (0..count).map(|_| row(rng)).collect()
+    }
+
+    fn layer(rng: &mut StdRng, rows: usize, cols: usize) -> Layer {
+        let values = (0..rows * cols).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Layer {
+            name: String::new(),
+            affine: Affine { matrix: Matrix::Dense { rows, cols, values }, bias: vec![0.3; rows] },
+            activation: Some(Activation::Relu.into()),
+            groups: None,
+            bounds: None,
+        }
+    }
+
+    #[test]
+    fn sums_stay_in_their_frame_and_near_the_target() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let (rows, columns) = (12, 30);
+        let layer = layer(&mut rng, rows, columns);
+        let exact = inputs(&mut rng, 800, columns);
+        let integers: Vec<Vec<f64>> =
+            exact.iter().map(|row| row.iter().map(|x| x.round()).collect()).collect();
+        let targets: Vec<Vec<f64>> = exact.iter().map(|row| layer.affine.apply(row)).collect();
+        let (seen, rest) = (0..400, 400..800);
+        let prepared = Prepared::new(
+            &layer,
+            &vec![1.0; columns],
+            &integers[seen.clone()],
+            &targets[seen.clone()],
+        );
+        let fitted = prepared.fit(&integers[seen.clone()], &targets[seen.clone()], 3.0, BITS);
+        let (mut ours, mut one_by_one) = (0.0, 0.0);
+        for (r, row) in fitted.iter().enumerate() {
+            let sum = |input: &[f64]| {
+                let products = row.weights.iter().zip(input).map(|(&w, x)| f64::from(w) * x);
+                products.sum::<f64>() + row.bias as f64
+            };
+            let left = |i: &usize| !(0.0..32.0).contains(&sum(&integers[*i]));
+            assert_eq!(seen.clone().filter(left).count(), 0);
+            // Of rows that were not seen, hardly any.
+            assert!(rest.clone().filter(left).count() <= 2);
+            // With the same cells, weights rounded one by one to the nearest err more.
+            let weights: Vec<f64> = layer.affine.matrix.row(r).map(|(_, w)| w).collect();
+            let nearest: Vec<f64> = weights.iter().map(|w| (w / row.cell).round()).collect();
+            let off = |i: usize, value: f64| targets[i][r] - value;
+            let nearest = |i: usize| -> f64 {
+                nearest.iter().zip(&integers[i]).map(|(w, x)| row.cell * w * x).sum()
+            };
+            let shift = seen.clone().map(|i| off(i, nearest(i))).sum::<f64>() / seen.len() as f64;
+            for i in rest.clone() {
+                ours += off(i, row.value(&integers[i])).powi(2);
+                one_by_one += off(i, nearest(i) + shift).powi(2);
+            }
+        }
+        assert!(ours < 0.5 * one_by_one, "{ours}, one by one {one_by_one}");
+    }
+
+    #[test]
+    fn inputs_that_never_move_are_no_reason_to_fail() {
+        let mut rng = StdRng::seed_from_u64(2);
+        let layer = layer(&mut rng, 3, 4);
+        let inputs = vec![vec![1.0; 4]; 5];
+        let targets: Vec<Vec<f64>> = inputs.iter().map(|row| layer.affine.apply(row)).collect();
+        let prepared = Prepared::new(&layer, &[1.0; 4], &inputs, &targets);
+        for (r, row) in prepared.fit(&inputs, &targets, 1.0, BITS).iter().enumerate() {
+            assert!((row.value(&inputs[0]) - targets[0][r]).abs() < 1e-9);
+            assert!(row.cell > 0.0 && row.squared_norm().is_finite());
+        }
+    }
+}

@@ -22,10 +22,15 @@ use hermesh_engine::{self as engine, Linear, ParameterSet, Precision, Program, S
 /// Steps that inputs of layers are tried with: between the smallest and the largest value.
 const STEPS: [u32; 12] = [1, 2, 3, 4, 5, 7, 10, 15, 22, 31, 63, 127];
 /// Bits of sums before tables, and of outputs.
-const TABLE_BITS: std::ops::RangeInclusive<u32> = 2..=8;
+const TABLE_BITS: std::ops::RangeInclusive<u32> = 3..=8;
 const OUTPUT_BITS: std::ops::RangeInclusive<u32> = 5..=16;
 /// More steps are not tried once the error is this many times the least.
 const HOPELESS: f64 = 1.5;
+/// Of networks with several hidden layers, so many of the best fits are fitted again with each of so many numbers of steps
+/// of the first hidden layer's values, which are otherwise chosen by the error of the next layer alone.
+const REFINED: (usize, usize) = (3, 7);
+/// Fits that err by more than this many times the least are not returned: measured on few rows, the worse may seem better.
+const NEARLY_BEST: f64 = 1.1;
 /// Widest layer: the covariance of its inputs is computed.
 const MOST_INPUTS: usize = 2048;
 
@@ -56,8 +61,8 @@ pub(crate) fn are_possible(network: &Network) -> bool {
     })
 }
 
-/// The network in integers for a set, once for each number of steps of the inputs that noise leaves room for, with
-/// the least error first.
+/// The network in integers for a set, with the steps of inputs that err least, and those that err hardly more; the best
+/// first. None if noise leaves no room.
 pub(crate) fn integers(
     network: &Network,
     spans: &Spans,
@@ -65,20 +70,36 @@ pub(crate) fn integers(
     failure_log2: f64,
 ) -> Result<Vec<Integers>, Error> {
     let fitting = Fitting::new(network, spans, set, failure_log2)?;
-    let mut found: Vec<Integers> = Vec::new();
+    let mut found: Vec<(u32, Integers)> = Vec::new();
     for steps in STEPS {
-        let Some(integers) = fitting.with_steps(steps)? else {
+        let Some(integers) = fitting.with_steps(&[steps])? else {
             continue;
         };
-        let least = found.iter().map(|other| other.error).fold(f64::INFINITY, f64::min);
+        let least = found.iter().map(|(_, other)| other.error).fold(f64::INFINITY, f64::min);
         let hopeless = integers.error > HOPELESS * least;
-        found.push(integers);
+        found.push((steps, integers));
         if hopeless {
             break;
         }
     }
-    found.sort_by(|a, b| a.error.total_cmp(&b.error));
-    Ok(found)
+    let by_error = |a: &(u32, Integers), b: &(u32, Integers)| a.1.error.total_cmp(&b.1.error);
+    found.sort_by(by_error);
+    if network.layers.len() > 2 {
+        let (fits, steps) = REFINED;
+        for (inputs, best) in found.iter_mut().take(fits) {
+            for &hidden in &STEPS[..steps] {
+                if let Some(integers) = fitting.with_steps(&[*inputs, hidden])?
+                    && integers.error < best.error
+                {
+                    *best = integers;
+                }
+            }
+        }
+        found.sort_by(by_error);
+    }
+    let least = found.first().map_or(0.0, |(_, best)| best.error);
+    let fits = found.into_iter().map(|(_, integers)| integers);
+    Ok(fits.take_while(|fit| fit.error <= NEARLY_BEST * least).collect())
 }
 
 struct Fitting<'a> {
@@ -113,8 +134,9 @@ impl<'a> Fitting<'a> {
         Ok(Self { network, spans, set, failure_log2, targets })
     }
 
-    /// `None` if some layer has too much noise whatever is chosen, or the set no tables of that size.
-    fn with_steps(&self, steps: u32) -> Result<Option<Integers>, Error> {
+    /// With these steps of what the first layers compute from; those of the others are chosen. `None` if some layer has
+    /// too much noise whatever is chosen.
+    fn with_steps(&self, given: &[u32]) -> Result<Option<Integers>, Error> {
         let last = self.network.layers.len() - 1;
         let (low, high): (Vec<f64>, Vec<f64>) =
             self.spans.inputs.iter().map(|span| (span.low, span.high)).unzip();
@@ -126,7 +148,7 @@ impl<'a> Fitting<'a> {
         // The layer before, whose tables are not yet known.
         let mut incoming: Option<(Linear, Scaled)> = None;
         for (i, layer) in self.network.layers.iter().enumerate() {
-            let steps: &[u32] = if i == 0 { &[steps] } else { &STEPS };
+            let steps = given.get(i).map_or(&STEPS[..], std::slice::from_ref);
             let mut best: Option<Chosen> = None;
             for &steps in steps {
                 let Some(chosen) = self.choose_bits(i, &ranges, &values, steps) else {
