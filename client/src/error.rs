@@ -415,6 +415,31 @@ pub enum Error {
     /// Two different answers when a new passphrase was asked for twice.
     #[error("expected the same passphrase twice, found two different ones; run it again")]
     PassphrasesDiffer,
+
+    /// Showing more would tell too much about the key.
+    #[error(
+        "showing this would tell {more:.1} bits about the key, which has given away {before:.1} of the \
+         {budget:.0} that it can bear: if nobody but you sees the output, say so with --private; to go on \
+         sharing, use a new key (hermesh key rotate, or keygen without a mesh), or show fewer rows, or add \
+         noise with --share-noise"
+    )]
+    KeyUsedUp {
+        /// Bits given away before.
+        before: f64,
+        /// Bits in what was asked for.
+        more: f64,
+        /// Bits that may be given away.
+        budget: f64,
+    },
+    /// `revealed.json` is not one of ours.
+    #[error(
+        "expected the counts of shown scores and labels as hermesh keeps them, found {found}; restore the \
+         file from a backup, or use a new key: what the old one has given away is not known"
+    )]
+    NotACount {
+        /// What was found.
+        found: String,
+    },
 }
 
 impl Error {

@@ -1,5 +1,5 @@
 //! A client's keys in a directory: `client.key`, secret, and `evaluation.key`, public; and beside them
-//! `mesh.json`, `outbox/`, and, once keys have been changed, `old/`.
+//! `mesh.json`, `outbox/`, `revealed.json` and, once keys have been changed, `old/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::files::{self, Audience, Existing};
 use crate::outbox::Outbox;
 use crate::passphrase::Passphrase;
+use crate::revealed::Revealed;
 use crate::{Error, Result, vault};
 
 mod rotation;
@@ -100,6 +101,11 @@ impl KeyDirectory {
     /// The jobs that were signed with these keys.
     pub fn outbox(&self) -> Outbox {
         Outbox::new(&self.0.join("outbox"))
+    }
+
+    /// What was shown under these keys and those that they have replaced.
+    pub fn revealed(&self) -> Revealed {
+        Revealed::new(&self.0)
     }
 
     /// Where the public key is.

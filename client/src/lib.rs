@@ -7,6 +7,7 @@
 //! - [`keys`] is the directory that holds a client's keys;
 //! - [`connection`] speaks to a mesh in other processes, [`membership`] remembers whose receipts to
 //!   trust there, [`outbox`] keeps the jobs that were signed for it;
+//! - [`revealed`] counts what shown scores and labels tell about each key;
 //! - [`model`] reads compiled models, and turns rows into what is encrypted and back;
 //! - [`compute`] is the services' work without the services, on the engine directly;
 //! - [`quote`] says what an inference will cost, by a short measurement, and [`speed`] how fast this
@@ -27,6 +28,7 @@ pub mod outbox;
 pub mod passphrase;
 mod probe;
 pub mod quote;
+pub mod revealed;
 pub mod speed;
 pub mod terminal;
 pub mod vault;

@@ -97,9 +97,9 @@ fn refused(row: usize, error: hermesh_compiler::Error) -> Error {
 /// Decrypts an answer to one prediction per row. Labels are those of the outputs as they are;
 /// scores are those of outputs rounded to multiples of their `resolution`, unless it is 0.
 ///
-/// Noise in the outputs depends on the secret key, so whoever sees enough raw outputs of an
-/// `approximate` program learns about the key (Li and Micciancio 2021). Rounding hides most of
-/// the noise.
+/// The noise in the outputs of an `approximate` program depends on the secret key (Li and Micciancio
+/// 2021). Scores and labels tell about the key wherever the noise changes them; rounding makes that
+/// rarer and does not end it. What is shown to others is to be counted with [`crate::revealed`].
 pub fn decrypt(
     model: &impl AsRef<Client>,
     key: &ClientKey,

@@ -152,7 +152,8 @@ impl Client {
     }
 
     /// What each output of an `approximate` program is rounded to before it is shown: four times the deviation that the
-    /// report states. Zero for `exact` programs.
+    /// report states. That does not hide the noise; what it still tells is counted (`hermesh_engine::reveal`). Zero for
+    /// `exact` programs.
     #[must_use]
     pub fn resolution(&self) -> &[f64] {
         &self.resolution

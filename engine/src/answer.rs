@@ -133,9 +133,9 @@ impl Answer {
 
 /// Decrypts an answer to rows of torus values, scaled by 2⁶⁴, noise included. They are zeroized when they are dropped.
 ///
-/// Noise depends on the secret key: what comes from an `approximate` program must be rounded before
-/// it is handed to others (Li and Micciancio, *On the Security of Homomorphic Encryption on
-/// Approximate Numbers*, 2021).
+/// Noise depends on the secret key (Li and Micciancio, *On the Security of Homomorphic Encryption on
+/// Approximate Numbers*, 2021): values of an `approximate` program must not be handed to others as they are. As few as
+/// 1536 of them give the key of answers, by linear algebra. See [`crate::reveal`] for rounded ones.
 ///
 /// # Errors
 /// The answer was made with another key.

@@ -39,6 +39,7 @@ pub mod parameters;
 mod program;
 mod random;
 pub mod reach;
+pub mod reveal;
 mod roots;
 mod rotation;
 mod share;

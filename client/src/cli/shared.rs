@@ -122,17 +122,29 @@ pub struct Output {
     /// Also write the answers as .npy: labels as int64, scores as float64.
     #[arg(short = 'o', long = "output", value_name = "Y.npy")]
     pub file: Option<PathBuf>,
-    /// Scores instead of labels.
+    /// Scores instead of labels. Of an approximate model they carry noise that depends on the secret
+    /// key: what they tell is counted in revealed.json beside the keys, before they are shown, and
+    /// refused past the bound of docs/scores.md, some hundred scores. Labels are counted too, and
+    /// tell much only where two are nearly equal. Exact models tell nothing.
     #[arg(long)]
     pub scores: bool,
-    /// Round the model's outputs to multiples of this before scores are made of them. The noise in
-    /// finer ones tells about the secret key. [default: what the model states: 4 standard
+    /// Round the model's outputs to multiples of this before scores are made of them. Finer ones tell
+    /// more about the secret key, and count for more. [default: what the model states: 4 standard
     /// deviations of the noise, or no rounding for exact models]
     #[arg(long, value_name = "STEP", requires = "scores", value_parser = step)]
     pub resolution: Option<f64>,
-    /// Do not round scores. Never hand such scores to others: enough of them give away the key.
+    /// Round scores only to half a standard deviation of the noise, with --private not at all. Such
+    /// scores are for yourself: they count for more than others, and may use up a new key at once.
     #[arg(long, requires = "scores", conflicts_with = "resolution")]
     pub raw: bool,
+    /// Nobody but you sees the output: nothing is counted or refused.
+    #[arg(long)]
+    pub private: bool,
+    /// Add normal noise of so many standard deviations of the noise that is there, before rounding:
+    /// scores count for less, and are so much coarser. 10 makes them some 10 times as coarse, and a
+    /// key lasts for some 14,000 scores instead of some hundred.
+    #[arg(long, value_name = "SIGMAS", conflicts_with = "private", value_parser = sigmas)]
+    pub share_noise: Option<f64>,
 }
 
 /// Options of commands that report results.
@@ -155,6 +167,14 @@ fn step(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(step) if step.is_normal() && step > 0.0 => Ok(step),
         _ => Err("expected a positive number, such as 0.01".to_owned()),
+    }
+}
+
+/// Times the standard deviation of what is there: below a tenth it would hide nothing.
+fn sigmas(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(times) if (0.1..=1e6).contains(&times) => Ok(times),
+        _ => Err("expected a number from 0.1 to 1000000, such as 10".to_owned()),
     }
 }
 

@@ -1,22 +1,37 @@
 //! Decrypted answers, on their way to the user.
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use hermesh_client::cli::Output;
 use hermesh_client::data;
 use hermesh_client::files::{self, Audience, Existing};
+use hermesh_client::keys::KeyDirectory;
 use hermesh_client::model;
+use hermesh_client::revealed::{Cost, Count, Past};
+use hermesh_client::terminal::plain;
 use hermesh_compiler::Client;
 use hermesh_compiler::network::{Label, Prediction};
-use hermesh_engine::ClientKey;
+use hermesh_engine::{ClientKey, reveal};
+use hermesh_mesh::Digest;
 use serde_json::{Map, Value, json};
 
 use super::{print, print_json};
 
+/// What `--raw` rounds to, in standard deviations of the noise: the digits that it drops are nothing but noise, and each
+/// would tell more about the key.
+const RAW_STEP: f64 = 0.5;
+
 pub(super) struct Answers<'a> {
+    /// Digest of the evaluation key whose secret key has decrypted them.
+    key: Digest,
     predictions: Vec<Prediction>,
+    /// Bits that the scores tell about the key, and the labels.
+    cost: (Count, Count),
+    /// Bits that the key may give away.
+    budget: f64,
     /// Asked for, or all there is: a regression has no labels.
     scores: bool,
     /// What each output was rounded to.
@@ -35,16 +50,56 @@ impl<'a> Answers<'a> {
         answer: &[u8],
         options: &'a Output,
     ) -> Result<Self> {
-        let resolution = match (options.raw, options.resolution) {
-            (true, _) => vec![0.0; model.outline().outputs],
-            (false, Some(step)) => vec![step; model.outline().outputs],
-            (false, None) => model.resolution().to_vec(),
-        };
+        let cost = Cost::new(model, options.share_noise);
+        let resolution = resolution(model, &cost, options);
         let start = Instant::now();
-        let predictions = model::decrypt(model, key, answer, &resolution)?;
+        let mut rows = model::decrypt_outputs(model, key, answer)?;
         let seconds = start.elapsed().as_secs_f64();
+        if let (Some(times), Some(sigmas)) = (options.share_noise, cost.sigmas()) {
+            // Of a cryptographic generator: whoever could foresee this noise could take it off again.
+            let mut rng = rand::rng();
+            for (x, sigma) in rows.iter_mut().flat_map(|row| row.iter_mut().zip(sigmas)) {
+                *x += times * sigma * hermesh_compiler::normal(&mut rng);
+            }
+        }
+        let predictions: Vec<Prediction> =
+            rows.iter().map(|outputs| model::predict(model, outputs, &resolution)).collect();
         let labelled = predictions.iter().all(|prediction| prediction.label.is_some());
-        Ok(Self { predictions, scores: options.scores || !labelled, resolution, seconds, options })
+        let scores = rows.iter().map(|outputs| cost.scores(outputs, &resolution));
+        let labels = rows.iter().map(|outputs| cost.label(outputs));
+        Ok(Self {
+            key: Digest(key.evaluation_key()),
+            cost: (scores.fold(Count::default(), plus), labels.fold(Count::default(), plus)),
+            budget: reveal::budget(model.outline().parameter_set),
+            predictions,
+            scores: options.scores || !labelled,
+            resolution,
+            seconds,
+            options,
+        })
+    }
+
+    /// Fails if the answers to so many rows could not be shown, before they are asked for. What labels will tell is not
+    /// known before.
+    pub(super) fn check(
+        keys: &KeyDirectory,
+        key: &ClientKey,
+        model: &Client,
+        rows: usize,
+        options: &Output,
+    ) -> Result<()> {
+        let cost = Cost::new(model, options.share_noise);
+        if options.private || cost.sigmas().is_none() {
+            return Ok(());
+        }
+        let regression = model.interpret(&vec![0.0; model.outline().outputs]).label.is_none();
+        let bits = match options.scores || regression {
+            true => rows as f64 * cost.expected_scores(&resolution(model, &cost, options)),
+            false => 0.0,
+        };
+        let budget = reveal::budget(model.outline().parameter_set);
+        let key = Digest(key.evaluation_key());
+        Ok(keys.revealed().check(key, bits, budget, past(options))?)
     }
 
     /// Seconds that decryption took, without unsealing the secret key.
@@ -52,8 +107,22 @@ impl<'a> Answers<'a> {
         self.seconds
     }
 
-    /// Writes the file that was asked for, then prints. `more` goes into the JSON document.
-    pub(super) fn report(&self, json: bool, more: Map<String, Value>) -> Result<()> {
+    /// Counts what is shown, writes the file that was asked for, then prints. `more` goes into the JSON document.
+    ///
+    /// # Errors
+    /// The key has given away what it can bear; nothing is shown then.
+    pub(super) fn report(
+        &self,
+        keys: &KeyDirectory,
+        json: bool,
+        mut more: Map<String, Value>,
+    ) -> Result<()> {
+        if let Some(count) = self.count(keys, json)? {
+            more.insert(
+                "revealed".into(),
+                json!({"bits": count.bits, "budget_bits": self.budget, "scores": count.scores, "labels": count.labels}),
+            );
+        }
         if let Some(path) = &self.options.file {
             files::write(path, &self.npy()?, Audience::Public, Existing::Replace)?;
         }
@@ -61,6 +130,35 @@ impl<'a> Answers<'a> {
             true => print_json(&self.document(more)),
             false => print(&self.text()),
         }
+    }
+
+    /// Counts what is about to be shown, and warns from half the bound on. None if there is nothing to count.
+    fn count(&self, keys: &KeyDirectory, json: bool) -> Result<Option<Count>> {
+        let (scores, labels) = self.cost;
+        let mut shown = Count::default();
+        if self.scores {
+            shown = plus(shown, scores);
+        }
+        // A JSON document has labels in any case.
+        if json || !self.scores {
+            shown = plus(shown, labels);
+        }
+        if self.options.private || (shown.scores, shown.labels) == (0, 0) {
+            return Ok(None);
+        }
+        let count = keys.revealed().add(self.key, shown, self.budget, past(self.options))?;
+        if count.bits > self.budget / 2.0 {
+            let next = match count.bits < self.budget {
+                true => "at the bound, nothing more is shown",
+                false => "nothing more is shown under it",
+            };
+            warn(&format!(
+                "this key has given away {:.1} of the {:.0} bits that it can bear: {next} without \
+                 --private (nobody but you sees it) or a new key (hermesh key rotate)",
+                count.bits, self.budget
+            ));
+        }
+        Ok(Some(count))
     }
 
     fn labels(&self) -> impl Iterator<Item = &Label> {
@@ -134,4 +232,31 @@ impl<'a> Answers<'a> {
             score.to_string()
         }
     }
+}
+
+fn plus(a: Count, b: Count) -> Count {
+    Count { scores: a.scores + b.scores, labels: a.labels + b.labels, bits: a.bits + b.bits }
+}
+
+fn past(options: &Output) -> Past {
+    if options.raw { Past::Once } else { Past::Refuse }
+}
+
+/// What each output is rounded to.
+fn resolution(model: &Client, cost: &Cost<'_>, options: &Output) -> Vec<f64> {
+    let wider = options.share_noise.map_or(1.0, |times| times.hypot(1.0));
+    match (options.raw, options.resolution, cost.sigmas()) {
+        (false, Some(step), _) => vec![step; model.outline().outputs],
+        (true, _, Some(sigmas)) if !options.private => {
+            sigmas.iter().map(|sigma| RAW_STEP * sigma).collect()
+        }
+        (true, ..) => vec![0.0; model.outline().outputs],
+        (false, None, _) => model.resolution().iter().map(|step| step * wider).collect(),
+    }
+}
+
+/// Says it in pipes too: scripts are where counts go up unseen.
+fn warn(text: &str) {
+    // Standard error that is gone needs no warning.
+    let _ = writeln!(std::io::stderr(), "warning: {}", plain(text));
 }

@@ -49,5 +49,5 @@ pub(crate) fn run(options: &Decrypt) -> Result<()> {
     let answers = answers.with_context(|| format!("cannot decrypt {}", options.input.display()))?;
     spinner.finish_and_clear();
     let seconds = ("seconds".to_owned(), answers.seconds().into());
-    answers.report(options.report.json, Map::from_iter([seconds]))
+    answers.report(&keys, options.report.json, Map::from_iter([seconds]))
 }

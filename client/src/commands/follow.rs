@@ -238,7 +238,7 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
     let mut more = Map::new();
     more.insert("job".into(), json!(options.job.to_string()));
     more.insert("answer_bytes".into(), json!(answer.body.len()));
-    answers.report(options.member.report.json, more)
+    answers.report(&remote.keys, options.member.report.json, more)
 }
 
 /// The answer, its receipt verified.

@@ -36,6 +36,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let secret = keys.read_secret(&passphrase)?;
     // Said before the key travels.
     check_pair(&keys, &secret, &evaluation)?;
+    Answers::check(&keys, &secret.client, model.client(), table.rows, &options.output)?;
 
     let model::Encrypted { bytes: input, moved } =
         model::encrypt(&model, &secret.client, &table, options.rows.policy())
@@ -90,7 +91,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     add("answer_bytes", json!(answer_bytes));
     add("clamped_values", json!(moved.clamped_values));
     add("rows_out_of_frame", json!(moved.rows_out_of_frame));
-    answers.report(options.member.report.json, more)
+    answers.report(&keys, options.member.report.json, more)
 }
 
 /// Has a mesh know tenant, key and model; whose receipts to trust is remembered, or remembered now.

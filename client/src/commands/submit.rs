@@ -14,6 +14,7 @@ use hermesh_mesh::Bytes;
 use hermesh_mesh::wire::Job;
 use serde_json::{Map, json};
 
+use super::answers::Answers;
 use super::jobs::{decrypt, sign};
 use super::remote::Remote;
 use super::{note, print, print_json, rows};
@@ -48,6 +49,9 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
         }
         None => encrypt(options, &model, &secret.client)?,
     };
+    if options.wait {
+        Answers::check(&remote.keys, &secret.client, model.client(), rows, &options.output)?;
+    }
     let job = sign(&secret, outline, Bytes::from(input), &options.terms, remote.now());
     remote.keys.outbox().add(&job, State::Pending, remote.now())?;
     if !options.wait {
@@ -74,7 +78,7 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
     more.insert("answer_bytes".into(), json!(answer.body.len()));
     more.insert("clamped_values".into(), json!(moved.clamped_values));
     more.insert("rows_out_of_frame".into(), json!(moved.rows_out_of_frame));
-    answers.report(options.member.report.json, more)
+    answers.report(&remote.keys, options.member.report.json, more)
 }
 
 fn encrypt(

@@ -1,0 +1,147 @@
+//! How much each key has given away: scores and labels of `approximate` programs that were shown, counted in
+//! `revealed.json` beside the keys. `docs/scores.md` says why, and what the bound is.
+//!
+//! The file has an entry for each evaluation key, by its digest, so a new key begins at nothing. It is written before
+//! anything is shown: a crash in between counts too much, never too little.
+
+mod cost;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use hermesh_mesh::Digest;
+use serde::{Deserialize, Serialize};
+
+pub use cost::Cost;
+
+use crate::files::{self, Audience, Existing};
+use crate::{Error, Result};
+
+/// Bound on the file, in bytes: some thousands of keys.
+const MAX_FILE: u64 = 1 << 20;
+const VERSION: u32 = 1;
+
+/// What was shown under one key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Count {
+    /// Scores.
+    pub scores: u64,
+    /// Labels.
+    pub labels: u64,
+    /// Bits about the key in them, at most.
+    pub bits: f64,
+}
+
+/// What to do about an answer that takes a key past its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Refuse it.
+    Refuse,
+    /// Let it pass once, if the key was below its bound before: the user has asked for unrounded scores, and knows that
+    /// they are not for others.
+    Once,
+}
+
+/// The counts of a directory of keys.
+#[derive(Clone, Debug)]
+pub struct Revealed {
+    file: PathBuf,
+    /// Two commands at the same time must not both read the count before either has written its own.
+    lock: PathBuf,
+}
+
+/// The file's form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    version: u32,
+    keys: BTreeMap<String, Count>,
+}
+
+impl Revealed {
+    /// The counts in this directory of keys.
+    pub fn new(directory: &Path) -> Self {
+        Self { file: directory.join("revealed.json"), lock: directory.join("revealed.lock") }
+    }
+
+    /// What was shown under a key; nothing if it has no entry.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not one of ours.
+    pub fn of(&self, key: Digest) -> Result<Count> {
+        Ok(self.read()?.get(&key.to_string()).copied().unwrap_or_default())
+    }
+
+    /// Fails if showing this much more is refused.
+    ///
+    /// # Errors
+    /// [`Error::KeyUsedUp`], or as [`Self::of`].
+    pub fn check(&self, key: Digest, bits: f64, budget: f64, past: Past) -> Result<()> {
+        allowed(self.of(key)?.bits, bits, budget, past)
+    }
+
+    /// Counts what is about to be shown, and returns the new count.
+    ///
+    /// # Errors
+    /// [`Error::KeyUsedUp`], or the file cannot be read or written. Nothing must be shown then.
+    pub fn add(&self, key: Digest, more: Count, budget: f64, past: Past) -> Result<Count> {
+        let lock = File::options().create(true).append(true).open(&self.lock);
+        let held = lock.and_then(|lock| lock.lock().map(|()| lock));
+        // Unlocked when it is closed, by a crash too.
+        let _held = held.map_err(Error::io("lock the file")).map_err(Error::in_file(&self.lock))?;
+        let mut keys = self.read()?;
+        let count = keys.entry(key.to_string()).or_default();
+        allowed(count.bits, more.bits, budget, past)?;
+        count.scores = count.scores.saturating_add(more.scores);
+        count.labels = count.labels.saturating_add(more.labels);
+        count.bits += more.bits;
+        let new = *count;
+        let form = Form { version: VERSION, keys };
+        let mut bytes = serde_json::to_vec_pretty(&form).map_err(not_ours)?;
+        bytes.push(b'\n');
+        files::write(&self.file, &bytes, Audience::Owner, Existing::Replace)?;
+        Ok(new)
+    }
+
+    fn read(&self) -> Result<BTreeMap<String, Count>> {
+        if self.file.symlink_metadata().is_err() {
+            return Ok(BTreeMap::new());
+        }
+        decode(&files::read(&self.file, MAX_FILE)?).map_err(Error::in_file(&self.file))
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<BTreeMap<String, Count>> {
+    let form: Form = serde_json::from_slice(bytes).map_err(not_ours)?;
+    if form.version != VERSION {
+        return Err(not_ours(format!("version {}, this build reads {VERSION}", form.version)));
+    }
+    for (key, count) in &form.keys {
+        if key.parse::<Digest>().is_err() {
+            return Err(not_ours("an entry that is not named after an evaluation key"));
+        }
+        if !count.bits.is_finite() || count.bits < 0.0 {
+            return Err(not_ours(format!("{} bits", count.bits)));
+        }
+    }
+    Ok(form.keys)
+}
+
+fn allowed(before: f64, more: f64, budget: f64, past: Past) -> Result<()> {
+    let refused = match past {
+        Past::Refuse => before + more > budget,
+        Past::Once => before >= budget,
+    };
+    if refused {
+        return Err(Error::KeyUsedUp { before, more, budget });
+    }
+    Ok(())
+}
+
+fn not_ours(found: impl ToString) -> Error {
+    Error::NotACount { found: found.to_string() }
+}
