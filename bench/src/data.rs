@@ -82,6 +82,11 @@ impl Rows {
 
 /// Reads everything.
 pub(crate) fn read(files: &Files) -> Result<Samples> {
+    read_or(files, "mlp.onnx")
+}
+
+/// Reads everything; without a model, this one on the digits.
+pub(crate) fn read_or(files: &Files, default: &str) -> Result<Samples> {
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits");
     let Files { model, calibration, calibration_labels, calibration_limit, inputs, labels } = files;
     let given = |path: &Option<PathBuf>, name: &str| match path {
@@ -93,7 +98,7 @@ pub(crate) fn read(files: &Files) -> Result<Samples> {
         (None, None) => Some(digits.join(name)),
         _ => path.clone(),
     };
-    let model = given(model, "mlp.onnx");
+    let model = given(model, default);
     let network = onnx::read(&model).with_context(|| model.display().to_string())?;
     let calibration = Rows::read(
         &network,

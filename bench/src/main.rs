@@ -11,6 +11,7 @@ mod compare;
 mod conventional;
 mod data;
 mod hermesh;
+mod leak;
 mod machine;
 mod remote;
 mod report;
@@ -52,6 +53,9 @@ enum Command {
     Fairness(scaling::fairness::Fairness),
     /// What sidecars cost, compared with connections over mutual TLS straight to the server.
     Sidecar(sidecar::Sidecars),
+    /// How much of the secret key scores and labels give away: the attack, and what work it leaves.
+    #[command(subcommand)]
+    Leak(leak::Leak),
     /// One sidecar, until its input ends.
     #[command(hide = true)]
     OneSidecar { config: PathBuf },
@@ -86,6 +90,7 @@ fn main() -> Result<()> {
         Some(Command::Bus(options)) => return print(&bus::run(&options)?),
         Some(Command::Fairness(options)) => return conclude(&scaling::fairness::run(&options)?),
         Some(Command::Sidecar(options)) => return conclude(&sidecar::run(&options)?),
+        Some(Command::Leak(leak)) => return print(&leak::run(&leak)?),
         Some(Command::OneSidecar { config }) => return sidecar::one(&config),
         None => {}
     }

@@ -22,7 +22,10 @@ fn logistic_regression_answers_a_batch() {
     arguments.extend(["-o", &file, "--json"]);
     let mut document = json(&arguments);
     assert!(document["seconds"].take().as_f64().unwrap() > 0.0);
-    assert_eq!(document, json!({"rows": 50, "labels": expected, "seconds": null}));
+    assert!(document["revealed"].take()["labels"].as_u64().unwrap() >= 50);
+    let expected_document =
+        json!({"rows": 50, "labels": expected, "seconds": null, "revealed": null});
+    assert_eq!(document, expected_document);
     let written = data::read_labels(Path::new(&file), Limits::default()).unwrap();
     assert_eq!(written, Labels::Integers(expected));
 }
@@ -86,13 +89,70 @@ fn scores_are_rounded_unless_raw_ones_are_asked_for() {
     assert!(resolution.iter().zip(model.resolution()).all(same));
     let steps = || resolution.iter().copied().cycle();
     assert!(stated.iter().zip(steps()).all(|(&x, step)| multiple(x, step)));
-    let (halves, _) = scores(&["--resolution", "0.5"]);
+    let (halves, _) = scores(&["--resolution", "0.5", "--private"]);
     assert!(halves.iter().all(|&x| multiple(x, 0.5)));
-    let (raw, zero) = scores(&["--raw"]);
+    let (raw, zero) = scores(&["--raw", "--private"]);
     assert!(zero.iter().all(|&step| step == 0.0));
     assert!(!raw.iter().any(|&x| multiple(x, 0.5)));
     let near = |((raw, x), step): ((&f64, &f64), f64)| (raw - x).abs() <= step / 2.0 + 1e-9;
     assert!(raw.iter().zip(&stated).zip(steps()).all(near));
+}
+
+#[test]
+fn a_key_shows_so_much_and_no_more_unless_only_its_owner_looks() {
+    let fixture = regression();
+    let keys = fixture.path("counted");
+    assert_eq!(ok(&["keygen", "--model", &fixture.model, "--out", &keys]), "");
+    let (input, labels) = sure_rows(fixture, 40, "counted.csv");
+    let run_it = |more: &[&str]| {
+        let infer = ["infer", "--model", &fixture.model, "--keys", &keys, "--input", &input];
+        run(&[&infer[..], more].concat())
+    };
+    let counts = || -> serde_json::Value {
+        let text = fs::read_to_string(Path::new(&keys).join("revealed.json")).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        document["keys"].as_object().unwrap().values().next().unwrap().clone()
+    };
+
+    // A few scores: counted before they are shown.
+    let shown = run_it(&["--limit", "5", "--scores", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(counts()["scores"], json!(50));
+    assert_eq!(document["revealed"]["scores"], json!(50));
+    let bits = counts()["bits"].as_f64().unwrap();
+    assert!((5.0..100.0).contains(&bits), "{bits}");
+
+    // 400 are more than a key bears. Said before anything is computed, and nothing is counted.
+    let refused = run_it(&["--scores"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), refused.stdout.as_slice()), (Some(1), &b""[..]));
+    assert!(said.contains("--private") && said.contains("--share-noise"), "{said}");
+    assert_eq!(counts()["scores"], json!(50));
+
+    // With noise they count for little; the owner may see all of them, without a count.
+    assert!(run_it(&["--scores", "--share-noise", "10"]).status.success());
+    let noisy = counts();
+    assert_eq!(noisy["scores"], json!(450));
+    assert!(noisy["bits"].as_f64().unwrap() < bits + 5.0, "{noisy}");
+    assert!(run_it(&["--scores", "--raw", "--private"]).status.success());
+    assert_eq!(counts(), noisy);
+
+    // Labels far from a boundary tell nothing.
+    let shown = run_it(&[]);
+    assert_eq!(String::from_utf8(shown.stdout).unwrap(), lines(&labels));
+    let labelled = counts();
+    assert_eq!(labelled["labels"], json!(45));
+    assert!(labelled["bits"].as_f64().unwrap() < noisy["bits"].as_f64().unwrap() + 0.1);
+
+    // Unrounded scores may use up the key, with a warning; then there is nothing more.
+    let shown = run_it(&["--scores", "--raw"]);
+    assert!(shown.status.success() && !shown.stdout.is_empty());
+    let said = String::from_utf8(shown.stderr).unwrap();
+    assert!(said.contains("warning: this key has given away"), "{said}");
+    for more in [&["--scores", "--raw"][..], &["--scores"], &[]] {
+        assert_eq!(run_it(more).status.code(), Some(1), "{more:?}");
+    }
+    assert!(run_it(&["--private"]).status.success());
 }
 
 #[test]

@@ -142,7 +142,7 @@ pub struct Output {
     pub private: bool,
     /// Add normal noise of so many standard deviations of the noise that is there, before rounding:
     /// scores count for less, and are so much coarser. 10 makes them some 10 times as coarse, and a
-    /// key lasts for some 14,000 scores instead of some hundred.
+    /// key lasts for some 12,000 scores instead of some hundred.
     #[arg(long, value_name = "SIGMAS", conflicts_with = "private", value_parser = sigmas)]
     pub share_noise: Option<f64>,
 }

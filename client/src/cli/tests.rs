@@ -36,6 +36,8 @@ fn the_forms_of_the_contract_parse() {
         "hermesh decrypt --model m.hmx --keys keys --input answer.ct",
         "hermesh decrypt --model m --keys k --input a.ct --job 000102030405060708090a0b0c0d0e0f",
         "hermesh decrypt --model m.hmx --keys keys --input answer.ct -o y.npy --json --scores",
+        "hermesh decrypt --model m.hmx --keys keys --input answer.ct --scores --raw --private",
+        "hermesh infer --model m.hmx --keys keys --input x.npy --scores --share-noise 10",
         "hermesh infer --model m.hmx --keys keys --input x.gz --json",
         "hermesh evaluate --model m --evaluation-key e --input job.ct --repetitions 5 -o answer.ct",
         "hermesh eval --model m.hmx --inputs x --labels y --limit 200 --json",
@@ -129,6 +131,8 @@ fn values_out_of_range_are_refused() {
         "hermesh compile m --calibration x --labels y --accuracy-budget nan -o p",
         "hermesh decrypt --model m --keys k --input a --scores --resolution 0",
         "hermesh decrypt --model m --keys k --input a --scores --resolution inf",
+        "hermesh decrypt --model m --keys k --input a --scores --share-noise 0",
+        "hermesh decrypt --model m --keys k --input a --scores --share-noise nan",
         "hermesh keygen --model m --out d --tenant Caf\u{e9}",
         "hermesh submit --model m --keys k --input x --deadline 25h",
         "hermesh submit --model m --keys k --input x --deadline 0s",
@@ -170,6 +174,7 @@ fn what_excludes_each_other_is_refused() {
     for line in [
         "hermesh submit --model m --keys k --input x --job j",
         "hermesh bench --model m --parameter-set lwe-2048/1",
+        "hermesh decrypt --model m --keys k --input a --private --share-noise 10",
         "hermesh submit --keys k --pending --wait",
         "hermesh submit --keys k --pending --input x",
     ] {

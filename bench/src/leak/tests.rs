@@ -1,0 +1,75 @@
+use super::*;
+use clap::Parser;
+use hermesh_engine::reveal;
+
+use super::report::Progress;
+
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    files: Files,
+}
+
+fn files() -> Files {
+    Defaults::parse_from(["leak"]).files
+}
+
+fn digits() -> (Model, Vec<Vec<f64>>) {
+    let samples = data::read_or(&files(), "mlp64.onnx").unwrap();
+    let rows = samples.calibration.slices();
+    let labels = samples.calibration.labels.as_deref();
+    let model = compile(&samples.network, &rows, labels, Options::default(), &mut |_| ()).unwrap();
+    let inputs = samples.inputs.slices().into_iter().map(<[f64]>::to_vec).collect();
+    (model, inputs)
+}
+
+fn attack(inferences: usize, real: bool) -> Attack {
+    let inferences = NonZeroUsize::new(inferences).unwrap();
+    Attack { files: files(), inferences, real, seed: 7, json: false }
+}
+
+fn scores(inferences: usize, real: bool, share_noise: Option<f64>) -> Scores {
+    Scores { attack: attack(inferences, real), resolution: 4.0, share_noise }
+}
+
+/// Where the client stops.
+fn at_the_budget(report: &Report) -> &Progress {
+    report.progress.iter().find(|line| line.counted_bits >= report.budget_bits).unwrap()
+}
+
+#[test]
+fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
+    let (model, inputs) = digits();
+    let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+    let report = run_scores(&model, &inputs, &scores(1000, false, None)).unwrap();
+    let last = report.progress.last().unwrap();
+    // Ten thousand scores: the key is all but found.
+    assert!(last.wrong < report.key_bits / 6 && last.work_log2 < 100.0, "{last:?}");
+    let stop = at_the_budget(&report);
+    assert!(stop.work_log2 >= reveal::REMAINING_SECURITY_BITS, "{stop:?}");
+    // What is counted covers what is found, as long as that is little.
+    assert!(stop.found_bits < stop.counted_bits, "{stop:?}");
+
+    let noisy = run_scores(&model, &inputs, &scores(1000, false, Some(10.0))).unwrap();
+    let last = noisy.progress.last().unwrap();
+    assert!(last.work_log2 >= reveal::REMAINING_SECURITY_BITS, "{last:?}");
+    assert!(last.counted_bits < noisy.budget_bits, "{last:?}");
+
+    // Real ciphertexts behave as simulated ones do.
+    let real = run_scores(&model, &inputs, &scores(30, true, None)).unwrap();
+    assert!((real.explained - report.explained).abs() < 0.1, "{real:?}");
+    assert!(real.explained > 0.04, "{real:?}");
+}
+
+#[test]
+fn labels_on_a_boundary_give_the_key_away_but_not_within_the_budget() {
+    let (model, inputs) = digits();
+    let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+    let report = run_labels(&model, &inputs, &attack(2000, false)).unwrap();
+    let last = report.progress.last().unwrap();
+    assert!(last.work_log2 < reveal::REMAINING_SECURITY_BITS, "{last:?}");
+    let stop = at_the_budget(&report);
+    assert!(stop.work_log2 >= reveal::REMAINING_SECURITY_BITS, "{stop:?}");
+    // About a bit each.
+    assert!(stop.shown < 200, "{stop:?}");
+}
