@@ -7,6 +7,7 @@ mod estimate;
 mod regression;
 mod report;
 mod target;
+mod unrounded;
 
 use std::num::NonZeroUsize;
 
@@ -20,7 +21,7 @@ use hermesh_engine::ClientKey;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::data::{self, Files};
+use crate::data::{self, Files, Samples};
 use report::{Ledger, Report};
 use target::{Equation, Foreseen, Seen, Target, true_bits};
 
@@ -31,6 +32,14 @@ pub(crate) enum Leak {
     Scores(Scores),
     /// Recovers the input key from labels of inputs that are chosen to lie on a decision boundary.
     Labels(Attack),
+    /// Recovers the key of answers from unrounded outputs, with real encryption.
+    Unrounded {
+        #[command(flatten)]
+        files: Files,
+        /// Print one JSON document instead of a sentence.
+        #[arg(long)]
+        json: bool,
+    },
     /// Computes, for each dimension of a key, how many bits of information leave an attack with 2^120 operations.
     Budget {
         /// Print one JSON document instead of a table.
@@ -73,16 +82,19 @@ pub(crate) struct Scores {
 /// Runs it, and returns what to print.
 pub(crate) fn run(leak: &Leak) -> Result<String> {
     let (attack, scores) = match leak {
-        Leak::Budget { json } => return budgets(*json),
+        Leak::Budget { json } => return report::budgets(*json),
+        Leak::Unrounded { files, json } => {
+            let (model, samples) = compiled(files, "logreg.onnx")?;
+            let found = unrounded::run(&model, &samples.inputs.slices())?;
+            return match json {
+                true => Ok(serde_json::to_string_pretty(&found)? + "\n"),
+                false => Ok(found.to_string()),
+            };
+        }
         Leak::Scores(scores) => (&scores.attack, Some(scores)),
         Leak::Labels(attack) => (attack, None),
     };
-    let samples = data::read_or(&attack.files, "mlp64.onnx")?;
-    let spinner = progress::spinner("compiling");
-    let rows = samples.calibration.slices();
-    let labels = samples.calibration.labels.as_deref();
-    let model = compile(&samples.network, &rows, labels, Options::default(), &mut |_| ())?;
-    spinner.finish_and_clear();
+    let (model, samples) = compiled(&attack.files, "mlp64.onnx")?;
     let inputs = samples.inputs.slices();
     let report = match scores {
         Some(scores) => run_scores(&model, &inputs, scores)?,
@@ -92,6 +104,16 @@ pub(crate) fn run(leak: &Leak) -> Result<String> {
         true => Ok(serde_json::to_string_pretty(&report)? + "\n"),
         false => Ok(report.to_string()),
     }
+}
+
+fn compiled(files: &Files, default: &str) -> Result<(Model, Samples)> {
+    let samples = data::read_or(files, default)?;
+    let spinner = progress::spinner("compiling");
+    let rows = samples.calibration.slices();
+    let labels = samples.calibration.labels.as_deref();
+    let model = compile(&samples.network, &rows, labels, Options::default(), &mut |_| ())?;
+    spinner.finish_and_clear();
+    Ok((model, samples))
 }
 
 /// Who is attacked, for real or simulated.

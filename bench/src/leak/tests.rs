@@ -14,11 +14,8 @@ fn files() -> Files {
     Defaults::parse_from(["leak"]).files
 }
 
-fn digits() -> (Model, Vec<Vec<f64>>) {
-    let samples = data::read_or(&files(), "mlp64.onnx").unwrap();
-    let rows = samples.calibration.slices();
-    let labels = samples.calibration.labels.as_deref();
-    let model = compile(&samples.network, &rows, labels, Options::default(), &mut |_| ()).unwrap();
+fn digits(model: &str) -> (Model, Vec<Vec<f64>>) {
+    let (model, samples) = compiled(&files(), model).unwrap();
     let inputs = samples.inputs.slices().into_iter().map(<[f64]>::to_vec).collect();
     (model, inputs)
 }
@@ -39,7 +36,7 @@ fn at_the_budget(report: &Report) -> &Progress {
 
 #[test]
 fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
-    let (model, inputs) = digits();
+    let (model, inputs) = digits("mlp64.onnx");
     let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
     let report = run_scores(&model, &inputs, &scores(1000, false, None)).unwrap();
     let last = report.progress.last().unwrap();
@@ -63,7 +60,7 @@ fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
 
 #[test]
 fn labels_on_a_boundary_give_the_key_away_but_not_within_the_budget() {
-    let (model, inputs) = digits();
+    let (model, inputs) = digits("mlp64.onnx");
     let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
     let report = run_labels(&model, &inputs, &attack(2000, false)).unwrap();
     let last = report.progress.last().unwrap();
@@ -72,4 +69,13 @@ fn labels_on_a_boundary_give_the_key_away_but_not_within_the_budget() {
     assert!(stop.work_log2 >= reveal::REMAINING_SECURITY_BITS, "{stop:?}");
     // About a bit each.
     assert!(stop.shown < 200, "{stop:?}");
+}
+
+#[test]
+fn unrounded_outputs_give_the_answer_key_by_linear_algebra() {
+    let (model, inputs) = digits("logreg.onnx");
+    let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+    let found = unrounded::run(&model, &inputs).unwrap();
+    assert_eq!(found.wrong, 0, "{found:?}");
+    assert!((1536..1600).contains(&found.shown), "{found:?}");
 }
