@@ -62,7 +62,7 @@ impl Rows {
             network.inputs
         );
         let Some(names) = names else { return Ok(Self { table, labels: None }) };
-        let labels = labels(network, &read_labels(names, limits)?);
+        let labels = labels(&network.head, &read_labels(names, limits)?);
         ensure!(
             labels.len() == table.rows,
             "{} has {} labels for the {} rows of {}",

@@ -43,7 +43,7 @@ fn tiny<const OUTPUTS: usize>(name: &str) -> Tiny {
         ["compile", &source, "--calibration", &calibration, "--no-measure", "-o", &tiny.model];
     ok(&arguments);
     fs::write(&tiny.inputs, csv(&rows(6))).unwrap();
-    let model = model::read(Path::new(&tiny.model)).unwrap();
+    let model = model::read_whole(Path::new(&tiny.model)).unwrap();
     let targets: Vec<[f64; OUTPUTS]> = rows(6)
         .iter()
         .map(|row| model.plain(row).unwrap().scores.try_into().unwrap())

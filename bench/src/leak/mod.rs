@@ -164,7 +164,7 @@ pub(crate) fn run_scores(model: &Model, inputs: &[&[f64]], options: &Scores) -> 
     let target = Target::new(model)?;
     let rng = &mut StdRng::seed_from_u64(attack.seed);
     let steps: Vec<f64> = target.sigmas.iter().map(|sigma| sigma * resolution).collect();
-    let cost = Cost::new(model, *share_noise);
+    let cost = Cost::new(model.client(), *share_noise);
     let rows: Vec<(Vec<u64>, Foreseen)> = foresee(&target, inputs)?;
     with_client(&target, attack.real, rng, |client, rng| {
         let mut ledger = Ledger::new(&target, client.bits());
@@ -192,7 +192,7 @@ pub(crate) fn run_scores(model: &Model, inputs: &[&[f64]], options: &Scores) -> 
 pub(crate) fn run_labels(model: &Model, inputs: &[&[f64]], attack: &Attack) -> Result<Report> {
     let target = Target::new(model)?;
     let rng = &mut StdRng::seed_from_u64(attack.seed);
-    let cost = Cost::new(model, None);
+    let cost = Cost::new(model.client(), None);
     let chosen = boundaries(&target, inputs)?;
     ensure!(!chosen.is_empty(), "expected inputs of different classes, found none");
     with_client(&target, attack.real, rng, |client, rng| {

@@ -96,7 +96,7 @@ impl Fixture {
     }
 
     pub(crate) fn read_model(&self) -> Model {
-        model::read(Path::new(&self.model)).unwrap()
+        model::read_whole(Path::new(&self.model)).unwrap()
     }
 
     pub(crate) fn encrypt(&self, input: &str, job: &str) -> String {
