@@ -104,9 +104,9 @@ fn cholesky(rows: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
     let mut factor: Vec<Vec<f64>> = Vec::new();
     for mut row in rows {
         let i = row.len() - 1;
-        for j in 0..i {
-            let sum: f64 = row[..j].iter().zip(&factor[j]).map(|(a, b)| a * b).sum();
-            row[j] = (row[j] - sum) / factor[j][j];
+        for (j, other) in factor.iter().enumerate() {
+            let sum: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();
+            row[j] = (row[j] - sum) / other[j];
         }
         let sum: f64 = row[..i].iter().map(|a| a * a).sum();
         row[i] = (row[i] - sum).max(f64::MIN_POSITIVE).sqrt();
@@ -117,18 +117,18 @@ fn cholesky(rows: impl Iterator<Item = Vec<f64>>) -> Vec<Vec<f64>> {
 
 fn forward(factor: &[Vec<f64>], mut values: Vec<f64>) -> Vec<f64> {
     let first = values.iter().position(|&x| x != 0.0).unwrap_or(values.len());
-    for i in first..values.len() {
-        let sum: f64 = factor[i][first..i].iter().zip(&values[first..i]).map(|(a, b)| a * b).sum();
-        values[i] = (values[i] - sum) / factor[i][i];
+    for (i, row) in factor.iter().enumerate().skip(first) {
+        let sum: f64 = row[first..i].iter().zip(&values[first..i]).map(|(a, b)| a * b).sum();
+        values[i] = (values[i] - sum) / row[i];
     }
     values
 }
 
 fn back(factor: &[Vec<f64>], mut values: Vec<f64>) -> Vec<f64> {
-    for i in (0..values.len()).rev() {
-        values[i] /= factor[i][i];
+    for (i, row) in factor.iter().enumerate().rev() {
+        values[i] /= row[i];
         let value = values[i];
-        for (x, f) in values[..i].iter_mut().zip(&factor[i]) {
+        for (x, f) in values[..i].iter_mut().zip(row) {
             *x -= f * value;
         }
     }
