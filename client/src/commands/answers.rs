@@ -118,10 +118,9 @@ impl<'a> Answers<'a> {
         mut more: Map<String, Value>,
     ) -> Result<()> {
         if let Some(count) = self.count(keys, json)? {
-            more.insert(
-                "revealed".into(),
-                json!({"bits": count.bits, "budget_bits": self.budget, "scores": count.scores, "labels": count.labels}),
-            );
+            // Not the bits: they follow from outputs before rounding, and a document may be handed on.
+            let shown = json!({"scores": count.scores, "labels": count.labels});
+            more.insert("revealed".into(), shown);
         }
         if let Some(path) = &self.options.file {
             files::write(path, &self.npy()?, Audience::Public, Existing::Replace)?;
@@ -153,7 +152,7 @@ impl<'a> Answers<'a> {
                 false => "nothing more is shown under it",
             };
             warn(&format!(
-                "this key has given away {:.1} of the {:.0} bits that it can bear: {next} without \
+                "this key has given away {:.0} of the {:.0} bits that it can bear: {next} without \
                  --private (nobody but you sees it) or a new key (hermesh key rotate)",
                 count.bits, self.budget
             ));

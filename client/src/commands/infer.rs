@@ -34,9 +34,9 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let evaluation = keys.read_evaluation_key()?;
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let secret = keys.read_secret(&passphrase)?;
+    Answers::check(&keys, &secret.client, model.client(), table.rows, &options.output)?;
     // Said before the key travels.
     check_pair(&keys, &secret, &evaluation)?;
-    Answers::check(&keys, &secret.client, model.client(), table.rows, &options.output)?;
 
     let model::Encrypted { bytes: input, moved } =
         model::encrypt(&model, &secret.client, &table, options.rows.policy())
