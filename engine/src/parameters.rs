@@ -278,7 +278,8 @@ pub const T1X4096N736: ParameterSet = ParameterSet {
 };
 
 /// For one stage, of `exact` accumulators of up to 6 bits: networks with one hidden layer that are to
-/// lose nothing. The key has 223 MB.
+/// lose nothing. The key has 216 MB. The cost of this set and of `tfhe-1x4096-736/1` is derived from that
+/// of `tfhe-1x4096-960/1` by operation counts.
 pub const T1X8192N800: ParameterSet = ParameterSet {
     name: "tfhe-1x8192-800/1",
     id: 21,
