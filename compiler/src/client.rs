@@ -168,8 +168,9 @@ impl Client {
     /// Whether the half by itself refuses the rows that would not be answered rightly.
     #[must_use]
     pub fn vouches(&self) -> bool {
-        self.guarantee == Guarantee::Bounded
-            && (self.domain.is_strict() || self.sensitivity.is_some())
+        let clamped = self.sensitivity.is_some()
+            || self.domain.is_strict() && !crate::grid::compares(&self.prefix);
+        self.guarantee == Guarantee::Bounded && clamped
     }
 
     /// Checks a row by its domain and by bounds, and encodes it. Where [`Self::vouches`] is false, rows that would be

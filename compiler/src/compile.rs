@@ -12,8 +12,8 @@ use crate::network::{Label, Layer, Network};
 use crate::probe;
 use crate::prune::{lookups, prune};
 use crate::quantise::{self, Quantised, quantise};
-use crate::report::{Candidate, Report, StageReport, Unbounded};
-use crate::split::split;
+use crate::report::{Candidate, GridReport, Report, StageReport, Unbounded};
+use crate::split::{Split, split};
 use crate::warnings;
 use hermesh_engine::ParameterSet;
 use hermesh_engine::parameters::CATALOGUE;
@@ -50,6 +50,16 @@ const ROUNDING_ROOM: f64 = 4.0;
 const NOISE_ROOM: f64 = 2.0;
 /// Simulations that tell what a bounded program would lose, where none was asked for.
 const FEW_SIMULATIONS: usize = 400;
+/// What the client compares the features of trees with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grid {
+    /// Points that follow from the calibration rows alone: the client's part of the model does not show the
+    /// thresholds, and a threshold is moved to the nearest point.
+    #[default]
+    Quantiles,
+    /// The thresholds of the model: exact on every row, but clients see them.
+    Thresholds,
+}
 
 /// What the compiler is asked for.
 #[derive(Clone, Debug)]
@@ -64,6 +74,8 @@ pub struct Options {
     pub domain: Option<Domain>,
     /// Why no sum leaves its frame; by default, sums are bounded where that costs no dearer parameter set.
     pub guarantee: Option<Guarantee>,
+    /// What the client compares the features of trees with.
+    pub grid: Grid,
 }
 
 impl Default for Options {
@@ -75,6 +87,7 @@ impl Default for Options {
             accuracy_budget: None,
             domain: None,
             guarantee: None,
+            grid: Grid::default(),
         }
     }
 }
@@ -113,7 +126,9 @@ pub fn compile(
         network.check_row(row)?;
     }
     let domain = domain(&options, &calibration, rows, network.inputs)?;
-    let (prefix, core) = split(network, &prune(network), &calibration)?;
+    let kept = pick(&measured);
+    let Split { prefix, core, grid } =
+        split(network, &prune(network), &calibration, &kept, options.grid)?;
     let trees = core.layers.len() > 1 && only_tables(&core);
     let usual = if trees { Precision::Exact } else { Precision::Approximate };
     let compilation = Compilation {
@@ -121,11 +136,12 @@ pub fn compile(
         prefix,
         core,
         domain,
+        grid,
         precision: options.precision.unwrap_or(usual),
         warnings: warnings::of(network, rows, labels, held_out)?,
         whole: (0..network.inputs).map(|i| rows.iter().all(|row| row[i].fract() == 0.0)).collect(),
         options,
-        rows: pick(&measured),
+        rows: kept,
         labels: labels.map(|labels| measured.iter().map(|&i| &labels[i]).collect()),
         held_out,
     };
@@ -162,6 +178,7 @@ struct Compilation<'a> {
     prefix: Vec<Layer>,
     core: Network,
     domain: Domain,
+    grid: Option<GridReport>,
     precision: Precision,
     options: Options,
     /// Those that are measured on.
@@ -534,8 +551,13 @@ impl Compilation<'_> {
     }
 
     fn sensitivity(&self, model: &Model, limit: &[f64]) -> Option<Vec<f64>> {
-        if model.client().guarantee != Guarantee::Bounded || self.compares() {
+        if model.client().guarantee != Guarantee::Bounded {
             return None;
+        }
+        if self.compares() {
+            // Comparisons are never clamped; those with the model's own thresholds hold for every row.
+            let exact = self.options.grid == Grid::Thresholds;
+            return exact.then(|| vec![0.0; model.program().inputs()]);
         }
         interval::sensitivity(&self.core, limit)
     }
@@ -591,6 +613,7 @@ impl Compilation<'_> {
             deviation: Vec::new(),
             unbounded: None,
             warnings: Vec::new(),
+            grid: self.grid.clone(),
         }
     }
 }

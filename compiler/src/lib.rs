@@ -30,11 +30,11 @@ mod trees;
 mod warnings;
 
 pub use client::{Admit, Admitted, Client, Guarantee, OutOfRange};
-pub use compile::{Options, Precision, compile};
+pub use compile::{Grid, Options, Precision, compile};
 pub use domain::{Domain, Source};
 pub use error::{Error, Refusal};
 pub use measure::normal;
 #[doc(hidden)]
 pub use mend::mend_digests;
 pub use model::{Artifact, MAX_MODEL_BYTES, Model};
-pub use report::{Candidate, Report, StageReport, Unbounded};
+pub use report::{Candidate, GridReport, Report, StageReport, Unbounded};

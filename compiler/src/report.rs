@@ -58,6 +58,8 @@ pub struct Report {
     pub unbounded: Option<Unbounded>,
     /// What the calibration data cannot carry.
     pub warnings: Vec<String>,
+    /// Of trees: what the client compares features with.
+    pub grid: Option<GridReport>,
 }
 
 /// What it would cost to bound a program's sums over the whole domain.
@@ -67,6 +69,30 @@ pub struct Unbounded {
     pub cheapest: Option<Candidate>,
     /// Its cost in multiples of that of the program chosen.
     pub times: Option<f64>,
+}
+
+/// What the client compares the features of trees with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GridReport {
+    /// `quantiles`: points that follow from the calibration rows. `thresholds`: the model's own thresholds.
+    pub kind: String,
+    /// Whether the client's part of the model shows the thresholds of the trees.
+    pub reveals_thresholds: bool,
+    /// Comparisons that are encrypted for one row.
+    pub comparisons: usize,
+    /// Cells into which the comparisons divide the feature that has the most.
+    pub most_cells: usize,
+    /// Different thresholds of the model.
+    pub thresholds: usize,
+    /// Those that a point elsewhere stands for: rows with a value between the two are answered as if it were on the
+    /// other side.
+    pub moved: usize,
+    /// Those that no point stands for, since they are beyond all: their comparisons always have the result that they
+    /// have on the calibration rows.
+    pub folded: usize,
+    /// How often the trees on the grid give the label of the model itself, before there is any noise, 0 to 1; for
+    /// regression R² between the two. Over [`Report::rows_measured`] rows.
+    pub agreement: f64,
 }
 
 /// One stage of a program.

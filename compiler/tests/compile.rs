@@ -5,7 +5,7 @@
 use hermesh_compiler::network::{
     Activation, Affine, Decision, Head, Label, Layer, Matrix, Network,
 };
-use hermesh_compiler::{Error, Model, Options, Precision, compile, mend_digests};
+use hermesh_compiler::{Error, Grid, Model, Options, Precision, compile, mend_digests};
 use hermesh_engine::artifact::{append_digest, mend_digest};
 use hermesh_engine::{Noise, Precision as Compiled};
 use proptest::prelude::*;
@@ -17,6 +17,9 @@ const APPROXIMATE: Options = Options {
     precision: Some(Precision::Approximate),
     failure_log2: -128.0,
     accuracy_budget: None,
+    grid: Grid::Quantiles,
+    domain: None,
+    guarantee: None,
 };
 
 fn layer(rng: &mut StdRng, rows: usize, cols: usize, activation: Option<Activation>) -> Layer {
@@ -135,7 +138,7 @@ fn exact_programs_hold_integers_and_the_failure_asked_for() {
     let network = network(Activation::Relu, labels());
     for failure_log2 in [-128.0, -64.0] {
         let options =
-            Options { precision: Some(Precision::Exact), failure_log2, accuracy_budget: None };
+            Options { precision: Some(Precision::Exact), failure_log2, ..Options::default() };
         let model = compiled(&network, options).unwrap();
         let program = model.program();
         let Compiled::Exact { output_bits } = program.precision() else { panic!() };

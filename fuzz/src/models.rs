@@ -22,7 +22,7 @@ pub fn write_seeds() {
             .collect();
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
         let exact = (name == "tree").then_some(Precision::Exact);
-        let options = Options { precision: exact, failure_log2: -64.0, accuracy_budget: None };
+        let options = Options { precision: exact, failure_log2: -64.0, ..Options::default() };
         let model = compile(&network, &rows, None, options, &mut |_| ()).expect("compiles");
         let path = Path::new(&folder).join(name);
         fs::write(path, model.encode().expect("encodes")).expect("writes");

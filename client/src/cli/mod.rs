@@ -135,6 +135,10 @@ pub struct Compile {
     /// Largest probability that noise changes any value of an exact program's run.
     #[arg(long, value_enum, default_value_t = FailureProbability::TwoToMinus128)]
     pub failure_probability: FailureProbability,
+    /// What the client compares the features of trees with before it encrypts. Other models take no
+    /// notice.
+    #[arg(long, value_enum, default_value_t = Grid::Quantiles)]
+    pub grid: Grid,
     /// Where to write the compiled model.
     #[arg(short, long, value_name = "MODEL.hmx")]
     pub output: PathBuf,
@@ -168,6 +172,16 @@ pub enum Guarantee {
     Bounded,
     /// The client follows each row through the model before it encrypts it, or refuses it.
     Checked,
+}
+
+/// What features of trees are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Grid {
+    /// Points that follow from the calibration inputs and say nothing of the model's thresholds. A
+    /// threshold is moved to the nearest point; the report says what that costs.
+    Quantiles,
+    /// The model's own thresholds: exact on every input, but it reveals them to the clients.
+    Thresholds,
 }
 
 /// Probability that an exact program's run is wrong anywhere.

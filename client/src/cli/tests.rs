@@ -85,7 +85,8 @@ fn the_forms_of_the_contract_parse() {
 fn values_arrive_where_they_belong() {
     let command = parse(
         "hermesh compile m.onnx --calibration x --labels y --precision exact --accuracy-budget \
-         0.5 --failure-probability 2^-64 --limit 100 --max-data 2GiB --threads 3 -o m.hmx --json",
+         0.5 --failure-probability 2^-64 --grid thresholds --limit 100 --max-data 2GiB --threads 3 -o \
+         m.hmx --json",
     );
     let expected = Compile {
         model: "m.onnx".into(),
@@ -94,6 +95,7 @@ fn values_arrive_where_they_belong() {
         precision: Some(Precision::Exact),
         accuracy_budget: Some(0.5),
         failure_probability: FailureProbability::TwoToMinus64,
+        grid: Grid::Thresholds,
         output: "m.hmx".into(),
         no_measure: false,
         data: Data { limit: NonZeroUsize::new(100), max_data: 2 << 30 },

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use hermesh_client::cli::{self, Compile, FailureProbability, Precision};
+use hermesh_client::cli::{self, Compile, FailureProbability, Grid, Precision};
 use hermesh_client::data::Table;
 use hermesh_client::files::{self, Audience, Existing};
 use hermesh_client::quote::{self, Quote};
@@ -90,6 +90,10 @@ fn asked(command: &Compile, table: &Table, features: usize) -> Result<Options> {
         FailureProbability::TwoToMinus128 => -128.0,
         FailureProbability::TwoToMinus64 => -64.0,
     };
+    let grid = match command.grid {
+        Grid::Quantiles => hermesh_compiler::Grid::Quantiles,
+        Grid::Thresholds => hermesh_compiler::Grid::Thresholds,
+    };
     let guarantee = command.guarantee.map(|guarantee| match guarantee {
         cli::Guarantee::Bounded => Guarantee::Bounded,
         cli::Guarantee::Checked => Guarantee::Checked,
@@ -100,5 +104,6 @@ fn asked(command: &Compile, table: &Table, features: usize) -> Result<Options> {
         accuracy_budget: command.accuracy_budget,
         domain: domain(command, table, features)?,
         guarantee,
+        grid,
     })
 }

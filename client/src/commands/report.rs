@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hermesh_client::quote::Quote;
 use hermesh_client::terminal::{TextTable, units};
-use hermesh_compiler::{Candidate, Guarantee, Report, Source, StageReport, Unbounded};
+use hermesh_compiler::{Candidate, GridReport, Guarantee, Report, Source, StageReport, Unbounded};
 
 /// Everything.
 pub(super) fn full(report: &Report, quote: Option<&Quote>) -> String {
@@ -61,6 +61,11 @@ pub(super) fn brief(report: &Report, quote: Option<&Quote>) -> String {
     line("accuracy", accuracy(report));
     if let Some(failure) = report.failure_log2 {
         line("failure", format!("with a probability of at most 2^{failure:.0} per inference"));
+    }
+    if let Some(report) = &report.grid {
+        let (compared, cost) = grid(report);
+        line("grid", compared);
+        line("", cost);
     }
     let steps = || report.resolution.iter().copied();
     let (finest, coarsest) = (steps().fold(f64::INFINITY, f64::min), steps().fold(0.0, f64::max));
@@ -152,6 +157,33 @@ fn guarantee(report: &Report) -> String {
         None => String::new(),
     };
     format!("checked: each row is followed through the model before it is encrypted{price}")
+}
+
+/// What features are compared with, and what that costs.
+fn grid(grid: &GridReport) -> (String, String) {
+    let comparisons = super::count(grid.comparisons, "comparison");
+    let cells = grid.most_cells;
+    if grid.reveals_thresholds {
+        return (
+            format!("{comparisons} with the model's own thresholds, exact on every row"),
+            "the client's part of the model reveals these thresholds to every client".to_owned(),
+        );
+    }
+    let folded = match grid.folded {
+        0 => String::new(),
+        folded => format!(", {folded} lie beyond the grid"),
+    };
+    (
+        format!(
+            "{comparisons} with quantiles of the calibration rows, at most {cells} cells a feature"
+        ),
+        format!(
+            "{} of {} thresholds are moved to the nearest point{folded}: {} agreement with the plain model before noise",
+            grid.moved,
+            grid.thresholds,
+            units::percent(grid.agreement)
+        ),
+    )
 }
 
 fn short(x: f64) -> String {

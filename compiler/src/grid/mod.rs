@@ -1,0 +1,108 @@
+//! Trees compare features with thresholds. The client compares each feature with all points of a public grid instead
+//! and encrypts the results: a thermometer code, in which each comparison of a tree is one of the values that it gets.
+//! The points follow from the calibration rows and from how many there are to be, so that what the client computes and
+//! sends tells nothing of the thresholds; which point stands for which threshold is part of the program, which is the
+//! server's. A row with a value between a threshold and its point is answered as if it were on the other side: the
+//! report says how much that costs.
+
+mod choose;
+mod place;
+mod profile;
+mod smooth;
+#[cfg(test)]
+mod tests;
+
+use hermesh_engine::MAX_WIDTH;
+
+use crate::Error;
+use crate::client::apply;
+use crate::compile::Grid;
+use crate::measure;
+use crate::network::{Activation, Affine, Layer, Network};
+use crate::report::GridReport;
+use choose::Choice;
+use place::Comparison;
+use profile::Profile;
+
+/// A network of which the comparisons are those with a grid.
+pub(crate) struct Gridded {
+    /// The layers that the client computes: up to the comparisons with the grid.
+    pub(crate) prefix: Vec<Layer>,
+    /// The rest.
+    pub(crate) core: Network,
+    /// What it costs.
+    pub(crate) report: GridReport,
+}
+
+/// Whether the client's last layer compares.
+pub(crate) fn compares(prefix: &[Layer]) -> bool {
+    let step = |layer: &Layer| {
+        layer.activation.as_ref().and_then(|a| a.uniform()) == Some(&Activation::Step)
+    };
+    prefix.last().is_some_and(step)
+}
+
+/// Has the client compare with a grid, or with the model's own thresholds: `prefix` ends with the comparisons, and
+/// `core` is the rest of `network`. The grid follows from the rows of `calibration`; what it costs is measured on those
+/// of `measured`.
+pub(crate) fn grid(
+    network: &Network,
+    prefix: &[Layer],
+    core: &Network,
+    calibration: &[&[f64]],
+    measured: &[&[f64]],
+    kind: Grid,
+) -> Result<Gridded, Error> {
+    let no_layer = || Error::Network { reason: "no layer compares".into() };
+    let (last, before) = prefix.split_last().ok_or_else(no_layer)?;
+    let columns = last.affine.matrix.cols();
+    if kind == Grid::Thresholds {
+        return thresholds(network, prefix, core, measured);
+    }
+    let mut profiles = vec![Vec::with_capacity(calibration.len()); columns];
+    for row in calibration {
+        profiles.iter_mut().zip(apply(before, row)).for_each(|(column, x)| column.push(x));
+    }
+    let profiles: Vec<Profile> = profiles.into_iter().map(Profile::of).collect();
+    let comparisons: Vec<Comparison> =
+        (0..last.affine.rows()).map(|r| Comparison::of(&last.affine, r, &profiles)).collect();
+    let choice = Choice { network, before, last, core, profiles, comparisons };
+    choice.choose(calibration, measured)
+}
+
+/// The comparisons of the model itself.
+fn thresholds(
+    network: &Network,
+    prefix: &[Layer],
+    core: &Network,
+    measured: &[&[f64]],
+) -> Result<Gridded, Error> {
+    if core.inputs > MAX_WIDTH {
+        return Err(too_many(core.inputs, "train fewer trees, or leave --grid thresholds out"));
+    }
+    let mut of = std::collections::HashMap::<usize, usize>::new();
+    let affine = prefix.last().map(|layer| &layer.affine);
+    for r in 0..affine.map_or(0, Affine::rows) {
+        let feature = affine.and_then(|affine| affine.matrix.row(r).find(|&(_, w)| w != 0.0));
+        feature.into_iter().for_each(|(feature, _)| *of.entry(feature).or_default() += 1);
+    }
+    let report = GridReport {
+        kind: "thresholds".into(),
+        reveals_thresholds: true,
+        comparisons: core.inputs,
+        most_cells: of.values().max().map_or(1, |points| points + 1),
+        thresholds: core.inputs,
+        moved: 0,
+        folded: 0,
+        agreement: measure::same(network, prefix, core, measured)?,
+    };
+    Ok(Gridded { prefix: prefix.to_vec(), core: core.clone(), report })
+}
+
+fn too_many(comparisons: usize, advice: &str) -> Error {
+    Error::Model {
+        reason: format!(
+            "its trees take {comparisons} comparisons of features; expected at most {MAX_WIDTH}: {advice}"
+        ),
+    }
+}
