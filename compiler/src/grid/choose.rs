@@ -84,15 +84,17 @@ impl Choice<'_> {
         let outside = self.outside();
         let fit = |cells: usize, most: usize| {
             let of = |outside: Counts| Counts { inside: cells - 1, ..outside };
-            let size = |p: &Profile, counts: &Counts| p.points(*counts).len();
-            let fits = |counts: &Counts| {
-                self.profiles.iter().map(|p| size(p, counts)).sum::<usize>() <= most
+            let fits = |&counts: &Counts| {
+                let add = |sum: usize, p: &Profile| {
+                    Some(sum + p.points(counts).len()).filter(|&sum| sum <= most)
+                };
+                self.profiles.iter().try_fold(0, add).is_some()
             };
             [of(outside), of(Counts::default())].into_iter().find(fits)
         };
         let most = |cells: usize| if cells > USUAL_CELLS { MOST_FINE } else { MAX_WIDTH };
         let mut all: Vec<Counts> =
-            CELLS.into_iter().filter_map(|cells| fit(cells, most(cells))).collect();
+            CELLS.into_iter().map_while(|cells| fit(cells, most(cells))).collect();
         if all.is_empty() {
             all.extend(FEW_CELLS.into_iter().find_map(|cells| fit(cells, MAX_WIDTH)));
         }
