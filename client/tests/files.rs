@@ -79,7 +79,7 @@ fn scores_are_rounded_unless_raw_ones_are_asked_for() {
         let same = |(a, &b): (&serde_json::Value, &f64)| (a.as_f64().unwrap() - b).abs() < 1e-12;
         assert!(printed.iter().zip(table.row(1).unwrap()).all(same), "{printed:?}");
         let steps = document["resolution"].as_array().unwrap();
-        (table.values, steps.iter().map(|step| step.as_f64().unwrap()).collect::<Vec<_>>())
+        (table.values.clone(), steps.iter().map(|step| step.as_f64().unwrap()).collect::<Vec<_>>())
     };
     let multiple = |x: f64, of: f64| ((x / of).round() - x / of).abs() < 1e-9;
     let (stated, resolution) = scores(&[]);

@@ -46,6 +46,15 @@ impl Span {
         self.whole &= other.whole;
     }
 
+    /// Of each column of rows of one length.
+    pub(crate) fn of_columns(rows: &[&[f64]]) -> Vec<Self> {
+        let mut spans = vec![Self::EMPTY; rows.first().map_or(0, |row| row.len())];
+        for row in rows {
+            spans.iter_mut().zip(*row).for_each(|(span, &x)| span.add(x));
+        }
+        spans
+    }
+
     /// Makes room for values that there is room for before the activation, where the rows hardly show any: a
     /// comparison that seldom goes the other way must not be lost when it does.
     fn reach(&mut self, ends: [f64; 2]) {

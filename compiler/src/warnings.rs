@@ -85,8 +85,7 @@ pub(crate) fn of(
 }
 
 fn in_one_unit(rows: &[&[f64]]) -> bool {
-    let rows: Vec<Vec<f64>> = rows.iter().map(|row| row.to_vec()).collect();
-    let spans = Span::of_columns(&rows);
+    let spans = Span::of_columns(rows);
     spans.len() > 1 && one_range(&spans).is_some()
 }
 

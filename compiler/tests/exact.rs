@@ -14,8 +14,14 @@ use hermesh_engine::{
 };
 
 /// The cheapest set that loses at most a point on the rows kept out of calibration.
-const EXACT: Options =
-    Options { precision: Some(Precision::Exact), failure_log2: -128.0, accuracy_budget: Some(1.0) };
+const EXACT: Options = Options {
+    precision: Some(Precision::Exact),
+    accuracy_budget: Some(1.0),
+    domain: None,
+    guarantee: None,
+    grid: hermesh_compiler::Grid::Quantiles,
+    failure_log2: -128.0,
+};
 
 struct Digits {
     model: Model,

@@ -85,7 +85,7 @@ fn the_forms_of_the_contract_parse() {
 fn values_arrive_where_they_belong() {
     let command = parse(
         "hermesh compile m.onnx --calibration x --labels y --precision exact --accuracy-budget \
-         0.5 --failure-probability 2^-64 --grid thresholds --limit 100 --max-data 2GiB --threads 3 -o \
+         0.5 --failure-probability 2^-64 --grid thresholds --domain -1..1 --guarantee bounded --limit 100 --max-data 2GiB --threads 3 -o \
          m.hmx --json",
     );
     let expected = Compile {
@@ -96,6 +96,8 @@ fn values_arrive_where_they_belong() {
         accuracy_budget: Some(0.5),
         failure_probability: FailureProbability::TwoToMinus64,
         grid: Grid::Thresholds,
+        domain: Some("-1..1".into()),
+        guarantee: Some(Guarantee::Bounded),
         output: "m.hmx".into(),
         no_measure: false,
         data: Data { limit: NonZeroUsize::new(100), max_data: 2 << 30 },
