@@ -140,7 +140,7 @@ fn encrypted_is_simulated(program: &Program, rows: &[Vec<u64>]) {
     let answer = pack(program, &packing, &outputs, &timings).unwrap();
     let answer = decrypt(&client, &Answer::decode(&answer, program).unwrap()).unwrap();
     let whole = |x: &u64| x.wrapping_add(1 << (63 - output_bits)) >> (64 - output_bits);
-    for (row, answer) in rows.iter().zip(&answer) {
+    for (row, answer) in rows.iter().zip(answer.iter()) {
         let plain = program.simulate(row, &mut Noise::Absent);
         let wholes = |row: &[u64]| row.iter().map(whole).collect::<Vec<_>>();
         assert_eq!(wholes(answer), wholes(&plain));

@@ -119,7 +119,7 @@ fn encrypted_trees_are_exact() {
         let answer = pack(program, packing, &outputs, &timings).unwrap();
         let answer = decrypt(client, &Answer::decode(&answer, program).unwrap()).unwrap();
         let whole = |x: u64| x.wrapping_add(1 << (63 - output_bits)) >> (64 - output_bits);
-        for (row, answer) in rows.iter().zip(&answer) {
+        for (row, answer) in rows.iter().zip(answer.iter()) {
             let plain = program.simulate(row, &mut Noise::Absent);
             let (answer, plain): (Vec<u64>, Vec<u64>) =
                 answer.iter().zip(&plain).map(|(&a, &p)| (whole(a), whole(p))).unzip();
