@@ -48,6 +48,10 @@ const INPUT_ROOM: (f64, f64) = (0.1, 4.0);
 /// in standard deviations of noise.
 const ROUNDING_ROOM: f64 = 4.0;
 const NOISE_ROOM: f64 = 2.0;
+/// A bounded program is as good as another if its scores are off by at most so many times as much, or by a small part of
+/// what they vary.
+const COARSER: f64 = 1.5;
+const FINE: f64 = 0.01;
 /// Simulations that tell what a bounded program would lose, where none was asked for.
 const FEW_SIMULATIONS: usize = 400;
 /// What the client compares the features of trees with.
@@ -305,6 +309,10 @@ impl Compilation<'_> {
 
     fn is_as_good(&self, other: &Tried, chosen: &Tried, plain: Option<f64>) -> bool {
         let loss = self.loss(other, plain);
+        let (off, least) = (other.measured.off.mean(), chosen.measured.off.mean());
+        if off > COARSER * least && off > FINE * other.measured.spread {
+            return false;
+        }
         match self.options.accuracy_budget {
             Some(budget) => loss <= budget + 1e-9,
             None => loss <= self.loss(chosen, plain) + DEFAULT_SLACK + 1e-9,

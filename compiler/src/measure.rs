@@ -25,6 +25,8 @@ pub(crate) struct Measured {
     pub(crate) accuracy: Option<f64>,
     pub(crate) agreement: f64,
     pub(crate) off: Off,
+    /// Standard deviation of all outputs of the plain model.
+    pub(crate) spread: f64,
 }
 
 /// How far outputs are off from those of the plain model, root mean square.
@@ -37,6 +39,13 @@ pub(crate) struct Off {
 }
 
 impl Off {
+    /// Of all outputs together: the mean of noise and rounding.
+    pub(crate) fn mean(&self) -> f64 {
+        let off =
+            self.noise.iter().zip(&self.rounding).map(|(noise, rounding)| noise.hypot(*rounding));
+        off.sum::<f64>() / self.noise.len() as f64
+    }
+
     /// The larger of each.
     pub(crate) fn worst(mut self, other: &Self) -> Self {
         let worst = |a: &mut Vec<f64>, b: &[f64]| {
@@ -162,7 +171,10 @@ pub(crate) fn simulate(
         (off / inside().count().max(1) as f64).sqrt()
     };
     let noise = |i: usize| (sums.iter().map(|s| s.noise[i]).sum::<f64>() / n).sqrt();
+    let mean = total(|s| s.sum) / (n * outputs as f64);
+    let variance = total(|s| s.squares) / (n * outputs as f64) - mean * mean;
     Ok(Measured {
+        spread: variance.max(0.0).sqrt(),
         accuracy: labels.map(|_| total(|s| s.right) / n),
         agreement,
         off: Off {

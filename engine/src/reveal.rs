@@ -19,7 +19,9 @@ pub const REMAINING_SECURITY_BITS: f64 = 120.0;
 pub const BUDGETS: &[(usize, f64)] = &[
     (640, 90.0),
     (672, 96.0),
+    (736, 114.0),
     (768, 120.0),
+    (800, 132.0),
     (832, 140.0),
     (896, 160.0),
     (960, 180.0),
@@ -27,6 +29,7 @@ pub const BUDGETS: &[(usize, f64)] = &[
     (1536, 370.0),
     (2048, 560.0),
     (4096, 2000.0),
+    (8192, 2000.0),
 ];
 
 /// Bits about the keys of this set that may be given away under one key. It is as if all information were about the key

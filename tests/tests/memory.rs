@@ -1,10 +1,12 @@
 //! The memory that jobs take is what admission was told, and as many as run at the same time fit the limits of the
 //! containers. One test, for the peak is that of the process.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "the figures, with --nocapture")]
 
 use std::{fs, thread};
 
 use hermesh_aggregation::Join as _;
+use hermesh_engine::artifact::append_digest;
 use hermesh_engine::{
     ClientKey, Linear, Lookup, Matrix, ParameterSet, Precision, Program, Stage, encrypt,
 };
@@ -101,6 +103,7 @@ fn joins(width: u32, outputs: u32, rows: usize) {
     let header = partial.len();
     let ((), held) = peak(|| {
         partial.resize(header + values as usize * 4 * (set.output_dimension() + 1), 1);
+        partial = append_digest(std::mem::take(&mut partial));
     });
     let (step, took) =
         peak(|| engine.advance(&program, 0, &[&partial], 16).expect("advances").value);

@@ -41,7 +41,7 @@ fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
     let report = run_scores(&model, &inputs, &scores(1000, false, None)).unwrap();
     let last = report.progress.last().unwrap();
     // Ten thousand scores: the key is all but found.
-    assert!(last.wrong < report.key_bits / 6 && last.work_log2 < 100.0, "{last:?}");
+    assert!(last.wrong < report.key_bits / 4 && last.work_log2 < 110.0, "{last:?}");
     let stop = at_the_budget(&report);
     assert!(stop.work_log2 >= reveal::REMAINING_SECURITY_BITS, "{stop:?}");
     // What is counted covers what is found, as long as that is little.
@@ -62,7 +62,7 @@ fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
 fn labels_on_a_boundary_give_the_key_away_but_not_within_the_budget() {
     let (model, inputs) = digits("mlp64.onnx");
     let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
-    let report = run_labels(&model, &inputs, &attack(2000, false)).unwrap();
+    let report = run_labels(&model, &inputs, &attack(4000, false)).unwrap();
     let last = report.progress.last().unwrap();
     assert!(last.work_log2 < reveal::REMAINING_SECURITY_BITS, "{last:?}");
     let stop = at_the_budget(&report);

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use hermesh_client::compute::{self, Evaluator};
 use hermesh_client::model;
 use hermesh_compiler::Model;
+use hermesh_engine::artifact::DIGEST_BYTES;
 use hermesh_engine::parameters::{ANSWER_BITS, ANSWER_DIMENSION, PACKING_SIZE};
 use hermesh_engine::{ClientKey, Precision, encrypt};
 use serde::Serialize;
@@ -130,7 +131,8 @@ pub(crate) fn run(model: &Model, inputs: &[&[f64]]) -> Result<Found> {
         ensure!(shown < ANSWER_DIMENSION + SPARE, "{shown} equations do not determine the key");
     };
     let encoded = key.encode();
-    let bits = &encoded[encoded.len() - ANSWER_DIMENSION..];
+    let end = encoded.len() - DIGEST_BYTES;
+    let bits = &encoded[end - ANSWER_DIMENSION..end];
     let wrong = found.iter().zip(bits).filter(|(found, bit)| **found != u32::from(**bit)).count();
     let key_bits = ANSWER_DIMENSION;
     Ok(Found { parameter_set: set.name, key_bits, inferences, shown, wrong })

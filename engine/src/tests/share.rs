@@ -1,6 +1,7 @@
 //! Lookups that share a bootstrap, and values that pass a stage.
 
 use super::*;
+use crate::artifact::append_digest;
 use crate::parameters::{INSECURE_TEST, T3X512};
 
 fn wave(entries: usize, ahead: usize) -> Vec<u64> {
@@ -104,7 +105,7 @@ fn part(shard: &[u8], program: &Program, from: usize, to: usize) -> Vec<u8> {
     bytes.extend(((to - from) as u32).to_le_bytes());
     bytes.extend(&counts[8..]);
     bytes.extend(&values[from * width..to * width]);
-    bytes
+    append_digest(bytes)
 }
 
 #[test]
