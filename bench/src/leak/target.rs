@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hermesh_client::compute::Evaluator;
 use hermesh_client::model;
 use hermesh_compiler::{Model, normal};
+use hermesh_engine::artifact::mend_digest;
 use hermesh_engine::{
     ClientKey, Linear, Lookup, Precision, Program, Stage, Step, Timings, begin, encrypt, noise,
     torus,
@@ -200,6 +201,7 @@ impl<'a> Target<'a> {
         let before = Program::new(program.parameter_set(), Precision::Approximate, stages)?;
         let mut renamed = input.clone();
         renamed[PROGRAM_AT..NAMES_END].copy_from_slice(&before.digest());
+        let renamed = mend_digest(renamed);
         let Step::Outputs(exact) = begin(&before, &renamed, usize::MAX, &timings)? else {
             bail!("expected outputs, found Lookups");
         };

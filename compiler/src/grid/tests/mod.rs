@@ -115,7 +115,9 @@ fn a_feature_that_is_constant_in_calibration_counts_later() {
 fn values_beyond_the_span_are_told_apart() {
     let tail = |i: usize| (i as f64 / 40.0).exp();
     let rare = |i: usize| if i == 200 { 120.0 } else { 0.0 };
-    let columns: [(&dyn Fn(usize) -> f64, f64, &[f64]); 7] = [
+    /// The value of a feature in each calibration row, a threshold, and values that are asked for later.
+    type Case<'a> = (&'a dyn Fn(usize) -> f64, f64, &'a [f64]);
+    let columns: [Case<'_>; 7] = [
         (&tail, 3e3, &[1500.0, 1800.0, 2800.0, 3300.0, 1e5]),
         (&tail, 5e4, &[1800.0, 4e4, 6e4, 1e9]),
         (&tail, -20.0, &[1.0, -15.0, -30.0]),
@@ -144,9 +146,9 @@ fn the_models_own_thresholds_are_exact_and_said_to_be_revealed() {
     let (mut test, _) = data(Shape::Lognormal(3.0), 1000, 6);
     // Values that are thresholds themselves.
     let first = &network.layers[0].affine;
-    for r in 0..first.rows() {
+    for (r, (row, bias)) in test.iter_mut().zip(&first.bias).enumerate() {
         let (feature, _) = first.matrix.row(r).next().unwrap();
-        test[r][feature] = -first.bias[r];
+        row[feature] = -bias;
     }
     assert_eq!(same(&network, &split, &test), 1.0);
     let grid = split.grid.unwrap();

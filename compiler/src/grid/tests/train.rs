@@ -110,24 +110,23 @@ fn grow(rows: &[Vec<f64>], rest: &[f64], of: &[usize], depth: usize, rng: &mut S
         return leaf();
     }
     let mut best: Option<(f64, Comparison)> = None;
-    for feature in 0..rows[0].len() {
-        for _ in 0..16 {
-            let mut pair = [0; 2].map(|_| rows[of[rng.random_range(0..of.len())]][feature]);
-            pair.sort_unstable_by(f64::total_cmp);
-            // Halfway between two neighbouring values, as trees are trained.
-            let next = of.iter().map(|&i| rows[i][feature]).filter(|&x| x > pair[0]);
-            let next = next.fold(f64::INFINITY, f64::min);
-            if !next.is_finite() {
-                continue;
-            }
-            let threshold = pair[0] / 2.0 + next / 2.0;
-            let (above, below): (Vec<usize>, Vec<usize>) =
-                of.iter().partition(|&&i| rows[i][feature] > threshold);
-            let gain = |of: &[usize]| sum(of).powi(2) / of.len().max(1) as f64;
-            let gain = gain(&above) + gain(&below);
-            if best.is_none_or(|(most, _)| gain > most) {
-                best = Some((gain, Comparison { feature, threshold }));
-            }
+    for draw in 0..16 * rows[0].len() {
+        let feature = draw / 16;
+        let drawn = [0; 2].map(|_| rows[of[rng.random_range(0..of.len())]][feature]);
+        let low = drawn[0].min(drawn[1]);
+        // Halfway between two neighbouring values, as trees are trained.
+        let next = of.iter().map(|&i| rows[i][feature]).filter(|&x| x > low);
+        let next = next.fold(f64::INFINITY, f64::min);
+        if !next.is_finite() {
+            continue;
+        }
+        let threshold = low / 2.0 + next / 2.0;
+        let (above, below): (Vec<usize>, Vec<usize>) =
+            of.iter().partition(|&&i| rows[i][feature] > threshold);
+        let gain = |of: &[usize]| sum(of).powi(2) / of.len().max(1) as f64;
+        let gain = gain(&above) + gain(&below);
+        if best.is_none_or(|(most, _)| gain > most) {
+            best = Some((gain, Comparison { feature, threshold }));
         }
     }
     let Some((_, comparison)) = best else { return leaf() };

@@ -1,0 +1,123 @@
+//! Rows are answered rightly or refused, by the whole model and by the client's half of it.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{examples, npy};
+use hermesh_compiler::network::Network;
+use hermesh_compiler::{
+    Admit, Artifact, Domain, Error, Guarantee, Model, Options, OutOfRange, Refusal, Source,
+    compile, normal, onnx,
+};
+use hermesh_engine::Noise;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+fn digits(name: &str, options: Options) -> (Network, Model) {
+    let folder = examples("digits");
+    let network = onnx::read(&folder.join(format!("{name}.onnx"))).unwrap();
+    let rows = npy(&folder.join("calibration-images.npy"));
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    let model = compile(&network, &rows, None, options, &mut |_| {}).unwrap();
+    (network, model)
+}
+
+/// Held-out rows, and the same in three forms that calibration does not show.
+fn kinds() -> [Vec<Vec<f64>>; 4] {
+    let mut rows = npy(&examples("digits").join("test-images.npy"));
+    rows.truncate(100);
+    let each =
+        |f: fn(f64) -> f64| rows.iter().map(|row| row.iter().map(|&x| f(x)).collect()).collect();
+    [each(|x| x), each(|x| 3.0 * x), each(|x| 16.0 - x), each(|x| if x > 7.0 { 0.0 } else { 16.0 })]
+}
+
+/// How many rows are answered, and how far the scores are off at most, in stated deviations.
+fn answered(model: &Model, by: &impl Admit, rows: &[Vec<f64>]) -> (usize, f64) {
+    let noise = model.program().noise();
+    let (mut count, mut worst) = (0, 0.0f64);
+    for (seed, row) in rows.iter().enumerate() {
+        let Ok(admitted) = by.admit(row, OutOfRange::Refuse) else {
+            continue;
+        };
+        count += 1;
+        let mut rng = StdRng::seed_from_u64(seed as u64);
+        let mut normal = || normal(&mut rng);
+        let noise = &mut Noise::Predicted { stages: &noise, normal: &mut normal };
+        let outputs = model.decode_outputs(&model.program().simulate(&admitted.torus, noise));
+        let plain = model.network().evaluate(row).unwrap();
+        for (i, (a, b)) in outputs.iter().zip(&plain).enumerate() {
+            worst = worst.max((a - b).abs() / model.report().deviation[i]);
+        }
+    }
+    (count, worst)
+}
+
+#[test]
+fn answered_rows_are_right_whatever_the_rows() {
+    for name in ["logreg", "mlp64", "mlp"] {
+        let (_, model) = digits(name, Options::default());
+        let [test, tripled, inverted, binary] = kinds();
+        let (count, _) = answered(&model, &model, &test);
+        assert!(count >= 98, "{name}: {count} of 100 held-out rows");
+        for rows in [test, tripled, inverted, binary] {
+            let (count, worst) = answered(&model, &model, &rows);
+            assert!(worst <= 6.0, "{name}: {count} answered, off by {worst} deviations");
+        }
+    }
+}
+
+#[test]
+fn wrong_rows_would_be_wrong() {
+    let (_, model) = digits("mlp64", Options::default());
+    assert_eq!(model.client().guarantee(), Guarantee::Checked);
+    let row = &kinds()[2][0];
+    let refused = model.admit(row, OutOfRange::Refuse).unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::OutOfFrame { .. })), "{refused}");
+    let kept = model.admit(row, OutOfRange::Keep).unwrap();
+    assert!(kept.kept.is_some());
+    let outputs = model.program().simulate(&kept.torus, &mut Noise::Absent);
+    let plain = model.network().evaluate(row).unwrap();
+    let off = model.decode_outputs(&outputs).iter().zip(&plain).map(|(a, b)| (a - b).abs());
+    assert!(off.fold(0.0, f64::max) > 6.0 * model.report().deviation[0]);
+}
+
+#[test]
+fn the_clients_half_has_no_weights_and_refuses_the_same_rows() {
+    let (network, model) = digits("logreg", Options::default());
+    let client = model.client();
+    assert_eq!(client.guarantee(), Guarantee::Bounded);
+    assert!(client.vouches());
+    let bytes = client.encode().unwrap();
+    let Artifact::Client(client) = Artifact::decode(&bytes).unwrap() else {
+        panic!("not the half")
+    };
+    let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    let whole = model.encode().unwrap();
+    let weights = network.layers.last().unwrap().affine.matrix.values();
+    for weight in weights.iter().filter(|weight| **weight != 0.0) {
+        assert!(holds(&whole, &weight.to_le_bytes()), "the search finds nothing");
+        assert!(!holds(&bytes, &weight.to_le_bytes()), "{weight}");
+        assert!(!holds(&bytes, &(*weight as f32).to_le_bytes()), "{weight}");
+    }
+    for rows in kinds() {
+        let whole = answered(&model, &model, &rows);
+        let (count, worst) = answered(&model, &*client, &rows);
+        assert!(worst <= 6.0 && count <= whole.0 + 2, "{count} of {}: {worst}", whole.0);
+    }
+    assert!(matches!(Model::decode(&bytes), Err(Error::ClientHalf)));
+}
+
+#[test]
+fn a_declared_domain_is_strict() {
+    let domain = Domain::same(64, 0.0, 16.0, Source::Declared);
+    let (_, model) = digits("logreg", Options { domain: Some(domain), ..Options::default() });
+    let mut row = kinds()[0][0].clone();
+    assert!(model.admit(&row, OutOfRange::Refuse).is_ok());
+    row[5] = 16.5;
+    let refused = model.admit(&row, OutOfRange::Refuse).unwrap_err();
+    let expected = Refusal::OutsideDomain { feature: 5, value: 16.5, low: 0.0, high: 16.0 };
+    assert!(matches!(refused, Error::Refused(found) if found == expected));
+    assert!(model.admit(&row, OutOfRange::Clamp).is_ok());
+    assert_eq!(model.admit(&row, OutOfRange::Keep).unwrap().kept, Some(expected));
+}
