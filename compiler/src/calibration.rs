@@ -65,16 +65,6 @@ impl Span {
         }
     }
 
-    /// Room for values a little beyond those that were seen. Whole numbers rarely go on beyond their ends (counts,
-    /// flags, pixels), and what is never negative stays so.
-    fn make_room(&mut self, (margin, sigmas): (f64, f64)) {
-        if self.whole || self.range() <= 0.0 {
-            return;
-        }
-        let (low, high) = self.widened(margin, sigmas);
-        (self.low, self.high) = (if self.low >= 0.0 { low.max(0.0) } else { low }, high);
-    }
-
     pub(crate) fn range(self) -> f64 {
         self.high - self.low
     }
@@ -117,11 +107,8 @@ const MOST_KEPT: usize = 4_000_000;
 
 /// Which range the inputs have.
 pub(crate) enum Inputs<'a> {
-    /// That of the rows, and some room around it, in which values are not clamped.
-    Observed {
-        /// Room as a part of the range, and in standard deviations around the mean.
-        room: (f64, f64),
-    },
+    /// That of the rows.
+    Observed,
     /// A declared one.
     Declared(&'a [(f64, f64)]),
 }
@@ -187,10 +174,9 @@ impl Spans {
                     (span.low, span.high) = (low, high);
                 }
             }
-            Inputs::Observed { room } => {
+            Inputs::Observed => {
                 let others = (0..spans.inputs.len()).filter(|&i| !is_switch(i)).collect::<Vec<_>>();
                 let mut shared = others.iter().map(|&i| spans.inputs[i]).collect::<Vec<_>>();
-                shared.iter_mut().for_each(|span| span.make_room(*room));
                 share_inputs(&mut shared);
                 others.iter().zip(shared).for_each(|(&i, span)| spans.inputs[i] = span);
             }

@@ -41,9 +41,6 @@ pub enum Precision {
     Exact,
 }
 
-/// Room around what calibration rows span, of inputs of `approximate` programs: a part of the range, and standard
-/// deviations around the mean. What is beyond is clamped.
-const INPUT_ROOM: (f64, f64) = (0.1, 4.0);
 /// Room for what rounding and clamping may move an answered score by: in root mean squares of that on measured rows, and
 /// in standard deviations of noise.
 const ROUNDING_ROOM: f64 = 4.0;
@@ -302,9 +299,7 @@ impl Compilation<'_> {
             let ends = self.prefix.iter().fold(ends.collect::<Vec<_>>(), interval::elementwise);
             return Spans::measure(&self.core, rows, &switches, &Inputs::Declared(&ends));
         }
-        let approximate = self.precision == Precision::Approximate;
-        let room = if approximate { INPUT_ROOM } else { (0.0, 0.0) };
-        Spans::measure(&self.core, rows, &switches, &Inputs::Observed { room })
+        Spans::measure(&self.core, rows, &switches, &Inputs::Observed)
     }
 
     fn is_as_good(&self, other: &Tried, chosen: &Tried, plain: Option<f64>) -> bool {

@@ -10,9 +10,7 @@ pub(crate) struct Encoding {
     pub(crate) low: Vec<f64>,
     /// The largest of each value; equal to `low` where a value is constant.
     pub(crate) high: Vec<f64>,
-    /// What travels as 0: the smallest of each input, and the middle of what a table gives. So a table's ends are
-    /// opposite, and where a sum leaves the table's frame it meets the end that is next to it (the negative of the
-    /// other), not the one that is far away.
+    /// What travels as 0: the smallest of each value.
     pub(crate) zero: Vec<f64>,
     /// Steps between the two; values are rounded to whole steps if `rounded`.
     pub(crate) steps: u32,

@@ -78,7 +78,8 @@ fn wrong_rows_would_be_wrong() {
     assert!(kept.kept.is_some());
     let outputs = model.program().simulate(&kept.torus, &mut Noise::Absent);
     let plain = model.network().evaluate(row).unwrap();
-    let off = model.decode_outputs(&outputs).iter().zip(&plain).map(|(a, b)| (a - b).abs());
+    let outputs = model.decode_outputs(&outputs);
+    let off = outputs.iter().zip(&plain).map(|(a, b)| (a - b).abs());
     assert!(off.fold(0.0, f64::max) > 6.0 * model.report().deviation[0]);
 }
 

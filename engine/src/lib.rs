@@ -39,6 +39,7 @@ pub mod parameters;
 mod program;
 mod random;
 pub mod reach;
+#[allow(clippy::disallowed_methods, reason = "bounds, which no ciphertext depends on")]
 pub mod reveal;
 mod roots;
 mod rotation;

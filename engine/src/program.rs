@@ -273,14 +273,14 @@ impl Program {
         let shares: Vec<Vec<Share>> = stages.iter().map(Stage::shares).collect();
         let widths = stages.iter().map(|stage| stage.linear.matrix.rows());
         let inputs = stages[0].linear.matrix.columns();
-        let widest = widths.clone().fold(inputs, usize::max);
+        let widest = widths.fold(inputs, usize::max);
         let lookups = stages.iter().zip(&shares).map(|(stage, shares)| bootstraps(stage, shares));
         let outline = Outline {
             parameter_set: set,
             digest,
             precision,
             inputs,
-            outputs: widths.last().unwrap_or_default(),
+            outputs: stages.last().map_or(0, |stage| stage.linear.matrix.rows()),
             max_rows: (MAX_VALUES / widest).clamp(1, MAX_ROWS),
             lookups_per_row: lookups.sum(),
         };

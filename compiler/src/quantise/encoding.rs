@@ -34,8 +34,7 @@ impl Rows<'_> {
                 // Zero stays zero, so that what is half a turn ahead is the negative on the torus, too.
                 (low[c], high[c]) = (0.0, 1.0);
             }
-            let zero = (0..low.len()).map(|c| self.zero(c, low[c], high[c], steps, rounded));
-            let zero = zero.collect();
+            let zero = low.clone();
             Encoding { low, high, zero, steps, rounded, unit }
         };
         let weight = |r: usize| {
@@ -56,9 +55,8 @@ impl Rows<'_> {
             Accumulator::Bits(bits) => {
                 let unit = 1u64 << if self.whole_turn { 64 - bits } else { 63 - bits };
                 // What tables give is read as less than half a turn, so that a trace of a row can follow it.
-                let fits = |steps: u32| {
-                    self.first || u128::from(steps.div_ceil(2)) * u128::from(unit) < 1 << 63
-                };
+                let fits =
+                    |steps: u32| self.first || u128::from(steps) * u128::from(unit) < 1 << 63;
                 let steps = STEPS.iter().filter(|&&steps| fits(steps));
                 steps.map(|&steps| encoding(steps, unit, true)).collect()
             }
@@ -68,16 +66,6 @@ impl Rows<'_> {
         best.ok_or_else(|| Error::Network {
             reason: format!("layer {} has no scale", self.layer.name),
         })
-    }
-
-    /// What value `c` travels as 0: see [`Encoding::zero`]. A whole number of steps from its smallest, if it is rounded.
-    fn zero(&self, c: usize, low: f64, high: f64, steps: u32, rounded: bool) -> f64 {
-        let passed = self.passed.get(c).is_some_and(Option::is_some);
-        if self.first || passed || self.waves.get(c).copied().unwrap_or_default() {
-            return low;
-        }
-        let half = if rounded { f64::from(steps / 2) / f64::from(steps) } else { 0.5 };
-        low + (high - low) * half
     }
 
     /// The encoding that is given for what tables over integers compute from, and for what they give: bits, and

@@ -43,6 +43,7 @@ pub(crate) struct Integers {
     pub(crate) error: f64,
 }
 
+#[allow(clippy::type_complexity, reason = "two maps, each used in one place")]
 /// What has been found out about the first layer, by steps of its inputs and bits of its sums. It does not depend on
 /// the parameter set.
 #[derive(Default)]
