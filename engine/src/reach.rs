@@ -166,14 +166,14 @@ mod tests {
         let domain = [(-5, 7), (0, 1 << 59), (3, 3), (-(1 << 58), 0)];
         let turns = vec![vec![3; 3], vec![-2; 2]];
         let reach = program.reach(&domain, &turns);
-        for r in 0..3 {
+        for (r, &bounds) in reach[0].iter().enumerate() {
             let corner = |highest: bool| -> Vec<i128> {
                 let row = program.stages()[0].linear.matrix.row(r).zip(domain);
                 row.map(|((_, w), (low, high))| if (w > 0) == highest { high } else { low })
                     .collect()
             };
             let ends = [false, true].map(|highest| program.trace(&corner(highest), &turns)[0][r]);
-            assert_eq!((ends[0], ends[1]), reach[0][r]);
+            assert_eq!((ends[0], ends[1]), bounds);
         }
     }
 }
