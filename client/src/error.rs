@@ -419,7 +419,7 @@ pub enum Error {
     /// Showing more would tell too much about the key.
     #[error(
         "showing this would tell {more:.0} bits about the key, which has given away {before:.0} of the \
-         {budget:.0} that it can bear: if nobody but you sees the output, say so with --private; to go on \
+         {budget:.0} that it can bear: if only you see the output, say so with --private; to go on \
          sharing, use a new key (hermesh key rotate, or keygen without a mesh), or show fewer rows, or add \
          noise with --share-noise"
     )]

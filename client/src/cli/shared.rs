@@ -137,7 +137,7 @@ pub struct Output {
     /// scores are for yourself: they count for more than others, and may use up a new key at once.
     #[arg(long, requires = "scores", conflicts_with = "resolution")]
     pub raw: bool,
-    /// Nobody but you sees the output: nothing is counted or refused.
+    /// Only you see the output: nothing is counted or refused.
     #[arg(long)]
     pub private: bool,
     /// Add normal noise of so many standard deviations of the noise that is there, before rounding:

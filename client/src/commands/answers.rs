@@ -56,7 +56,7 @@ impl<'a> Answers<'a> {
         let mut rows = model::decrypt_outputs(model, key, answer)?;
         let seconds = start.elapsed().as_secs_f64();
         if let (Some(times), Some(sigmas)) = (options.share_noise, cost.sigmas()) {
-            // Of a cryptographic generator: whoever could foresee this noise could take it off again.
+            // Of a cryptographic generator: an observer who could predict this noise would subtract it.
             let mut rng = rand::rng();
             for (x, sigma) in rows.iter_mut().flat_map(|row| row.iter_mut().zip(sigmas)) {
                 *x += times * sigma * hermesh_compiler::normal(&mut rng);
@@ -153,7 +153,7 @@ impl<'a> Answers<'a> {
             };
             warn(&format!(
                 "this key has given away {:.0} of the {:.0} bits that it can bear: {next} without \
-                 --private (nobody but you sees it) or a new key (hermesh key rotate)",
+                 --private (only you see it) or a new key (hermesh key rotate)",
                 count.bits, self.budget
             ));
         }
