@@ -9,7 +9,11 @@ use crate::error::Refusal;
 use crate::network::{Decision, Head, Label, Layer, MAX_LAYERS, Prediction};
 use crate::report::Report;
 use crate::scale::{Decoding, Encoding};
-use hermesh_engine::{Outline, Precision};
+use hermesh_engine::parameters::PACKING_SIZE;
+use hermesh_engine::{Outline, Precision, noise};
+
+/// Most that an `exact` model may be wrong with, as log₂ of the probability.
+pub(crate) const LEAST_FAILURE_LOG2: f64 = -40.0;
 
 /// What a program guarantees of its sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +87,7 @@ impl Client {
             layer.validate(width)?;
             width = layer.affine.rows();
         }
-        let lengths = [outline.inputs, input.low.len(), input.high.len(), input.zero.len()];
+        let lengths = [outline.inputs, input.low.len(), input.high.len()];
         if lengths.iter().any(|&length| length != width) {
             return malformed("encoding and program differ in their inputs");
         }
@@ -105,18 +109,33 @@ impl Client {
         {
             return malformed("steps or bits are out of range");
         }
-        let numbers = [
-            &input.low,
-            &input.high,
-            &input.zero,
-            &output.centre,
-            &output.scale,
-            resolution,
-            limit,
-        ];
+        let numbers = [&input.low, &input.high, &output.centre, &output.scale, resolution, limit];
         let ordered = input.low.iter().zip(&input.high).all(|(low, high)| low <= high);
         if !numbers.into_iter().flatten().chain(sensitivity).all(|x| x.is_finite()) || !ordered {
             return malformed("a range is not finite or upside down");
+        }
+        Ok(())
+    }
+
+    /// A half that was read is not believed where that would show noise, which depends on the key. What answers are packed
+    /// with is known without the program: scores are rounded to no less than that noise, and what is called exact has
+    /// steps that it does not change. The whole model is held to the noise of its program as well.
+    pub(crate) fn check_claims(&self) -> Result<(), Error> {
+        let bad = |reason: &str| Err(Error::BadModel { reason: reason.into() });
+        let packing = noise::packing(self.outline.parameter_set, PACKING_SIZE).sqrt();
+        match self.outline.precision {
+            Precision::Approximate => {
+                let mut outputs = self.resolution.iter().zip(&self.output.scale);
+                if outputs.any(|(step, scale)| *step < 2.0 * packing * scale.abs()) {
+                    return bad("its scores are rounded to less than their noise: export it again");
+                }
+            }
+            Precision::Exact { output_bits } => {
+                let half_step = f64::from(output_bits + 1).exp2().recip();
+                if noise::two_sided_tail_log2(half_step / packing) > LEAST_FAILURE_LOG2 {
+                    return bad("it is called exact, but noise would change its answers");
+                }
+            }
         }
         Ok(())
     }

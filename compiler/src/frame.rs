@@ -2,23 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::error::Refusal;
+use crate::network::MAX_LAYERS;
 use crate::scale::Encoding;
 use hermesh_engine::noise::StageNoise;
 use hermesh_engine::reach::{Interval, LOOKUP_FRAME, OUTPUT_FRAME};
-use hermesh_engine::{Lookup, Precision, Program};
+use hermesh_engine::{Precision, Program};
 
-/// Standard deviations of noise that are kept free at both ends of a frame.
-const NOISE_ROOM: f64 = 6.0;
-/// Ends of a table that are opposite up to this part of its entries: what leaves the frame there meets the end next to it.
-const OPPOSITE: i64 = 4;
-
+/// Standard deviations of noise that are kept free at both ends of a frame, before tables and in outputs. A row has many
+/// values before tables, of which few are ever so near an end; each output is shown.
+const NOISE_ROOM: (f64, f64) = (4.0, 6.0);
 /// Which sums a client must follow, stage by stage: those that are not shown to stay in their frames, and of which the
 /// table does not go around with the torus (waves do).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Frames {
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
     followed: Vec<Vec<bool>>,
     /// The whole turns of each stage's biases.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
     turns: Vec<Vec<i32>>,
 }
 
@@ -107,26 +109,17 @@ impl Frames {
 fn frame(program: &Program, noise: &[StageNoise], stage: usize, row: usize) -> Option<Interval> {
     let exact = program.precision() != Precision::Approximate;
     let lookup = program.stages()[stage].lookup.as_ref();
-    let (low, high) = if lookup.is_some() { LOOKUP_FRAME } else { OUTPUT_FRAME };
-    let opposite = match lookup {
-        Some(lookup) => ends_are_opposite(lookup, row)?,
-        None => false,
+    let (frame, deviations) = match lookup {
+        Some(lookup) => {
+            lookup.table(row)?;
+            (LOOKUP_FRAME, NOISE_ROOM.0)
+        }
+        None => (OUTPUT_FRAME, NOISE_ROOM.1),
     };
     // What noise does to exact sums is in the stated probability of failure.
-    let room = if exact || opposite { 0.0 } else { NOISE_ROOM * noise[stage].input[row].sqrt() };
+    let room = if exact { 0.0 } else { deviations * noise[stage].input[row].sqrt() };
     let room = (room * 2f64.powi(64)) as i128;
-    Some((low + room, high - room))
-}
-
-/// Whether noise that carries a sum out of its frame there changes little. None for a value that passes.
-fn ends_are_opposite(lookup: &Lookup, row: usize) -> Option<bool> {
-    let table = lookup.table(row)?;
-    let entry = |entry: Option<&u64>| entry.map_or(0, |&entry| entry as i64);
-    let (first, last) = (entry(table.first()), entry(table.last()));
-    Some(
-        first.wrapping_add(last).unsigned_abs()
-            <= first.unsigned_abs().max(last.unsigned_abs()) / OPPOSITE as u64,
-    )
+    Some((frame.0 + room, frame.1 - room))
 }
 
 /// Whether two numbers differ by more than a limit, and by more than the rounding of floating point.

@@ -1,7 +1,7 @@
 //! The model artifact: a program, what the client needs to use it, and what checks rows.
 
 use crate::Error;
-use crate::client::{Admit, Admitted, Client, OutOfRange};
+use crate::client::{Admit, Admitted, Client, LEAST_FAILURE_LOG2, OutOfRange};
 use crate::error::Refusal;
 use crate::frame::{self, Frames};
 use crate::network::{Network, Prediction};
@@ -15,8 +15,6 @@ use serde::de::DeserializeOwned;
 const MAGIC: &[u8; 4] = b"HMX\0";
 const FORMAT: Format =
     Format { oldest: 4, newest: 4, readers: &[(3, "0.1.0")], again: "run `hermesh compile` again" };
-/// Most that an `exact` model may be wrong with, as log₂ of the probability.
-const LEAST_FAILURE_LOG2: f64 = -40.0;
 /// Largest model file that is read, in bytes.
 pub const MAX_MODEL_BYTES: u64 = 256 << 20;
 
@@ -276,6 +274,7 @@ impl Artifact {
             Some((1, body)) => {
                 let client: Client = whole(body)?;
                 client.validate()?;
+                client.check_claims()?;
                 Ok(Self::Client(Box::new(client)))
             }
             _ => Err(bad("it is neither a whole model nor a client's half".into())),

@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::client::Guarantee;
 use crate::domain::Source;
+
+/// Most warnings of a report that is read; there are fewer kinds.
+const MAX_WARNINGS: usize = 64;
 
 /// Everything known about a program before it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +61,7 @@ pub struct Report {
     /// If the program is not bounded: what being so would cost.
     pub unbounded: Option<Unbounded>,
     /// What the calibration data cannot carry.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_WARNINGS>")]
     pub warnings: Vec<String>,
     /// Of trees: what the client compares features with.
     pub grid: Option<GridReport>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How values travel between two operators: value *x* as `unit · steps · (x − zero) / (high − low)`,
+/// How values travel between two operators: value *x* as `unit · steps · (x − low) / (high − low)`,
 /// each with a range of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Encoding {
@@ -10,8 +10,6 @@ pub(crate) struct Encoding {
     pub(crate) low: Vec<f64>,
     /// The largest of each value; equal to `low` where a value is constant.
     pub(crate) high: Vec<f64>,
-    /// What travels as 0: the smallest of each value.
-    pub(crate) zero: Vec<f64>,
     /// Steps between the two; values are rounded to whole steps if `rounded`.
     pub(crate) steps: u32,
     /// Whether the values are integers.
@@ -39,7 +37,7 @@ impl Encoding {
         if range <= 0.0 {
             return 0;
         }
-        let steps = (value - self.zero[index]) / range * f64::from(self.steps);
+        let steps = (value - self.low[index]) / range * f64::from(self.steps);
         if self.rounded {
             return i128::from((steps + dither).round() as i64) * i128::from(self.unit);
         }

@@ -11,6 +11,7 @@ use hermesh_compiler::{
     compile, normal, onnx,
 };
 use hermesh_engine::Noise;
+use hermesh_engine::artifact::mend_digest;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -107,6 +108,18 @@ fn the_clients_half_has_no_weights_and_refuses_the_same_rows() {
         assert!(worst <= 6.0 && count <= whole.0 + 2, "{count} of {}: {worst}", whole.0);
     }
     assert!(matches!(Model::decode(&bytes), Err(Error::ClientHalf)));
+}
+
+#[test]
+fn a_half_that_would_show_its_noise_is_refused() {
+    let (_, model) = digits("logreg", Options::default());
+    let bytes = model.client().encode().unwrap();
+    let stored: Vec<u8> = model.resolution().iter().flat_map(|x| x.to_le_bytes()).collect();
+    let at = bytes.windows(stored.len()).position(|part| part == stored).unwrap();
+    let mut finer = bytes.clone();
+    finer[at..at + stored.len()].fill(0);
+    let error = Artifact::decode(&mend_digest(finer)).unwrap_err().to_string();
+    assert!(error.contains("noise"), "{error}");
 }
 
 #[test]

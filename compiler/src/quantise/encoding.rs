@@ -34,8 +34,7 @@ impl Rows<'_> {
                 // Zero stays zero, so that what is half a turn ahead is the negative on the torus, too.
                 (low[c], high[c]) = (0.0, 1.0);
             }
-            let zero = low.clone();
-            Encoding { low, high, zero, steps, rounded, unit }
+            Encoding { low, high, steps, rounded, unit }
         };
         let weight = |r: usize| {
             let turn = self.frame(r).1;
@@ -75,7 +74,6 @@ impl Rows<'_> {
         let of = |high: f64, steps: u32, unit: u64| Encoding {
             low: vec![0.0; columns],
             high: vec![high; columns],
-            zero: vec![0.0; columns],
             steps,
             rounded: true,
             unit,
@@ -107,7 +105,7 @@ impl Rows<'_> {
                 .map(|(c, w)| {
                     let off = w - w.round();
                     let step = full / encoding.range(c).max(f64::MIN_POSITIVE);
-                    off * off * self.before[c].power(encoding.zero[c]) * step * step
+                    off * off * self.before[c].power(encoding.low[c]) * step * step
                         + w.round().powi(2) * (self.noise[c] + rounding)
                 })
                 .sum()
@@ -118,7 +116,7 @@ impl Rows<'_> {
             let turn = encoding.range(column) / full;
             let w = reader.weight * turn / reader.turn;
             let off = w - w.round();
-            let spread = self.before[column].power(encoding.zero[column]) / (turn * turn);
+            let spread = self.before[column].power(encoding.low[column]) / (turn * turn);
             (off * off * spread + w.round().powi(2) * self.noise[column]) / reader.rows as f64
         };
         let later = self.readers.iter().filter(|reader| encoding.range(reader.column) > 0.0);

@@ -225,14 +225,8 @@ impl<'a> Fitting<'a> {
     ) -> Option<Chosen> {
         let layer = &self.network.layers[i];
         let output = i + 1 == self.network.layers.len();
-        let mut encoding = Encoding {
-            low: low.clone(),
-            high: high.clone(),
-            zero: low.clone(),
-            steps,
-            rounded: true,
-            unit: 0,
-        };
+        let mut encoding =
+            Encoding { low: low.clone(), high: high.clone(), steps, rounded: true, unit: 0 };
         let mut prepared: Option<(Vec<Vec<f64>>, Arc<Prepared>)> = None;
         let bits = if output { OUTPUT_BITS } else { TABLE_BITS };
         for bits in bits.rev() {

@@ -108,7 +108,7 @@ impl Rows<'_> {
             return self.frame(r);
         };
         let turn = encoding.range(column) / encoding.full();
-        (encoding.zero[column] + turn / 4.0, turn)
+        (encoding.low[column] + turn / 4.0, turn)
     }
 
     /// The weights of a row over encoded values.

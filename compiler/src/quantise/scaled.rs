@@ -52,7 +52,7 @@ impl Rows<'_> {
                 let (rounded, _) = correlation.round(&exact, &scale_of_inputs);
                 // What rounding moves the row by on average.
                 let shift = |(c, (w, &q)): (usize, (&f64, &i32))| {
-                    let low = (self.before[c].low - encoding.zero[c]) / encoding.range(c);
+                    let low = (self.before[c].low - encoding.low[c]) / encoding.range(c);
                     let mean = correlation.mean(c) * scale_of_inputs[c];
                     (w - f64::from(q)) * if low.is_finite() { low + mean } else { 0.0 }
                 };
@@ -66,7 +66,7 @@ impl Rows<'_> {
             offsets.push(weights.len() as u32);
             let (mut middle, turn) = self.frame_under(r, encoding);
             let constant: f64 = affine.bias[r]
-                + affine.matrix.row(r).map(|(c, w)| w * encoding.zero[c]).sum::<f64>();
+                + affine.matrix.row(r).map(|(c, w)| w * encoding.low[c]).sum::<f64>();
             let offset = if self.whole_turn { 0.0 } else { 0.25 };
             let exact = (constant - middle) / turn + offset + shift;
             let unwrapped;
@@ -147,7 +147,7 @@ impl Scaled {
             }
             let whole = layer.table_bits().is_some() && next.rounded;
             let dither = if whole { sums::dither(r) } else { 0.0 };
-            let key = [self.centre[r], self.scale[r], next.zero[r], next.range(r), dither];
+            let key = [self.centre[r], self.scale[r], next.low[r], next.range(r), dither];
             let key = key.map(f64::to_bits);
             let kind = layer.activation.as_ref().map(|a| std::ptr::from_ref(a.at(r)));
             let table = *known.entry((key, kind)).or_insert_with(|| {
