@@ -10,6 +10,7 @@ mod bus;
 mod compare;
 mod conventional;
 mod data;
+mod exact;
 mod hermesh;
 mod leak;
 mod machine;
@@ -56,6 +57,9 @@ enum Command {
     /// How much of the secret key scores and labels give away: the attack, and what work it leaves.
     #[command(subcommand)]
     Leak(leak::Leak),
+    /// Answers of exact programs against whole-number arithmetic, on random and adversarial rows. Exits 1 where one
+    /// differs.
+    Exact(exact::Exact),
     /// One sidecar, until its input ends.
     #[command(hide = true)]
     OneSidecar { config: PathBuf },
@@ -91,6 +95,12 @@ fn main() -> Result<()> {
         Some(Command::Fairness(options)) => return conclude(&scaling::fairness::run(&options)?),
         Some(Command::Sidecar(options)) => return conclude(&sidecar::run(&options)?),
         Some(Command::Leak(leak)) => return print(&leak::run(&leak)?),
+        Some(Command::Exact(options)) => {
+            let (text, wrong) = exact::run(&options)?;
+            print(&text)?;
+            ensure!(wrong == 0, "{wrong} answers differ from whole-number arithmetic");
+            return Ok(());
+        }
         Some(Command::OneSidecar { config }) => return sidecar::one(&config),
         None => {}
     }

@@ -115,11 +115,11 @@ pub fn decrypt_outputs(
     model: &impl AsRef<Client>,
     key: &ClientKey,
     answer: &[u8],
-) -> Result<Vec<Vec<f64>>> {
+) -> Result<Zeroizing<Vec<Vec<f64>>>> {
     let model = model.as_ref();
     let answer = Answer::decode(answer, model.outline())?;
     let rows = hermesh_engine::decrypt(key, &answer)?;
-    Ok(rows.iter().map(|row| model.decode_outputs(row)).collect())
+    Ok(Zeroizing::new(rows.iter().map(|row| model.decode_outputs(row)).collect()))
 }
 
 /// What outputs mean: the label of the outputs as they are, and scores of outputs that are rounded.

@@ -11,6 +11,7 @@ use crate::report::Report;
 use crate::scale::{Decoding, Encoding};
 use hermesh_engine::parameters::PACKING_SIZE;
 use hermesh_engine::{Outline, Precision, noise};
+use zeroize::Zeroizing;
 
 /// Most that an `exact` model may be wrong with, as log₂ of the probability.
 pub(crate) const LEAST_FAILURE_LOG2: f64 = -40.0;
@@ -51,6 +52,18 @@ pub struct Admitted {
     pub kept: Option<Refusal>,
 }
 
+/// A row on its way into encryption.
+pub(crate) struct Prepared {
+    /// The row that is answered: the client's own, or moved into the domain.
+    pub(crate) asked: Zeroizing<Vec<f64>>,
+    /// What the client's own layers make of it.
+    pub(crate) values: Zeroizing<Vec<f64>>,
+    /// See [`Admitted::clamped`].
+    pub(crate) clamped: usize,
+    /// See [`Admitted::kept`].
+    pub(crate) kept: Option<Refusal>,
+}
+
 /// What a client needs to encrypt rows for a program, and to read the answers. It has the layers that the client computes
 /// itself (they look at one feature at a time), and of the others only bounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +83,7 @@ pub struct Client {
     /// How far each output may be off before any noise.
     pub(crate) limit: Vec<f64>,
     /// How much moving a value of the input by one may move an output, in parts of the output's limit: a power of two
-    /// that is at least that. Absent where no such bound is known.
+    /// that is at least that; the limit is what proven bounds on rounding leave. Absent where no such bounds are known.
     pub(crate) sensitivity: Option<Vec<f64>>,
     pub(crate) report: Report,
 }
@@ -91,10 +104,12 @@ impl Client {
         if lengths.iter().any(|&length| length != width) {
             return malformed("encoding and program differ in their inputs");
         }
-        let sensitivity = self.sensitivity.as_deref().unwrap_or_default();
-        if !sensitivity.is_empty() && sensitivity.len() != width {
-            return malformed("its bounds are not of its inputs");
+        if let Some(sensitivity) = &self.sensitivity
+            && (sensitivity.len() != width || sensitivity.iter().any(|x| !(0.0..).contains(x)))
+        {
+            return malformed("its bounds are not of its inputs, or below zero");
         }
+        let sensitivity = self.sensitivity.as_deref().unwrap_or_default();
         let lengths = [output.centre.len(), output.scale.len(), resolution.len(), limit.len()];
         if lengths.iter().any(|&length| length != outline.outputs) {
             return malformed("decoding and program differ in their outputs");
@@ -117,16 +132,17 @@ impl Client {
         Ok(())
     }
 
-    /// A half that was read is not believed where that would show noise, which depends on the key. What answers are packed
-    /// with is known without the program: scores are rounded to no less than that noise, and what is called exact has
-    /// steps that it does not change. The whole model is held to the noise of its program as well.
+    /// A client model that was read is refused where its claims would certainly show noise, which depends on the key:
+    /// the noise of packing is known without the program, and scores are rounded to no less. Most noise comes from
+    /// weights that only the whole model has, so beyond that the maker of a client model is trusted with its precision
+    /// and its resolution.
     pub(crate) fn check_claims(&self) -> Result<(), Error> {
         let bad = |reason: &str| Err(Error::BadModel { reason: reason.into() });
         let packing = noise::packing(self.outline.parameter_set, PACKING_SIZE).sqrt();
         match self.outline.precision {
             Precision::Approximate => {
                 let mut outputs = self.resolution.iter().zip(&self.output.scale);
-                if outputs.any(|(step, scale)| *step < 2.0 * packing * scale.abs()) {
+                if outputs.any(|(&step, scale)| step <= 0.0 || step < 2.0 * packing * scale.abs()) {
                     return bad("its scores are rounded to less than their noise: export it again");
                 }
             }
@@ -178,6 +194,13 @@ impl Client {
         &self.resolution
     }
 
+    /// For each encoded value, how much moving it by one may move an output at most, in parts of the output's limit.
+    /// `None` where no proven bounds are known.
+    #[must_use]
+    pub fn sensitivity(&self) -> Option<&[f64]> {
+        self.sensitivity.as_deref()
+    }
+
     /// Names of the layers that the client computes itself, which the half therefore holds.
     #[must_use]
     pub fn revealed_layers(&self) -> Vec<&str> {
@@ -187,9 +210,7 @@ impl Client {
     /// Whether the half by itself refuses the rows that would not be answered rightly.
     #[must_use]
     pub fn vouches(&self) -> bool {
-        let clamped = self.sensitivity.is_some()
-            || self.domain.is_strict() && !crate::grid::compares(&self.prefix);
-        self.guarantee == Guarantee::Bounded && clamped
+        self.guarantee == Guarantee::Bounded && self.sensitivity.is_some()
     }
 
     /// Checks a row by its domain and by bounds, and encodes it. Where [`Self::vouches`] is false, rows that would be
@@ -198,25 +219,19 @@ impl Client {
     /// # Errors
     /// The row has another number of features than the model, or one that is not finite; or it is refused.
     pub fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error> {
-        let (values, mut kept) = self.prepare(row, policy)?;
-        let clamped = (0..values.len()).filter(|&i| self.input.is_outside(i, values[i])).count();
+        let Prepared { values, clamped, mut kept, .. } = self.prepare(row, policy)?;
         if let Some(refusal) = self.too_far(&values) {
             match policy {
-                OutOfRange::Refuse => return Err(refusal.into()),
-                OutOfRange::Clamp => {}
+                OutOfRange::Refuse | OutOfRange::Clamp => return Err(refusal.into()),
                 OutOfRange::Keep => kept = kept.or(Some(refusal)),
             }
         }
-        let torus = self.encode_values(&values).into_iter().map(|x| x as u64).collect();
+        let torus = self.encode_values(&values).iter().map(|&x| x as u64).collect();
         Ok(Admitted { torus, clamped, kept })
     }
 
     /// The values that are encoded for a row, after its domain was checked.
-    pub(crate) fn prepare(
-        &self,
-        row: &[f64],
-        policy: OutOfRange,
-    ) -> Result<(Vec<f64>, Option<Refusal>), Error> {
+    pub(crate) fn prepare(&self, row: &[f64], policy: OutOfRange) -> Result<Prepared, Error> {
         if row.len() != self.features {
             return Err(Error::RowLength { expected: self.features, found: row.len() });
         }
@@ -224,26 +239,30 @@ impl Client {
             return Err(Error::NotFinite { what: "the row".into() });
         }
         let mut kept = None;
-        let values = match (policy, self.domain.check(row)) {
+        let asked = Zeroizing::new(match (policy, self.domain.check(row)) {
             (OutOfRange::Refuse, Err(refusal)) => return Err(refusal.into()),
             (OutOfRange::Keep, Err(refusal)) => {
                 kept = Some(refusal);
-                apply(&self.prefix, row)
+                row.to_vec()
             }
-            (OutOfRange::Clamp, _) => apply(&self.prefix, &self.domain.clamp(row)),
-            (_, Ok(())) => apply(&self.prefix, row),
-        };
+            (OutOfRange::Clamp, _) => self.domain.clamp(row),
+            (_, Ok(())) => row.to_vec(),
+        });
+        let moved = asked.iter().zip(row).filter(|(asked, x)| asked != x).count();
+        let values = Zeroizing::new(apply(&self.prefix, &asked));
         if !values.iter().all(|x| x.is_finite()) {
             return Err(Error::NotFinite {
                 what: "the row, after the client's own layers,".into(),
             });
         }
-        Ok((values, kept))
+        let outside = (0..values.len()).filter(|&i| self.input.is_outside(i, values[i])).count();
+        Ok(Prepared { asked, values, clamped: moved + outside, kept })
     }
 
     /// Encoded values in units of 2⁻⁶⁴ turns.
-    pub(crate) fn encode_values(&self, values: &[f64]) -> Vec<i128> {
-        values.iter().enumerate().map(|(i, &x)| self.input.clamped(i, x)).collect()
+    pub(crate) fn encode_values(&self, values: &[f64]) -> Zeroizing<Vec<i128>> {
+        let encode = |(i, &x)| self.input.clamped(i, x);
+        Zeroizing::new(values.iter().enumerate().map(encode).collect())
     }
 
     /// Whether moving values to the edge of their range may move an output by more than its limit.

@@ -10,6 +10,7 @@ use crate::measure::{self, MOST_SIMULATIONS, Measured, Off};
 use crate::model::Model;
 use crate::network::{Label, Layer, Network};
 use crate::probe;
+use crate::proven;
 use crate::prune::{lookups, prune};
 use crate::quantise::{self, Quantised, quantise};
 use crate::report::{Candidate, GridReport, Report, StageReport, Unbounded};
@@ -45,6 +46,8 @@ pub enum Precision {
 /// in standard deviations of noise.
 const ROUNDING_ROOM: f64 = 4.0;
 const NOISE_ROOM: f64 = 2.0;
+/// Where a bound on rounding is proven, a fifth of the limit is left for clamping at least.
+const PROVEN_ROOM: f64 = 1.25;
 /// A bounded program is as good as another if its scores are off by at most so many times as much, or by a small part of
 /// what they vary.
 const COARSER: f64 = 1.5;
@@ -501,15 +504,23 @@ impl Compilation<'_> {
         let exact = self.precision == Precision::Exact;
         let noise = |i: usize| if exact { 0.0 } else { off.noise[i] };
         let outputs = 0..model.program().outputs();
+        let proven = self.proven(&model);
         let limit: Vec<f64> = outputs
             .clone()
-            .map(|i| (ROUNDING_ROOM * off.rounding[i]).max(NOISE_ROOM * noise(i)))
+            .map(|i| {
+                let measured = (ROUNDING_ROOM * off.rounding[i]).max(NOISE_ROOM * noise(i));
+                let proven = proven.as_ref().map_or(0.0, |proven| PROVEN_ROOM * proven[i]);
+                measured.max(proven)
+            })
             .collect();
         let deviation: Vec<f64> = outputs.map(|i| noise(i) + limit[i] / 6.0).collect();
         let resolution = deviation.iter().map(|std| if exact { 0.0 } else { 4.0 * std });
         let resolution: Vec<f64> = resolution.collect();
         let mut client = model.client().clone();
-        client.sensitivity = self.sensitivity(&model, &limit);
+        client.sensitivity = proven.and_then(|proven| {
+            let left = limit.iter().zip(&proven).map(|(limit, rounding)| limit - rounding);
+            self.sensitivity(&model, &left.collect::<Vec<_>>())
+        });
         client.limit = limit;
         client.resolution = resolution.clone();
         client.report = Report {
@@ -553,14 +564,18 @@ impl Compilation<'_> {
         crate::grid::compares(&self.prefix)
     }
 
+    /// See [`proven::rounding`]; of bounded programs only. Grids that move thresholds have no bound.
+    fn proven(&self, model: &Model) -> Option<Vec<f64>> {
+        let bounded = model.client().guarantee == Guarantee::Bounded;
+        let moved = self.compares() && self.options.grid != Grid::Thresholds;
+        if !bounded || moved { None } else { proven::rounding(&self.core, model) }
+    }
+
+    /// How far clamping a value may move an output, in parts of the limit that rounding leaves.
     fn sensitivity(&self, model: &Model, limit: &[f64]) -> Option<Vec<f64>> {
-        if model.client().guarantee != Guarantee::Bounded {
-            return None;
-        }
         if self.compares() {
-            // Comparisons are never clamped; those with the model's own thresholds hold for every row.
-            let exact = self.options.grid == Grid::Thresholds;
-            return exact.then(|| vec![0.0; model.program().inputs()]);
+            // Comparisons are never clamped.
+            return Some(vec![0.0; model.program().inputs()]);
         }
         interval::sensitivity(&self.core, limit)
     }

@@ -113,7 +113,8 @@ impl Domain {
     }
 
     /// The row with each feature moved into its interval.
-    pub(crate) fn clamp(&self, row: &[f64]) -> Vec<f64> {
+    #[must_use]
+    pub fn clamp(&self, row: &[f64]) -> Vec<f64> {
         row.iter().enumerate().map(|(i, x)| x.clamp(self.low[i], self.high[i])).collect()
     }
 

@@ -19,6 +19,7 @@ mod neighbours;
 pub mod network;
 pub mod onnx;
 mod probe;
+mod proven;
 mod prune;
 mod quantise;
 mod report;

@@ -1,7 +1,7 @@
 //! The model artifact: a program, what the client needs to use it, and what checks rows.
 
 use crate::Error;
-use crate::client::{Admit, Admitted, Client, LEAST_FAILURE_LOG2, OutOfRange};
+use crate::client::{Admit, Admitted, Client, LEAST_FAILURE_LOG2, OutOfRange, Prepared};
 use crate::error::Refusal;
 use crate::frame::{self, Frames};
 use crate::network::{Network, Prediction};
@@ -11,6 +11,7 @@ use hermesh_engine::noise::StageNoise;
 use hermesh_engine::{Noise, Program};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 4] = b"HMX\0";
 const FORMAT: Format =
@@ -95,7 +96,9 @@ impl Model {
         let noise = self.program.noise();
         let outputs = noise.last().map_or(&[][..], |stage| &stage.input);
         let Client { output, resolution, .. } = &self.client;
-        let shown = |i: usize| resolution[i] < 2.0 * outputs[i].sqrt() * output.scale[i].abs();
+        let shown = |i: usize| {
+            resolution[i] <= 0.0 || resolution[i] < 2.0 * outputs[i].sqrt() * output.scale[i].abs()
+        };
         if output.bits.is_none() && (0..outputs.len()).any(shown) {
             return bad("its scores are rounded to less than their noise: compile it again");
         }
@@ -146,37 +149,27 @@ impl Model {
     /// # Errors
     /// The row has another number of features than the model, or one that is not finite; or it is refused.
     pub fn admit(&self, row: &[f64], policy: OutOfRange) -> Result<Admitted, Error> {
-        let client = &self.client;
-        let (values, mut kept) = client.prepare(row, policy)?;
-        let clamped = (0..values.len()).filter(|&i| client.input.is_outside(i, values[i])).count();
-        let encoded = client.encode_values(&values);
-        let asked = match policy {
-            OutOfRange::Clamp => client.domain.clamp(row),
-            OutOfRange::Refuse | OutOfRange::Keep => row.to_vec(),
-        };
-        if let Err(refusal) = self.follow(&asked, &encoded, policy) {
+        let Prepared { asked, values, clamped, mut kept } = self.client.prepare(row, policy)?;
+        let encoded = self.client.encode_values(&values);
+        let plain = Zeroizing::new(self.network.evaluate(&asked)?);
+        if let Err(refusal) = self.follow(&asked, &encoded, &plain) {
             match policy {
                 OutOfRange::Keep => kept = kept.or(Some(refusal)),
                 OutOfRange::Refuse | OutOfRange::Clamp => return Err(refusal.into()),
             }
         }
-        Ok(Admitted { torus: encoded.into_iter().map(|x| x as u64).collect(), clamped, kept })
+        Ok(Admitted { torus: encoded.iter().map(|&x| x as u64).collect(), clamped, kept })
     }
 
-    fn follow(&self, row: &[f64], encoded: &[i128], policy: OutOfRange) -> Result<(), Refusal> {
-        let trace = self.frames.trace(&self.program, encoded);
+    /// Refuses a row of which a sum leaves its frame, or an output is further from `plain` than its limit.
+    fn follow(&self, row: &[f64], encoded: &[i128], plain: &[f64]) -> Result<(), Refusal> {
+        let trace = Zeroizing::new(self.frames.trace(&self.program, encoded));
         self.frames.check(&self.program, &trace)?;
-        if policy == OutOfRange::Clamp {
-            return Ok(());
-        }
-        let outputs = trace.last().map_or(&[][..], |sums| sums);
-        let quiet: Vec<u64> = outputs.iter().map(|&x| x as u64).collect();
-        let quiet = self.client.decode_outputs(&quiet);
-        // The row has the right length: it has been encoded.
-        let plain = self.network.evaluate(row).unwrap_or_default();
+        let quiet: Zeroizing<Vec<u64>> = Zeroizing::new(last(&trace).map(|x| x as u64).collect());
+        let quiet = Zeroizing::new(self.client.decode_outputs(&quiet));
         let off =
             |&(i, (a, b)): &(usize, (&f64, &f64))| frame::differs(*a, *b, self.client.limit[i]);
-        match quiet.iter().zip(&plain).enumerate().find(off) {
+        match quiet.iter().zip(plain).enumerate().find(off) {
             None => Ok(()),
             Some((output, (a, b))) => Err(Refusal::Deviates {
                 output,
@@ -187,15 +180,23 @@ impl Model {
         }
     }
 
+    /// The outputs of encoded values without noise, and before `exact` ones are rounded to their steps.
+    pub(crate) fn unrounded(&self, encoded: &[i128]) -> Vec<f64> {
+        let trace = self.frames.trace(&self.program, encoded);
+        let Client { output, .. } = &self.client;
+        let decode =
+            |(i, x): (usize, i128)| output.centre[i] + output.scale[i] * (x as f64) / 2f64.powi(64);
+        last(&trace).enumerate().map(decode).collect()
+    }
+
     /// A row without noise and without checks: what is encrypted, the outputs, and whether all sums are in their frames.
     pub(crate) fn quiet(&self, row: &[f64]) -> Result<(Vec<u64>, Vec<f64>, bool), Error> {
-        let (values, _) = self.client.prepare(row, OutOfRange::Keep)?;
+        let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
         let encoded = self.client.encode_values(&values);
         let trace = self.frames.trace(&self.program, &encoded);
         let inside = self.frames.check(&self.program, &trace).is_ok();
-        let outputs: Vec<u64> =
-            trace.last().map_or(&[][..], |sums| sums).iter().map(|&x| x as u64).collect();
-        let torus = encoded.into_iter().map(|x| x as u64).collect();
+        let outputs: Vec<u64> = last(&trace).map(|x| x as u64).collect();
+        let torus = encoded.iter().map(|&x| x as u64).collect();
         Ok((torus, self.decode_outputs(&outputs), inside))
     }
 
@@ -204,8 +205,8 @@ impl Model {
     /// # Errors
     /// The row has another number of features than the model, or one that is not finite.
     pub fn encode_row(&self, row: &[f64]) -> Result<Vec<u64>, Error> {
-        let (values, _) = self.client.prepare(row, OutOfRange::Keep)?;
-        Ok(self.client.encode_values(&values).into_iter().map(|x| x as u64).collect())
+        let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
+        Ok(self.client.encode_values(&values).iter().map(|&x| x as u64).collect())
     }
 
     /// See [`Client::decode_outputs`].
@@ -243,6 +244,11 @@ impl Model {
         let out = self.program.simulate(&torus, &mut Noise::Predicted { stages, normal });
         Ok(self.interpret(&self.decode_outputs(&out)))
     }
+}
+
+/// The sums of the last stage.
+fn last(trace: &[Vec<i128>]) -> impl Iterator<Item = i128> + '_ {
+    trace.last().into_iter().flatten().copied()
 }
 
 impl Artifact {

@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::bounded;
 use crate::client::Guarantee;
 use crate::domain::Source;
+use crate::network::MAX_LAYERS;
 
 /// Most warnings of a report that is read; there are fewer kinds.
 const MAX_WARNINGS: usize = 64;
+/// Most parameter sets of a report that is read; the catalogue has fewer.
+const MAX_CANDIDATES: usize = 256;
 
 /// Everything known about a program before it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,7 @@ pub struct Report {
     /// Why this set.
     pub why: String,
     /// The stages, first to last.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
     pub stages: Vec<StageReport>,
     /// Bootstraps of one inference.
     pub lookups: usize,
@@ -50,6 +54,7 @@ pub struct Report {
     /// Bytes of one encrypted answer.
     pub answer_bytes: usize,
     /// All that was considered, cheapest first.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_CANDIDATES>")]
     pub frontier: Vec<Candidate>,
     /// Whether sums stay in their frames for every row of the domain, or because each row is checked.
     pub guarantee: Guarantee,

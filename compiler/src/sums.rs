@@ -38,7 +38,7 @@ pub(crate) fn turn(network: &Network, bits: u32) -> Option<Option<f64>> {
 }
 
 /// Steps that rounding moves sum `r` by at most.
-fn rounding(tables: &Layer, sums: &Layer, r: usize, step: f64) -> f64 {
+pub(crate) fn rounding(tables: &Layer, sums: &Layer, r: usize, step: f64) -> f64 {
     let (mut up, mut down) = (0.0, 0.0);
     for (column, weight) in sums.affine.matrix.row(r) {
         let Some(Activation::Table(values)) = tables.activation.as_ref().map(|a| a.at(column))

@@ -10,7 +10,7 @@ use hermesh_client::data;
 use hermesh_client::files::{self, Audience, Existing};
 use hermesh_client::keys::KeyDirectory;
 use hermesh_client::model;
-use hermesh_client::revealed::{Cost, Count, Past};
+use hermesh_client::revealed::{Cost, Count};
 use hermesh_client::terminal::plain;
 use hermesh_compiler::Client;
 use hermesh_compiler::network::{Label, Prediction};
@@ -99,7 +99,7 @@ impl<'a> Answers<'a> {
         };
         let budget = reveal::budget(model.outline().parameter_set);
         let key = Digest(key.evaluation_key());
-        Ok(keys.revealed().check(key, bits, budget, past(options))?)
+        Ok(keys.revealed().check(key, bits, budget)?)
     }
 
     /// Seconds that decryption took, without unsealing the secret key.
@@ -145,7 +145,7 @@ impl<'a> Answers<'a> {
         if self.options.private || (shown.scores, shown.labels) == (0, 0) {
             return Ok(None);
         }
-        let count = keys.revealed().add(self.key, shown, self.budget, past(self.options))?;
+        let count = keys.revealed().add(self.key, shown, self.budget)?;
         if count.bits > self.budget / 2.0 {
             let next = match count.bits < self.budget {
                 true => "at the bound, nothing more is shown",
@@ -235,10 +235,6 @@ impl<'a> Answers<'a> {
 
 fn plus(a: Count, b: Count) -> Count {
     Count { scores: a.scores + b.scores, labels: a.labels + b.labels, bits: a.bits + b.bits }
-}
-
-fn past(options: &Output) -> Past {
-    if options.raw { Past::Once } else { Past::Refuse }
 }
 
 /// What each output is rounded to.

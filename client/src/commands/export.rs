@@ -3,6 +3,7 @@ use hermesh_client::cli::Export;
 use hermesh_client::files::{self, Audience, Existing};
 use hermesh_client::model;
 use hermesh_client::terminal::units;
+use hermesh_compiler::{Client, Guarantee};
 use serde_json::json;
 
 use super::{count, hex, note, print_json, warn};
@@ -13,8 +14,9 @@ pub(crate) fn run(options: &Export) -> Result<()> {
     let vouches = client.vouches();
     ensure!(
         vouches || options.unchecked,
-        "the client's half of this model could not tell which rows would be answered wrongly: compile it with \
-         --guarantee bounded (and --domain), or export it all the same with --unchecked"
+        "a client model without the weights could not tell which rows get wrong answers: {}; or export it all the same \
+         with --unchecked",
+        remedy(client)
     );
     let bytes = client.encode()?;
     files::write(&options.output, &bytes, Audience::Public, Existing::Replace)?;
@@ -36,7 +38,18 @@ pub(crate) fn run(options: &Export) -> Result<()> {
         ));
     }
     if !vouches {
-        warn("clients that have only this half cannot tell which rows would be answered wrongly");
+        warn("clients that have only this file cannot tell which rows get wrong answers");
     }
     Ok(())
+}
+
+/// What makes a model of which the client model can check rows.
+fn remedy(client: &Client) -> &'static str {
+    match (client.report().grid.as_ref(), client.guarantee()) {
+        (Some(grid), _) if !grid.reveals_thresholds => {
+            "compile it with --grid thresholds, which shows clients the thresholds of its trees"
+        }
+        (_, Guarantee::Checked) => "compile it with --guarantee bounded and a --domain",
+        _ => "only linear models and sums of trees can be exported so",
+    }
 }

@@ -9,8 +9,13 @@ use super::{count, warn as say};
 /// Says on standard error what was done to rows, and what could not be checked.
 pub(super) fn warn(model: &Artifact, moved: Moved, rows: Rows) {
     if moved.clamped_values > 0 {
+        let checked = model.whole().is_some() || model.client().vouches();
+        let harmless = match checked && moved.rows_out_of_frame == 0 {
+            true => ": the answers are as exact as stated",
+            false => "",
+        };
         say(&format!(
-            "{} beyond the calibrated span moved to its edge; the answers hold all the same",
+            "{} outside the expected range moved to its edge{harmless}",
             count(moved.clamped_values, "value")
         ));
     }
@@ -22,8 +27,7 @@ pub(super) fn warn(model: &Artifact, moved: Moved, rows: Rows) {
     }
     if model.whole().is_none() && !model.client().vouches() && rows.policy() != OutOfRange::Keep {
         say(
-            "this client's half of the model cannot check rows: rows unlike those that the model was \
-             calibrated on may be answered wrongly",
+            "this client model cannot check rows: rows unlike the calibration data may get wrong answers",
         );
     }
 }

@@ -36,16 +36,6 @@ pub struct Count {
     pub bits: f64,
 }
 
-/// What to do about an answer that takes a key past its bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Past {
-    /// Refuse it.
-    Refuse,
-    /// Let it pass once, if the key was below its bound before: the user has asked for unrounded scores, and knows that
-    /// they are not for others.
-    Once,
-}
-
 /// The counts of a directory of keys.
 #[derive(Clone, Debug)]
 pub struct Revealed {
@@ -80,22 +70,22 @@ impl Revealed {
     ///
     /// # Errors
     /// [`Error::KeyUsedUp`], or as [`Self::of`].
-    pub fn check(&self, key: Digest, bits: f64, budget: f64, past: Past) -> Result<()> {
-        allowed(self.of(key)?.bits, bits, budget, past)
+    pub fn check(&self, key: Digest, bits: f64, budget: f64) -> Result<()> {
+        allowed(self.of(key)?.bits, bits, budget)
     }
 
     /// Counts what is about to be shown, and returns the new count.
     ///
     /// # Errors
     /// [`Error::KeyUsedUp`], or the file cannot be read or written. Nothing must be shown then.
-    pub fn add(&self, key: Digest, more: Count, budget: f64, past: Past) -> Result<Count> {
+    pub fn add(&self, key: Digest, more: Count, budget: f64) -> Result<Count> {
         let lock = File::options().create(true).append(true).open(&self.lock);
         let held = lock.and_then(|lock| lock.lock().map(|()| lock));
         // Unlocked when it is closed, by a crash too.
         let _held = held.map_err(Error::io("lock the file")).map_err(Error::in_file(&self.lock))?;
         let mut keys = self.read()?;
         let count = keys.entry(key.to_string()).or_default();
-        allowed(count.bits, more.bits, budget, past)?;
+        allowed(count.bits, more.bits, budget)?;
         count.scores = count.scores.saturating_add(more.scores);
         count.labels = count.labels.saturating_add(more.labels);
         count.bits += more.bits;
@@ -131,15 +121,12 @@ fn decode(bytes: &[u8]) -> Result<BTreeMap<String, Count>> {
     Ok(form.keys)
 }
 
-fn allowed(before: f64, more: f64, budget: f64, past: Past) -> Result<()> {
-    let refused = match past {
-        Past::Refuse => before + more > budget,
-        Past::Once => before >= budget,
-    };
-    if refused {
-        return Err(Error::KeyUsedUp { before, more, budget });
+/// A cost that is not a number, or below zero, is refused as well: it must neither pass nor be stored.
+fn allowed(before: f64, more: f64, budget: f64) -> Result<()> {
+    if more >= 0.0 && before + more <= budget {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::KeyUsedUp { before, more, budget })
 }
 
 fn not_ours(found: impl ToString) -> Error {

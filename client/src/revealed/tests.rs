@@ -15,9 +15,9 @@ fn counts_are_kept_for_each_key() {
     let directory = tempfile::tempdir().unwrap();
     let revealed = Revealed::new(directory.path());
     assert_eq!(revealed.of(key(1)).unwrap(), Count::default());
-    revealed.add(key(1), scores(10, 7.5), 100.0, Past::Refuse).unwrap();
+    revealed.add(key(1), scores(10, 7.5), 100.0).unwrap();
     let labels = Count { scores: 0, labels: 3, bits: 0.25 };
-    let both = revealed.add(key(1), labels, 100.0, Past::Refuse).unwrap();
+    let both = revealed.add(key(1), labels, 100.0).unwrap();
     assert_eq!(both, Count { scores: 10, labels: 3, bits: 7.75 });
     // Another command, later.
     let again = Revealed::new(directory.path());
@@ -29,18 +29,18 @@ fn counts_are_kept_for_each_key() {
 fn what_goes_past_the_bound_is_refused_and_not_counted() {
     let directory = tempfile::tempdir().unwrap();
     let revealed = Revealed::new(directory.path());
-    revealed.add(key(1), scores(99, 99.0), 100.0, Past::Refuse).unwrap();
-    let refused = revealed.add(key(1), scores(2, 2.0), 100.0, Past::Refuse);
+    revealed.add(key(1), scores(99, 99.0), 100.0).unwrap();
+    let refused = revealed.add(key(1), scores(2, 2.0), 100.0);
     assert!(matches!(refused, Err(Error::KeyUsedUp { .. })), "{refused:?}");
     assert_eq!(revealed.of(key(1)).unwrap(), scores(99, 99.0));
-    // Unrounded scores may pass the bound, but only once.
-    revealed.add(key(1), scores(50, 150.0), 100.0, Past::Once).unwrap();
-    for past in [Past::Once, Past::Refuse] {
-        let refused = revealed.add(key(1), scores(1, 0.1), 100.0, past);
+    // A cost that is no cost neither passes nor spoils the file.
+    for bits in [f64::NAN, f64::INFINITY, -1.0] {
+        let refused = revealed.add(key(1), scores(1, bits), 100.0);
         assert!(matches!(refused, Err(Error::KeyUsedUp { .. })), "{refused:?}");
     }
+    revealed.add(key(1), scores(1, 1.0), 100.0).unwrap();
     // Rotation begins anew.
-    revealed.add(key(2), scores(2, 2.0), 100.0, Past::Refuse).unwrap();
+    revealed.add(key(2), scores(2, 2.0), 100.0).unwrap();
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn commands_at_the_same_time_are_all_counted() {
             scope.spawn(|| {
                 let revealed = Revealed::new(directory.path());
                 for _ in 0..5 {
-                    revealed.add(key(1), scores(1, 1.0), 100.0, Past::Refuse).unwrap();
+                    revealed.add(key(1), scores(1, 1.0), 100.0).unwrap();
                 }
             });
         }
@@ -78,7 +78,7 @@ fn a_file_that_is_not_ours_is_refused() {
         &entry(r#"{"scores": 1, "labels": 2}"#),
     ] {
         fs::write(directory.path().join("revealed.json"), bad).unwrap();
-        let refused = revealed.add(key(1), scores(1, 0.1), 100.0, Past::Refuse);
+        let refused = revealed.add(key(1), scores(1, 0.1), 100.0);
         assert!(refused.is_err(), "{bad}");
         // It stays as it is, for the owner to look at.
         let kept = fs::read_to_string(directory.path().join("revealed.json")).unwrap();

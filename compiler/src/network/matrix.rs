@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use hermesh_engine::MAX_WIDTH;
+
+use crate::{Error, bounded};
 
 /// A matrix of floating-point weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +28,7 @@ pub struct Sparse {
     /// Number of columns.
     pub cols: usize,
     /// Row `r` holds entries `offsets[r] .. offsets[r + 1]`; one more than there are rows.
+    #[serde(deserialize_with = "bounded::list::<_, _, { MAX_WIDTH + 1 }>")]
     pub offsets: Vec<usize>,
     /// The column of each entry, increasing within a row.
     pub columns: Vec<u32>,

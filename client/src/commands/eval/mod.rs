@@ -14,7 +14,7 @@ use hermesh_client::compute::{self, Evaluator};
 use hermesh_client::data::{self, Table};
 use hermesh_client::model::{self, Moved};
 use hermesh_client::terminal::{TextTable, progress, units};
-use hermesh_compiler::Model;
+use hermesh_compiler::{Model, OutOfRange};
 use hermesh_engine::ClientKey;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -86,7 +86,16 @@ pub(crate) fn run(options: &Eval) -> Result<()> {
         .with_context(|| format!("cannot use {}", options.inputs.display()))?;
     let named = refused.iter().take(NAMED);
     let named = named.map(|(row, reason)| Refused { row: *row, reason: reason.clone() }).collect();
-    let (table, truth) = (table.select(&answered), truth.select(&answered));
+    let (mut table, truth) = (table.select(&answered), truth.select(&answered));
+    if options.rows.policy() == OutOfRange::Clamp {
+        // What is answered is the clamped row, so the plain model answers that as well.
+        let domain = model.client().domain();
+        let columns = table.columns;
+        table
+            .values
+            .chunks_exact_mut(columns)
+            .for_each(|row| row.copy_from_slice(&domain.clamp(row)));
+    }
     let mut samples = Samples::foresee(&model, &table)
         .with_context(|| format!("cannot use {}", options.inputs.display()))?;
     let costs = match options.simulate_only {
