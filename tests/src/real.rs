@@ -124,7 +124,7 @@ impl Workload for RealWorkload {
     }
 
     fn input(&self, number: usize) -> Vec<u8> {
-        let mut inputs = self.inputs.lock().expect("nobody panics with it");
+        let mut inputs = self.inputs.lock().expect("not poisoned");
         let encrypted =
             || encrypt(&self.client, &self.program, &[Self::row(number)]).expect("encrypts");
         inputs.entry(number).or_insert_with(encrypted).clone()

@@ -133,7 +133,7 @@ fn keys_are_taken_from_their_owners_only() {
     assert!(world.kept.contains(&KEY), "acme uses it");
     assert_eq!(world.list("acme", &acme)[0].revoked, None);
     assert_eq!(world.revoke(("acme", &acme), KEY), ACCEPTED);
-    assert!(!world.kept.contains(&KEY), "nobody uses it");
+    assert!(!world.kept.contains(&KEY), "no tenant uses it");
 }
 
 #[test]
