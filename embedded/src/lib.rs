@@ -1,8 +1,8 @@
-//! The embedded mesh: all four services in one process, on a bus in memory, on a thread of their own.
-//! Its interface blocks, so that a command line without an async runtime can use it.
+//! The embedded mesh: all four services in one process, on an in-memory bus and a thread of its own. The
+//! interface blocks, so a command line without an async runtime can use it.
 //!
-//! Services and tenants may do what the default policy says, as they would beside sidecars. Nothing but
-//! wiring is in here.
+//! The default policy applies to services and tenants, as it would with sidecars. This crate only wires the
+//! parts together.
 
 mod services;
 
@@ -36,13 +36,13 @@ pub enum Error {
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The policy that comes with hermesh has no place for a tenant.
+    /// The default policy has no rules for a tenant.
     #[error("the policy does not admit the tenant: {0}")]
     Policy(#[from] PolicyError),
     /// The thread could not be started.
     #[error("the mesh's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
-    /// A thread ended by itself.
+    /// A thread ended unexpectedly.
     #[error("a thread of the mesh ended by itself; this is a defect, its message is above")]
     Died,
 }
@@ -63,7 +63,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Computes on this many threads.
+    /// Sets the number of threads that compute.
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.evaluation.threads = threads;
@@ -88,7 +88,7 @@ impl Embedded {
     /// Starts all services and waits until they are ready.
     ///
     /// # Errors
-    /// [`Error::Thread`], or what a service says of its options.
+    /// [`Error::Thread`], or a service rejects its options.
     pub fn start(options: Options) -> Result<Self, Error> {
         let bus = MemoryBus::new(options.bus.clone());
         let registry = Registry::new();
@@ -110,7 +110,7 @@ impl Embedded {
             actix::System::new().block_on(async move {
                 match wiring.start().await {
                     Ok(services) => {
-                        // If nobody waits any more, there is nothing to run for.
+                        // If the receiver is gone, `start` has returned already: do not run.
                         if ready.send(Ok(runtime::Handle::current())).is_ok() {
                             let _ = stopped.await;
                         }
@@ -132,7 +132,7 @@ impl Embedded {
         })
     }
 
-    /// The bus, with its count of what the services saw.
+    /// The bus, with its count of the messages that the services saw.
     pub fn bus(&self) -> &MemoryBus {
         &self.bus
     }
@@ -160,7 +160,7 @@ impl Embedded {
         Ok(Tenant { client, runtime: self.runtime.clone() })
     }
 
-    /// Lets every service finish what it has in hand, and ends. Jobs not finished are lost.
+    /// Lets every service finish the work in hand, and stops. Unfinished jobs are lost.
     pub fn stop(self) {}
 }
 
@@ -168,13 +168,13 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has already said so.
+            // Ignored: the panic of a thread was reported when it happened.
             let _ = thread.join();
         }
     }
 }
 
-/// One tenant's connection to the embedded mesh, of use while the mesh runs.
+/// One tenant's connection to the embedded mesh, usable while the mesh runs.
 #[derive(Clone)]
 pub struct Tenant {
     client: Client,
@@ -185,15 +185,15 @@ impl Tenant {
     /// Uploads an evaluation key, and waits until it has been checked.
     ///
     /// # Errors
-    /// The key does not decode, is revoked, or belongs to somebody else.
+    /// The key does not decode, is revoked, or belongs to another tenant.
     pub fn upload_key(&self, key: impl Into<Bytes>) -> Result<Digest, Error> {
         Ok(self.runtime.block_on(self.client.upload_key(key.into()))?)
     }
 
-    /// Withdraws an evaluation key for good.
+    /// Revokes an evaluation key for good.
     ///
     /// # Errors
-    /// The key is not one of this tenant.
+    /// The key does not belong to this tenant.
     pub fn revoke_key(&self, key: Digest) -> Result<(), Error> {
         Ok(self.runtime.block_on(self.client.revoke_key(key))?)
     }
@@ -207,7 +207,7 @@ impl Tenant {
         Ok(self.runtime.block_on(register)?)
     }
 
-    /// Submits an encrypted input whose answer is of use for `within`.
+    /// Submits an encrypted input, with a deadline `within` from now.
     ///
     /// # Errors
     /// The job could not be stored.

@@ -1,4 +1,4 @@
-//! Which service gets what.
+//! Starts the services and gives each what it needs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use prometheus::Registry;
 
 use crate::{Error, Options};
 
-/// How long each service may take to finish what it has in hand. What it hands back nobody takes up.
+/// How long each service may take to finish the work in hand. Work returned after that is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Wiring {
@@ -74,7 +74,7 @@ impl Wiring {
 }
 
 impl Services {
-    /// Ends them in the order in which work flows.
+    /// Stops the services in the order in which work flows through them.
     pub(crate) async fn stop(self) {
         self.preprocessing.stop(PATIENCE).await;
         self.evaluation.stop(PATIENCE).await;

@@ -1,5 +1,5 @@
 //! The command line, the same for every program. Exit codes: 0 drained, 1 failed, 2 wrong usage or
-//! configuration, 130 cut short by a second signal.
+//! configuration, 130 interrupted by a second signal.
 
 use std::{
     io::{self, Write as _},
@@ -17,12 +17,12 @@ use crate::{
 };
 
 const NOTES: &str = "\
-Every option is also an environment variable, which goes before the file:
+Every option is also an environment variable, which overrides the file:
 HERMESH_NATS__URL is url in [nats], HERMESH_DRAIN_SECONDS is drain_seconds.
 HERMESH_LOG is a filter for the log, such as hermesh_mesh=debug,info.
-SIGTERM and SIGINT drain and end; a second one ends at once.";
+SIGTERM and SIGINT drain and exit; a second one exits at once.";
 
-/// The whole of a program, from its arguments to its exit code.
+/// The whole program, from its arguments to its exit code.
 pub fn main<P: Program>() -> ExitCode {
     let arguments = command::<P>().get_matches();
     let environment: Environment = std::env::vars_os()
@@ -31,7 +31,7 @@ pub fn main<P: Program>() -> ExitCode {
     match start::<P>(&arguments, &environment) {
         Ok(code) => code,
         Err(error) => {
-            // If standard error is gone, there is nobody to tell.
+            // Ignored: if standard error is closed, the error cannot be reported anyway.
             let _ = writeln!(io::stderr(), "error: {error}");
             match error {
                 Error::Config(_) | Error::Identity(_) | Error::Telemetry(_) => ExitCode::from(2),
@@ -48,8 +48,8 @@ fn command<P: Program>() -> Command {
         .arg(arg!(--config <FILE> "The configuration; every option has a default")
             .required(false)
             .value_parser(value_parser!(PathBuf)))
-        .arg(arg!(--check "Checks the configuration and ends").action(ArgAction::SetTrue))
-        .arg(arg!(--"print-config" "Prints the configuration as it is with file and environment, and ends")
+        .arg(arg!(--check "Checks the configuration and exits").action(ArgAction::SetTrue))
+        .arg(arg!(--"print-config" "Prints the configuration as it results from file and environment, and exits")
             .action(ArgAction::SetTrue))
         .after_help(format!("{NOTES}\n\n--help prints all options."))
         .after_long_help(format!("{NOTES}\n\nThe options and their defaults:\n\n{}", P::DOCUMENTED))
@@ -63,7 +63,7 @@ fn start<P: Program>(arguments: &ArgMatches, environment: &Environment) -> Resul
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.get_flag("check") {
-        // One that is not there yet is made at the start.
+        // A missing file is created at the start.
         if let Some(path) = config.identity.as_deref().filter(|path| path.exists()) {
             identity::read(path)?;
         }
@@ -73,13 +73,13 @@ fn start<P: Program>(arguments: &ArgMatches, environment: &Environment) -> Resul
     let filter = environment.get(VARIABLE).map(String::as_str);
     let (subscriber, traces) =
         telemetry::subscriber(P::COMMAND, &config.log, &config.otlp, filter)?;
-    // It is the first and only one.
+    // Cannot fail: this is the first and only subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
     hermesh_mesh::telemetry::set_span_linker(telemetry::link);
     let ended = actix::System::new().block_on(live::<P>(config));
     traces.flush();
     match ended {
-        // Not by returning, which would wait for computations that have been handed back.
+        // Exit instead of returning, which would wait for computations that were returned to their queues.
         Ok(Ended::Drained) => std::process::exit(0),
         Ok(Ended::Interrupted) => std::process::exit(130),
         Err(error) => Err(error),
@@ -91,6 +91,6 @@ async fn live<P: Program>(config: Config<P::Options>) -> Result<Ended, Error> {
 }
 
 fn print(text: &str) {
-    // Whoever reads has enough.
+    // Ignored: the reader has closed standard output.
     let _ = io::stdout().write_all(text.as_bytes());
 }

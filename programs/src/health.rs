@@ -1,9 +1,9 @@
 //! Health and metrics over HTTP.
 //!
-//! | request | answers |
+//! | request | response |
 //! |---|---|
-//! | `GET /healthz` | 200 while the process lives |
-//! | `GET /readyz` | 200 while it takes work, else 503 and why not |
+//! | `GET /healthz` | 200 while the process runs |
+//! | `GET /readyz` | 200 while it accepts work, else 503 and the reason |
 //! | `GET /metrics` | the metrics, for Prometheus |
 
 use std::{
@@ -22,23 +22,23 @@ use hermesh_mesh::bus::nats::NatsBus;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::sync::watch;
 
-/// How long a client may take to send the head of a request, or to go away.
+/// How long a client may take to send the head of a request, or to disconnect.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an idle connection stays open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Probes and one or two scrapers; further connections wait.
+/// Enough for probes and one or two scrapers; further connections wait.
 const MAX_CONNECTIONS: usize = 64;
-/// How long requests in hand are waited for at the end.
+/// How long to wait for requests in hand during shutdown.
 const DRAIN_SECONDS: u64 = 1;
 
-/// How far a program has come.
+/// The state of a program.
 #[derive(Clone)]
 pub(crate) enum State {
-    /// It does not take work yet, for this reason.
+    /// It does not accept work yet, for this reason.
     Starting(String),
-    /// It takes work from this bus.
+    /// It accepts work from this bus.
     Serving(NatsBus),
-    /// It takes no more work.
+    /// It accepts no more work.
     Draining,
 }
 
@@ -47,14 +47,14 @@ impl State {
         match self {
             Self::Starting(reason) => Some(reason.clone()),
             Self::Serving(bus) => {
-                (!bus.connected()).then(|| "NATS is away; connecting again".into())
+                (!bus.connected()).then(|| "NATS is unreachable; reconnecting".into())
             }
             Self::Draining => Some("draining: no more work is taken".into()),
         }
     }
 }
 
-/// Serves health and metrics. The server runs when it is polled.
+/// Serves health and metrics. The server runs while it is polled.
 pub(crate) fn serve(
     listen: SocketAddr,
     state: watch::Receiver<State>,

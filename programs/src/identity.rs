@@ -1,4 +1,4 @@
-//! The file with the key that signs receipts.
+//! The file with the receipt signing key.
 
 use std::{
     fs::File,
@@ -11,17 +11,17 @@ use hermesh_mesh::SigningKey;
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-/// Nothing for others. The group may read, for that is how an orchestrator hands a secret to a process
-/// that is not root.
+/// Forbidden mode bits: no access for others. The group may read, because that is how an orchestrator gives
+/// a secret to a process that does not run as root.
 const FORBIDDEN: u32 = 0o037;
-/// 64 digits and the end of a line; longer files are something else.
+/// 64 digits and the end of the line; a longer file holds something else.
 const MAX_BYTES: u64 = 128;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("identity {}: {source}; expected a file that only this user can read, or a directory to make it in", .path.display())]
     File {
         /// The file.
@@ -29,8 +29,8 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// Others can read or change the file.
-    #[error("identity {}: its mode is {mode:03o}, but nobody else may read or change it; make a new one, or chmod 600 if you are sure that nobody did", .path.display())]
+    /// Other users can read or change the file.
+    #[error("identity {}: its mode is {mode:03o}, but only its owner may read or change it; make a new one, or chmod 600 if no other user has read it", .path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum Error {
 /// Reads the key.
 ///
 /// # Errors
-/// There is none, it is exposed, or the file holds something else.
+/// There is no file, other users have access to it, or it holds something else.
 pub fn read(path: &Path) -> Result<SigningKey, Error> {
     let error = |source| Error::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(error)?;
@@ -53,17 +53,18 @@ pub fn read(path: &Path) -> Result<SigningKey, Error> {
     if mode & FORBIDDEN != 0 {
         return Err(Error::Exposed { path: path.to_owned(), mode });
     }
-    // As much room as it may take from the start, so that no copy is left behind.
+    // The full capacity from the start: reallocation would leave copies of the key in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize));
     file.take(MAX_BYTES).read_to_end(&mut text).map_err(error)?;
     let seed = seed(text.trim_ascii()).ok_or_else(|| Error::Malformed(path.to_owned()))?;
     Ok(SigningKey::from_bytes(&seed))
 }
 
-/// Reads the key, or makes one if there is no file. Of several that make one at the same time all
-/// get the same.
+/// Reads the key, or creates one if there is no file. If several processes create it at the same time, all
+/// get the same key.
 ///
 /// # Errors
+/// As [`read`], or the file cannot be created.
 /// As [`read`], or the file cannot be made.
 pub fn read_or_create(path: &Path) -> Result<SigningKey, Error> {
     match read(path) {
@@ -77,7 +78,8 @@ pub fn read_or_create(path: &Path) -> Result<SigningKey, Error> {
 
 fn create(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    // Made with mode 600 beside the place, and put there whole: nobody reads half a key.
+    // Write a file with mode 600 in the same directory, then rename it, so that no process reads half a
+    // key.
     let mut file = NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
     let mut text = Zeroizing::new(String::with_capacity(65));
     for byte in SigningKey::generate().to_bytes().iter() {

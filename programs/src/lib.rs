@@ -1,7 +1,7 @@
-//! The services as programs: what stands around a service when it runs as a process of its own.
+//! Runs the services as programs: everything around a service that runs as its own process.
 //!
-//! [`build`] takes a checked [`config::Config`] and gives a [`Bound`] program, with the address it
-//! really listens on; [`run`] drives it until a signal ends it. A binary is [`main`] of a [`Program`].
+//! [`build`] takes a checked [`config::Config`] and returns a [`Bound`] program with its actual address;
+//! [`run`] runs it until a signal ends it. A binary is [`main`] of a [`Program`].
 
 mod command;
 pub mod config;

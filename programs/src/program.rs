@@ -1,4 +1,4 @@
-//! A service as a program: bound to its address, then connected, then serving, then drained.
+//! A service as a program: binds its address, connects, serves, drains.
 
 use std::{future::Future, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -24,26 +24,26 @@ use crate::{
     identity,
 };
 
-/// How long to wait before the broker is tried again; a pod may well start before it.
+/// How long to wait before connecting to the broker again; a pod may start before the broker does.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// Why a program does not start, or ends by itself.
+/// Why a program does not start, or fails later.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration is refused.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// There is no key to sign with.
+    /// The signing key is missing or invalid.
     #[error(transparent)]
     Identity(#[from] identity::Error),
-    /// There would be no logs or traces.
+    /// Logs or traces cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] crate::telemetry::Error),
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}; this is a defect")]
     Metrics(#[from] prometheus::Error),
-    /// The address for health and metrics cannot be had.
+    /// The address for health and metrics cannot be bound.
     #[error(
         "cannot listen on {address}: {source}; choose another http.listen, port 0 for any free one"
     )]
@@ -53,28 +53,28 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// Signals could not be listened for.
+    /// Signal handlers could not be installed.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
-    /// The service refuses to start, and trying again would not help.
+    /// The service does not start, and a retry would not help.
     #[error("cannot start: {0}")]
     Service(Box<MeshError>),
-    /// A task ended by itself.
+    /// A task ended unexpectedly.
     #[error("a task ended by itself; this is a defect, its message is above")]
     Died,
 }
 
 /// A service that runs as a program.
 pub trait Program: 'static {
-    /// Its name, as it is on the bus and in metrics.
+    /// Its name on the bus and in metrics.
     const NAME: &'static str;
-    /// What its command is called.
+    /// The name of its command.
     const COMMAND: &'static str;
-    /// Where it serves health and metrics unless told otherwise.
+    /// The default port for health and metrics.
     const PORT: u16;
     /// Its configuration file, with every option, its default, unit and meaning.
     const DOCUMENTED: &'static str;
-    /// Where its key is unless told otherwise, if it signs.
+    /// The default file of its signing key, if it signs.
     const IDENTITY: Option<&'static str> = None;
     /// The ranges of the numbers among its service's options.
     const RANGES: &'static [Range];
@@ -83,22 +83,22 @@ pub trait Program: 'static {
     /// Its running service.
     type Handle: 'static;
 
-    /// Starts the service; `identity` is there if the program signs.
+    /// Starts the service; `identity` is present if the program signs.
     fn start(
         options: Self::Options,
         environment: Environment,
         identity: Option<SigningKey>,
     ) -> impl Future<Output = Result<Self::Handle, MeshError>>;
 
-    /// Takes no more work, finishes what is in hand if that takes no longer than `patience`, and hands
-    /// back the rest.
+    /// Accepts no more work, finishes the work in hand within `patience`, and returns the rest to the
+    /// queues.
     fn stop(handle: Self::Handle, patience: Duration) -> impl Future<Output = ()>;
 }
 
-/// The configuration of a program: its defaults, over them the file, over that the environment.
+/// The configuration of a program: its defaults, overridden by the file, overridden by the environment.
 ///
 /// # Errors
-/// The first thing that cannot be understood, or everything that is out of range.
+/// The first option that cannot be parsed, or all options that are out of range.
 pub fn load<P: Program>(
     file: Option<&Path>,
     environment: &config::Environment,
@@ -109,10 +109,11 @@ pub fn load<P: Program>(
     config::load(&defaults, file, environment, P::RANGES, P::IDENTITY.is_some())
 }
 
-/// Binds a program to its address and lets it start in the background: it connects, and tries again
-/// for as long as the broker is away. Must be called inside an actix system.
+/// Binds a program to its address and starts it in the background. It connects, and retries for as long as
+/// the broker is unreachable. Must be called inside an actix system.
 ///
 /// # Errors
+/// [`Error::Identity`], [`Error::Listen`].
 /// [`Error::Identity`], [`Error::Listen`].
 pub async fn build<P: Program>(config: Config<P::Options>) -> Result<Bound, Error> {
     let identity = config.identity.as_deref().map(identity::read_or_create).transpose()?;
@@ -148,7 +149,7 @@ impl Bound {
         self.address
     }
 
-    /// What ends it.
+    /// Returns a handle that stops the program.
     pub fn stopper(&self) -> Stopper {
         self.stop.clone()
     }
@@ -164,23 +165,23 @@ impl Bound {
     }
 }
 
-/// Ends a program: it is not ready any more, takes no more work, and finishes or hands back what it has.
+/// Stops a program: it is no longer ready, accepts no more work, and finishes or returns the work in hand.
 #[derive(Clone)]
 pub struct Stopper(Arc<watch::Sender<bool>>);
 
 impl Stopper {
-    /// Begins the end.
+    /// Begins the shutdown.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
-/// Whether only a person can help. Whatever the broker says may pass: it, too, may just be starting.
+/// Whether retrying is useless. Errors of the broker may pass: it may be starting too.
 fn hopeless(error: &MeshError) -> bool {
     matches!(error, MeshError::QueueMismatch { .. } | MeshError::Malformed { .. })
 }
 
-/// A program's life from its connection to its end.
+/// The stages of a program from connecting to draining.
 struct Life<O> {
     config: Config<O>,
     identity: Option<SigningKey>,
@@ -199,7 +200,7 @@ impl<O: Clone> Life<O> {
         };
         tracing::info!("ready");
         self.state.send_replace(State::Serving(bus.clone()));
-        // A stopper that is gone means that nobody waits any more.
+        // A closed channel counts as a stop: its sender is gone.
         let _ = self.stopped.wait_for(|stopped| *stopped).await;
         tracing::info!(seconds = self.config.drain.as_secs_f64(), "draining");
         self.state.send_replace(State::Draining);
@@ -209,7 +210,7 @@ impl<O: Clone> Life<O> {
         Ok(())
     }
 
-    /// Connects and starts the service, as often as it takes.
+    /// Connects and starts the service, retrying until it succeeds.
     async fn start<P: Program<Options = O>>(&self) -> Result<(NatsBus, P::Handle), Error> {
         loop {
             let error = match self.connect::<P>().await {
@@ -226,7 +227,7 @@ impl<O: Clone> Life<O> {
                 return Err(Error::Service(Box::new(error)));
             }
             let url = &self.config.nats.url;
-            tracing::warn!(url, %error, "not started yet; trying again in {} s", RETRY.as_secs());
+            tracing::warn!(url, %error, "not started yet; retrying in {} s", RETRY.as_secs());
             self.state.send_replace(State::Starting(error.to_string()));
             sleep(RETRY).await;
         }

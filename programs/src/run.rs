@@ -1,4 +1,4 @@
-//! Signals.
+//! Runs a program until a signal ends it.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -7,14 +7,14 @@ use crate::{Bound, Error};
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It finished or handed back what it had in hand.
+    /// It finished its work in hand or returned it to the queues.
     Drained,
-    /// A second signal cut that short.
+    /// A second signal interrupted that.
     Interrupted,
 }
 
-/// Runs a program until SIGTERM or SIGINT, drains it, and returns; at once on a second signal. SIGHUP
-/// does nothing.
+/// Runs a program until SIGTERM or SIGINT, drains it, and returns; at once on a second signal. Ignores
+/// SIGHUP.
 ///
 /// # Errors
 /// [`Error::Service`] if it could not start.
@@ -25,14 +25,14 @@ pub async fn run(bound: Bound) -> Result<Ended, Error> {
     tokio::select! {
         ended = &mut ended => return ended.map(|()| Ended::Drained),
         name = signals.next() => {
-            tracing::info!("{name}: ending; a second one ends at once");
+            tracing::info!("{name}: draining; a second one exits at once");
             stopper.stop();
         }
     }
     tokio::select! {
         ended = &mut ended => ended.map(|()| Ended::Drained),
         name = signals.next() => {
-            tracing::warn!("{name} again: ending at once");
+            tracing::warn!("{name} again: exiting at once");
             Ok(Ended::Interrupted)
         }
     }
@@ -41,7 +41,7 @@ pub async fn run(bound: Bound) -> Result<Ended, Error> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    // Listened for, so that it does not end the process.
+    // Handled, so that SIGHUP does not end the process.
     _hangup: Signal,
 }
 

@@ -23,25 +23,25 @@ use tracing_subscriber::{
 
 use crate::config::{Format, Log, Otlp};
 
-/// Chooses what is logged, in the place of the configured level.
+/// Sets the log filter, overriding the configured level.
 pub const VARIABLE: &str = "HERMESH_LOG";
-/// How long the collector may take; a batch that it does not take is dropped.
+/// How long the collector may take to accept a batch; a batch that it does not accept is dropped.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer of the collector says little.
+/// The maximum size of the collector's response, which is short.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
-/// Why there are no logs or traces.
+/// Why logs or traces cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The filter is not one.
+    /// The filter is invalid.
     #[error(
         "{VARIABLE}={text:?}: {source}; expected a filter such as info or hermesh_mesh=debug,info"
     )]
     Filter {
-        /// What was given.
+        /// The given filter.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         source: tracing_subscriber::filter::ParseError,
     },
     /// The exporter could not be made.
@@ -49,13 +49,13 @@ pub enum Error {
     Exporter(#[from] ExporterBuildError),
 }
 
-/// What has to be flushed at the end.
+/// Flushes the traces at the end.
 #[derive(Debug)]
 #[must_use]
 pub struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
-    /// Sends what has not been sent. Blocks, but not for long.
+    /// Sends the traces that have not been sent. Blocks for a short time.
     pub fn flush(self) {
         if let Some(Err(error)) = self.0.map(|traces| traces.shutdown_with_timeout(EXPORT_TIMEOUT))
         {
@@ -64,10 +64,10 @@ impl Traces {
     }
 }
 
-/// The subscriber that logs and traces for the program called `command`. `filter` takes the place of the
-/// configured level.
+/// The subscriber that logs and traces for the program `command`. `filter` overrides the configured level.
 ///
 /// # Errors
+/// The filter, or the collector's address, is invalid.
 /// The filter is not one, or the collector's address.
 pub fn subscriber(
     command: &'static str,
@@ -80,7 +80,7 @@ pub fn subscriber(
             .map_err(|source| Error::Filter { text: text.to_owned(), source })?,
         None => EnvFilter::default()
             .add_directive(LevelFilter::from_level(log.level.into()).into())
-            // What they do at a start is nobody's news.
+            // Hide the start-up messages of these libraries.
             .add_directive(quiet("actix_server", log))
             .add_directive(quiet("opentelemetry", log)),
     };
@@ -92,7 +92,7 @@ pub fn subscriber(
     let traces =
         otlp.endpoint.as_deref().map(|endpoint| exporter(command, endpoint)).transpose()?;
     let spans = traces.as_ref().map(|traces| {
-        // Ours only: an exporter that traced itself would never end.
+        // Only our own spans: an exporter that traced itself would never end.
         let ours = Targets::new().with_target("hermesh", LevelFilter::INFO);
         tracing_opentelemetry::layer().with_tracer(traces.tracer("hermesh")).with_filter(ours)
     });
@@ -100,18 +100,18 @@ pub fn subscriber(
     Ok((subscriber, Traces(traces)))
 }
 
-/// Makes a span a child of the one in another process that a message names; see
+/// Makes a span a child of the remote span that a message names; see
 /// [`hermesh_mesh::telemetry::set_span_linker`].
 pub fn link(span: &Span, trace: &TraceParent) {
     let carrier = HashMap::from([("traceparent".to_owned(), trace.to_string())]);
     let parent = TraceContextPropagator::new().extract(&carrier);
-    // Without a collector no span has a parent elsewhere.
+    // Ignored: without a collector, spans have no remote parents.
     let _ = span.set_parent(parent);
 }
 
 fn quiet(target: &str, log: &Log) -> tracing_subscriber::filter::Directive {
     let level = tracing::Level::from(log.level).min(tracing::Level::WARN);
-    // Both parts are well formed; if they were not, the general level would do.
+    // Both parts are well-formed; otherwise the general level would apply.
     format!("{target}={level}").parse().unwrap_or_else(|_| LevelFilter::WARN.into())
 }
 
@@ -126,7 +126,7 @@ fn exporter(command: &'static str, endpoint: &str) -> Result<SdkTracerProvider, 
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// The way to the collector. It blocks, which is well, for the exporter has a thread of its own.
+/// The HTTP client for the collector. It may block, because the exporter has its own thread.
 #[derive(Debug)]
 struct Collector(ureq::Agent);
 

@@ -1,4 +1,4 @@
-//! Configuration: what is documented is what is, and what is wrong is told.
+//! Configuration: the documented defaults are the real ones, and errors name the option.
 
 #![allow(clippy::unwrap_used)]
 
@@ -58,7 +58,7 @@ fn keys(table: &Table, prefix: &str, into: &mut Vec<String>) {
     }
 }
 
-/// The file as it is, and with the options in it that have no default of their own.
+/// The documented file, and the same with its commented-out options.
 fn documented<P: Program>() -> (Table, Table) {
     let optional =
         |line: &str| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).map(str::to_owned);
@@ -70,7 +70,7 @@ fn documented<P: Program>() -> (Table, Table) {
 
 fn the_documented_file_is_the_default<P: Program>(machine: &[&str]) {
     let mut defaults = written::<P>();
-    // What depends on the machine cannot stand in a file for all.
+    // Defaults that depend on the machine cannot be in the file.
     let service = defaults["service"].as_table_mut().unwrap();
     for key in machine {
         service.remove(*key).unwrap();
@@ -102,7 +102,7 @@ fn the_documented_files_are_the_defaults() {
     the_documented_file_is_the_default::<Aggregation>(&[]);
 }
 
-/// A number without a range would be taken whatever it is.
+/// Every number must have a range; without one, any value would be accepted.
 fn every_number_has_a_range<P: Program>() {
     let defaults = written::<P>();
     for (key, value) in defaults["service"].as_table().unwrap() {
@@ -138,7 +138,7 @@ fn the_file_goes_before_the_defaults_and_the_environment_before_the_file() {
         ("HERMESH_DRAIN_SECONDS", "2.5"),
         ("HERMESH_HTTP__ALLOW_REMOTE", "true"),
         ("HERMESH_OTLP__ENDPOINT", "http://127.0.0.1:4318"),
-        // A text, though it looks like a number.
+        // A string, although it looks like a number.
         ("HERMESH_NATS__NAME", "0042"),
         ("HERMESH_LOG", "debug"),
         ("HERMESH_PASSPHRASE", "not ours"),
@@ -179,7 +179,7 @@ fn an_error_in_the_file_says_where_and_what_was_expected() {
     assert!(matches!(error, Err(Error::Unreadable { file, .. }) if file == missing));
 }
 
-/// A password at a wrong place, or under a name that is none of an option.
+/// A password in a wrong place, or under the name of no option, is not printed.
 #[test]
 fn values_that_are_not_understood_are_not_told() {
     const SECRET: &str = "hunter2, expected `pearls`";
@@ -321,7 +321,7 @@ fn only_aggregation_signs() {
     assert_eq!(the_one_problem("identity = \"key\"").key, "identity");
     let config = loaded::<Aggregation>(Some("identity = \"key\""), &[]).unwrap();
     assert_eq!(config.identity, Some("key".into()));
-    // The library's plain defaults have none.
+    // The library's own defaults have no identity.
     let none = load(&Config::default(), None, &Environment::new(), Aggregation::RANGES, true);
     let none: Result<Config<<Aggregation as Program>::Options>, _> = none;
     assert!(matches!(none, Err(Error::OutOfRange(problems)) if problems[0].1.key == "identity"));

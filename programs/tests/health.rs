@@ -61,7 +61,7 @@ fn all_four_are_ready_while_the_broker_is_there() {
             assert_ne!(program.address().port(), 0);
             ready_is(program.address(), 200, "ready").await;
             assert_eq!(get(program.address(), "/healthz").await.unwrap().0, 200);
-            // What is in them after some work, `client/tests/mesh.rs` sees.
+            // `client/tests/mesh.rs` checks the contents of the metrics after some work.
             assert_eq!(get(program.address(), "/metrics").await.unwrap().0, 200);
             assert_eq!(get(program.address(), "/").await.unwrap().0, 404);
         }
@@ -95,7 +95,7 @@ fn a_program_that_starts_before_its_broker_waits_for_it() {
         ready_is(program.address(), 200, "ready").await;
         end(program).await.unwrap();
 
-        // And it can be ended while it waits.
+        // The program can be stopped while it waits.
         nats.kill();
         let program = build::<Evaluation>(config::<Evaluation>(&nats.url())).await.unwrap();
         ready_is(program.address(), 503, "").await;
@@ -116,12 +116,12 @@ fn an_address_that_is_taken_is_an_error() {
     });
 }
 
-/// A service that starts and stops as it is told.
+/// A service whose start and stop the test controls.
 struct Told;
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Script {
-    /// Whether starting is hopeless.
+    /// Whether its start fails without hope of a retry.
     hopeless: bool,
 }
 

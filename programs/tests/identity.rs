@@ -1,4 +1,4 @@
-//! The file with the key that signs.
+//! The file of the receipt signing key.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! The binaries as they are run.
+//! Runs the binaries as processes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -53,7 +53,7 @@ impl Program {
         program
     }
 
-    /// The field of the next line that has it.
+    /// The value of `field` in the next log line that has it.
     fn line(&mut self, field: &str) -> String {
         let mark = format!("\"{field}\":\"");
         loop {
@@ -71,7 +71,7 @@ impl Program {
     }
 
     fn exit_code(&mut self) -> Option<i32> {
-        // The log ends with the process, and must not fill its pipe before.
+        // Drain the log until the process ends, so that its pipe does not fill up.
         std::io::copy(&mut self.log, &mut std::io::sink()).unwrap();
         self.child.wait().unwrap().code()
     }
@@ -116,7 +116,7 @@ fn the_probe_says_what_health_says() {
         assert!(told.contains("127.0.0.1:1"), "{told}");
         program.signal("-TERM");
         assert_eq!(program.exit_code(), Some(0));
-        assert_eq!(probe("/healthz").status.code(), Some(1), "nobody is there");
+        assert_eq!(probe("/healthz").status.code(), Some(1), "there is no program");
     });
 }
 

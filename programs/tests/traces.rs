@@ -1,4 +1,4 @@
-//! Spans on their way to a collector.
+//! Exports spans to a collector.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use hermesh_programs::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A collector that takes one request: its endpoint, and the request line and body.
+/// A collector for one request: returns its endpoint, and a channel for the request line and body.
 fn collector() -> (String, Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -55,7 +55,7 @@ fn contains(body: &[u8], part: &[u8]) -> bool {
 fn a_span_reaches_the_collector_in_the_trace_of_its_message() {
     let (endpoint, requests) = collector();
     let otlp = Otlp { endpoint: Some(endpoint) };
-    // Logs are off, traces are not.
+    // Logs are off, but traces are on.
     let (subscriber, traces) =
         subscriber("hermesh-test", &Log::default(), &otlp, Some("off")).unwrap();
     let trace: TraceParent =
@@ -64,7 +64,7 @@ fn a_span_reaches_the_collector_in_the_trace_of_its_message() {
         let span = tracing::info_span!(target: "hermesh_mesh", "evaluated", shard = 7);
         link(&span, &trace);
         span.in_scope(|| ());
-        // Not ours, so not exported.
+        // A span of another library, which is not exported.
         tracing::info_span!(target: "hyper", "elsewhere").in_scope(|| ());
     });
     traces.flush();

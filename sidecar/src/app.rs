@@ -1,4 +1,4 @@
-//! A sidecar, put together: bound to its addresses, then waiting for its certificate, then carrying.
+//! Assembles a sidecar: binds its addresses, waits for its certificate, then carries messages.
 
 use std::{
     io,
@@ -33,34 +33,34 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no policy.
+    /// The policy cannot be read.
     #[error(transparent)]
     Policy(#[from] policy_file::Error),
-    /// An address cannot be had.
+    /// An address cannot be bound.
     #[error("cannot listen on {address}: {source}; choose another {option}")]
     Listen {
         /// The address.
         address: String,
-        /// The option that says it.
+        /// The option that sets it.
         option: &'static str,
         /// The system's reason.
         source: io::Error,
     },
-    /// A name that the configuration has is none in the policy's trust domain.
+    /// A name in the configuration is invalid in the policy's trust domain.
     #[error(transparent)]
     Name(#[from] hermesh_mesh::Error),
-    /// The certificate is another workload's.
+    /// The certificate belongs to another workload.
     #[error("the certificate is that of {got}, expected {expected}; see identity.workload")]
     Identity {
-        /// Whose it is.
+        /// The workload that the certificate names.
         got: SpiffeId,
-        /// Whose it has to be.
+        /// The workload that the configuration expects.
         expected: SpiffeId,
     },
-    /// TLS cannot be had.
+    /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}; this is a defect")]
     Tls(#[from] rustls::Error),
-    /// A task ended by itself.
+    /// A background task ended unexpectedly.
     #[error("a task ended by itself; this is a defect, its message is above")]
     Died,
     /// The metrics could not be registered.
@@ -82,45 +82,45 @@ impl Access for Policy {
 pub struct Bound {
     /// Where the workload connects, unless that is a Unix socket.
     pub address: Option<SocketAddr>,
-    /// Where others reach the service's health and metrics, if they do.
+    /// Where other workloads reach the service's health and metrics, if the configuration says so.
     pub http: Option<SocketAddr>,
-    /// Where the sidecar's own are.
+    /// Where the sidecar's own health and metrics are served.
     pub health: SocketAddr,
     stop: Arc<watch::Sender<bool>>,
     life: JoinHandle<Result<(), Error>>,
 }
 
 impl Bound {
-    /// What ends it.
+    /// Returns a handle that stops the sidecar.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.clone())
     }
 
-    /// Waits until it has ended.
+    /// Waits until the sidecar has ended.
     ///
     /// # Errors
-    /// It could not go on.
+    /// A task of the sidecar failed.
     pub async fn ended(self) -> Result<(), Error> {
         self.life.await.unwrap_or(Err(Error::Died))
     }
 }
 
-/// Ends a sidecar: it accepts nobody any more, and lets those who are there finish.
+/// Stops a sidecar: it accepts no new connections and lets open ones finish.
 #[derive(Clone)]
 pub struct Stopper(Arc<watch::Sender<bool>>);
 
 impl Stopper {
-    /// Begins the end.
+    /// Begins the shutdown.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
-/// Binds a sidecar to its addresses, and lets it start in the background: it waits for a certificate, for
-/// as long as that takes. Must be called inside a tokio runtime.
+/// Binds a sidecar to its addresses and starts it in the background. It then waits for a certificate,
+/// without a time limit. Must be called inside a tokio runtime.
 ///
 /// # Errors
-/// There is no policy, or an address cannot be had.
+/// There is no policy, or an address cannot be bound.
 pub async fn build(config: Config) -> Result<Bound, Error> {
     let policy = policy_file::follow(&config.policy).await?;
     let domain = policy.borrow().trust_domain().to_owned();
@@ -157,7 +157,7 @@ pub async fn build(config: Config) -> Result<Bound, Error> {
     Ok(Bound { address, http, health, stop: Arc::new(stop), life })
 }
 
-/// Where the certificate comes from, and whose it has to be.
+/// The certificate's source, and the workload that the certificate must name.
 fn source(config: &Config, domain: &str) -> Result<(Source, Option<SpiffeId>), Error> {
     let identity = config.identity.clone();
     let expected = identity.workload.as_deref().map(|workload| SpiffeId::new(domain, workload));
@@ -208,7 +208,7 @@ async fn listen(config: &Config) -> Result<(Listener, Option<SocketAddr>), Error
         option: "listen.socket",
         source,
     };
-    // What an earlier sidecar has left behind; a file that is no socket is somebody's.
+    // Remove the socket that an earlier sidecar left behind. Any other file is not ours to remove.
     if is_socket(socket.clone()).await {
         tokio::fs::remove_file(socket).await.map_err(failed)?;
     }
@@ -220,7 +220,7 @@ async fn is_socket(path: PathBuf) -> bool {
     tokio::fs::symlink_metadata(path).await.is_ok_and(|found| found.file_type().is_socket())
 }
 
-/// Says whether the workload may speak, from what is known of its certificate and of the policy.
+/// Returns whether the workload may send messages, according to its certificate and the policy.
 fn readiness(state: watch::Receiver<Option<(Handle, Arc<Gate>)>>) -> http::Ready {
     Arc::new(move || match &*state.borrow() {
         None => Err("there is no certificate yet".into()),
@@ -231,7 +231,7 @@ fn readiness(state: watch::Receiver<Option<(Handle, Arc<Gate>)>>) -> http::Ready
     })
 }
 
-/// A sidecar's life from its start to its end.
+/// The tasks of a sidecar from start to end.
 struct Life {
     config: Config,
     policy: watch::Receiver<Arc<Policy>>,
@@ -256,7 +256,7 @@ impl Life {
         let mut tasks = JoinSet::new();
         let (own, stopped) = (self.own.clone(), self.stopped.clone());
         tasks.spawn(async move {
-            // It is a loopback address; the configuration was checked.
+            // Cannot fail: the configuration check made sure that this is a loopback address.
             let _ = http::serve_local(health, own, http::Limits::default(), stopped).await;
         });
         let mut stopped = self.stopped.clone();
@@ -313,7 +313,7 @@ impl Life {
         self.ready.send_replace(Some((source, gate.clone())));
         let drain = self.config.drain;
         proxy::serve(listener, gate, Arc::new(upstream), client, self.stopped.clone(), drain).await;
-        // It drains by itself, within the same time.
+        // The HTTP gateway drains by itself, within the same time.
         while others.join_next().await.is_some() {}
         Ok(())
     }
@@ -353,7 +353,7 @@ fn client(
     tls::client(&identity.credentials, &identity.trust, broker, revoked.clone())
 }
 
-/// Has new connections present the newest certificate.
+/// Lets new connections present the newest certificate.
 async fn follow(
     mut identity: watch::Receiver<Arc<Identity>>,
     broker: SpiffeId,

@@ -15,35 +15,35 @@ use crate::{
     config::{self, Config, DOCUMENTED, Environment, Format},
 };
 
-/// Chooses what is logged, in the place of the configured level.
+/// Sets the log filter, overriding the configured level.
 const LOG: &str = "HERMESH_LOG";
 
 const NOTES: &str = "\
-Every option is also an environment variable, which goes before the file:
+Every option is also an environment variable, which overrides the file:
 HERMESH_SIDECAR_UPSTREAM__SERVERS is servers in [upstream].
 HERMESH_LOG is a filter for the log, such as hermesh_sidecar=debug,info.
-SIGTERM and SIGINT end it: it accepts no more connections, and waits for those that are there.";
+SIGTERM and SIGINT end it: it accepts no more connections, and waits for the open ones.";
 
-/// The sidecar of one workload: a NATS server on loopback to the workload, to the broker a client over
-/// mutual TLS, and in between a policy.
+/// The sidecar of one workload. To the workload it is a NATS server on loopback; to the broker it is a
+/// client over mutual TLS. It enforces a policy in between.
 #[derive(Parser)]
 #[command(name = "hermesh-sidecar", version, after_help = NOTES)]
 struct Cli {
     /// The configuration; every option has a default, see --print-config
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Checks configuration and policy, and ends
+    /// Checks configuration and policy, and exits
     #[arg(long)]
     check: bool,
-    /// Prints all options with their meaning and defaults, and ends
+    /// Prints all options with their meaning and defaults, and exits
     #[arg(long)]
     options: bool,
-    /// Prints the configuration as it is with file and environment, and ends
+    /// Prints the configuration as it results from file and environment, and exits
     #[arg(long)]
     print_config: bool,
 }
 
-/// Why the program ends.
+/// Why the program failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -56,7 +56,7 @@ enum Error {
     Io(#[from] io::Error),
 }
 
-/// The whole of the program, from its arguments to its exit code.
+/// The whole program, from its arguments to its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let environment: Environment = std::env::vars_os()
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
     match run(&cli, &environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error is gone, there is nobody to tell.
+            // Ignored: if standard error is closed, the error cannot be reported anyway.
             let _ = writeln!(io::stderr(), "error: {error}");
             match error {
                 Error::Config(_) | Error::Filter(_) | Error::App(app::Error::Policy(_)) => {
@@ -123,7 +123,7 @@ fn log(config: &Config, environment: &Environment) -> Result<(), Error> {
         None => EnvFilter::new(tracing::Level::from(config.log.level).to_string()),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // It is the first and only one.
+    // Cannot fail: this is the first and only subscriber.
     let _ = match config.log.format {
         Format::Text => {
             let log = log.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));

@@ -1,6 +1,6 @@
-//! The mTLS proxy beside each workload: to its workload a NATS server on loopback, to the broker a client
-//! with a certificate. It lets through what the policy lists, seals what leaves, and verifies what
-//! arrives, so that neither the network nor the broker needs to be trusted.
+//! The mutual-TLS proxy beside each workload. To its workload it is a NATS server on loopback; to the
+//! broker it is a client with a certificate. It lets through what the policy allows, signs messages that
+//! leave, and verifies messages that arrive. So neither the network nor the broker needs to be trusted.
 
 pub mod app;
 pub mod command;

@@ -1,5 +1,5 @@
-//! What the sidecar counts. Labels are bounded: operators and reasons are fixed lists, models are the
-//! first so many that were seen.
+//! The sidecar's metrics. Labels are bounded: operators and reasons are fixed lists, and only the first 32
+//! models get a label of their own.
 
 use std::{
     collections::BTreeSet,
@@ -15,14 +15,14 @@ use prometheus::{
 
 use crate::proxy::Rejection;
 
-/// Models with a label of their own; all others are `other`.
+/// Models with a label of their own; all others share `other`.
 const MODELS: usize = 32;
-/// The engine's operators; others are `other`.
+/// The engine's operators; all others are counted as `other`.
 const OPERATORS: [&str; 4] = ["bootstrap", "keyswitch", "linear", "pack"];
 /// Hexadecimal digits of a model's digest in its label.
 const MODEL_DIGITS: usize = 12;
 
-/// From the workload or to it.
+/// The direction of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// To the workload.
@@ -40,7 +40,7 @@ impl Direction {
     }
 }
 
-/// What a message is about: which step of which model.
+/// The kind of a message: a step of an inference, and its model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
     operator: &'static str,
@@ -65,10 +65,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of the sidecar of `workload`, `service/evaluation` say, registered.
+    /// Makes and registers the metrics of the sidecar of `workload`, for example `service/evaluation`.
     ///
     /// # Errors
-    /// A name is taken.
+    /// A metric's name is taken.
     pub fn new(workload: &str, registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| {
             Opts::new(format!("hermesh_sidecar_{name}"), help).const_label("workload", workload)
@@ -78,7 +78,7 @@ impl Metrics {
         };
         let histograms = |name, help| {
             let opts = HistogramOpts::from(opts(name, help));
-            // From a tenth of a millisecond to half an hour.
+            // Buckets from a tenth of a millisecond to half an hour.
             let opts = opts.buckets(exponential_buckets(0.000_1, 4.0, 13)?);
             register(registry, HistogramVec::new(opts, &["operator", "model"])?)
         };
@@ -88,27 +88,27 @@ impl Metrics {
             bytes: counters("message_bytes_total", "Bytes of their bodies.", &by_kind)?,
             queue_seconds: histograms(
                 "queue_seconds",
-                "Seconds from the sealing of a message to its delivery out of a queue.",
+                "Seconds from the signing of a message to its delivery from a queue.",
             )?,
             service_seconds: histograms(
                 "service_seconds",
-                "Seconds from the delivery of a message out of a queue to its end.",
+                "Seconds from the delivery of a message from a queue to its acknowledgement.",
             )?,
             operator_seconds: register(
                 registry,
                 CounterVec::new(
-                    opts("operator_seconds_total", "Seconds computed, as results state them."),
+                    opts("operator_seconds_total", "Seconds of computation that results report."),
                     &["operator", "model"],
                 )?,
             )?,
             operator_calls: counters(
                 "operator_calls_total",
-                "Operators run, as results state them.",
+                "Operators run that results report.",
                 &["operator", "model"],
             )?,
             rejections: counters(
                 "rejections_total",
-                "What was not let through.",
+                "Messages, subscriptions and connections rejected.",
                 &["direction", "reason"],
             )?,
             connections: register(
@@ -122,19 +122,19 @@ impl Metrics {
             )?,
             upstream_failures: counters(
                 "upstream_failures_total",
-                "Connections to the broker that could not be made.",
+                "Failed connections to the broker.",
                 &["reason"],
             )?,
             certificate_expiry: register(
                 registry,
                 Gauge::with_opts(opts(
                     "certificate_expiry_timestamp_seconds",
-                    "When the workload's certificate ends, in seconds since 1970.",
+                    "When the workload's certificate expires, in seconds since 1970.",
                 ))?,
             )?,
             models: Arc::default(),
         };
-        // What has not happened yet is 0, not unknown.
+        // Counters start at 0 instead of being absent until the first event.
         for reason in Rejection::NAMES {
             for direction in [Direction::In, Direction::Out] {
                 metrics.rejections.with_label_values(&[direction.name(), reason]);
@@ -143,10 +143,11 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// What a message is about.
+    /// Returns the kind of a message.
     pub fn kind(&self, subject: &str, headers: Option<&HeaderBlock<'_>>) -> Kind {
         let model = headers.and_then(|headers| headers.get("Hermesh-Model"));
-        // Anybody may name any model in a job; services name those that they have admitted.
+        // A client may name any model in a job, so only messages of services, which passed admission, add
+        // labels.
         let learn = !subject.starts_with("hermesh.job.");
         Kind { operator: operator(subject), model: self.model(model, learn) }
     }
@@ -177,7 +178,7 @@ impl Metrics {
         self.bytes.with_label_values(&labels).inc_by(bytes as u64);
     }
 
-    /// Counts what a result says of how it was computed, if it says so.
+    /// Counts the computation that a result reports in its headers, if it does.
     pub fn computed(&self, kind: &Kind, headers: &HeaderBlock<'_>) {
         let times = headers.get("Hermesh-Times").unwrap_or_default().split(',');
         for time in times.take(OPERATORS.len()).filter_map(|time| time.parse::<OperatorTime>().ok())
@@ -189,29 +190,29 @@ impl Metrics {
         }
     }
 
-    /// Records how long a message was in a queue.
+    /// Records how long a message waited in a queue.
     pub fn waited(&self, kind: &Kind, time: Duration) {
         let labels = [kind.operator, &kind.model];
         self.queue_seconds.with_label_values(&labels).observe(time.as_secs_f64());
     }
 
-    /// Records how long the workload had a message.
+    /// Records how long the workload processed a message.
     pub fn worked(&self, kind: &Kind, time: Duration) {
         let labels = [kind.operator, &kind.model];
         self.service_seconds.with_label_values(&labels).observe(time.as_secs_f64());
     }
 
-    /// Counts what was not let through.
+    /// Counts a rejection.
     pub fn rejected(&self, direction: Direction, why: &Rejection) {
         self.rejections.with_label_values(&[direction.name(), why.name()]).inc();
     }
 
-    /// How often something was not let through for this reason.
+    /// The number of rejections for this reason.
     pub fn rejections(&self, direction: Direction, reason: &str) -> u64 {
         self.rejections.with_label_values(&[direction.name(), reason]).get()
     }
 
-    /// How much was not let through to the workload, for whatever reason.
+    /// The number of rejections towards the workload, for any reason.
     pub fn rejected_in_all(&self) -> u64 {
         Rejection::NAMES.iter().map(|reason| self.rejections(Direction::In, reason)).sum()
     }
@@ -227,18 +228,18 @@ impl Metrics {
         self.connections_ended.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a connection to the broker that could not be made.
+    /// Counts a failed connection to the broker.
     pub fn upstream_failed(&self, reason: &'static str) {
         self.upstream_failures.with_label_values(&[reason]).inc();
     }
 
-    /// States when the certificate ends.
+    /// Records when the certificate expires.
     pub fn certificate(&self, until: UnixMillis) {
         self.certificate_expiry.set(until.0 as f64 / 1000.0);
     }
 }
 
-/// Counts a connection while it lives.
+/// Counts a connection for as long as it exists.
 #[derive(Debug)]
 pub struct Connected(IntGauge);
 
@@ -248,7 +249,7 @@ impl Drop for Connected {
     }
 }
 
-/// What is done with a message at its end: the step of an inference, or what else it is for.
+/// The step of an inference, or other purpose, that the subject names.
 fn operator(subject: &str) -> &'static str {
     let Some(rest) = subject.strip_prefix("hermesh.") else {
         return if subject.starts_with("_INBOX.") { "reply" } else { "broker" };

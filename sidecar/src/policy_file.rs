@@ -1,4 +1,4 @@
-//! The policy's file, read again when it changes.
+//! The policy file, read again when it changes.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,9 +9,9 @@ use std::{
 use hermesh_mesh::policy::{Policy, PolicyError};
 use tokio::{io::AsyncReadExt as _, sync::watch, time::sleep};
 
-/// How often the file is looked at.
+/// How often the file is read.
 const EVERY: Duration = Duration::from_secs(1);
-/// The largest policy.
+/// The maximum size of a policy, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Why there is no policy.
@@ -26,7 +26,7 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// It is no policy.
+    /// The file is not a valid policy.
     #[error("{}: {source}", .file.display())]
     Policy {
         /// The file.
@@ -36,11 +36,11 @@ pub enum Error {
     },
 }
 
-/// Reads the policy, and has it followed for as long as somebody listens: a change takes effect within
-/// two seconds, and what is no policy changes nothing.
+/// Reads the policy and follows the file for as long as a receiver exists. A change takes effect within two
+/// seconds; an invalid file changes nothing.
 ///
 /// # Errors
-/// There is none now.
+/// The file has no valid policy now.
 pub async fn follow(file: &Path) -> Result<watch::Receiver<Arc<Policy>>, Error> {
     let mut text = read(file).await?;
     let (sender, receiver) = watch::channel(Arc::new(parse(file, &text)?));

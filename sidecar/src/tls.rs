@@ -1,6 +1,5 @@
-//! TLS between workloads: version 1.3 only, both sides show a certificate, and who somebody is stands in
-//! its SPIFFE ID. Host names are not looked at. Sessions are never resumed, so that every connection
-//! shows certificates anew.
+//! TLS 1.3 between workloads: both sides show a certificate, whose SPIFFE ID identifies them. Host names
+//! are ignored. Sessions are never resumed, so every connection shows its certificates anew.
 
 use std::{io, sync::Arc};
 
@@ -25,29 +24,29 @@ use rustls::{
     version::TLS13,
 };
 
-/// Whether a certificate was withdrawn.
+/// Whether a certificate was revoked.
 pub type Revoked = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// Why a peer is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Its certificate is not accepted.
+    /// Its certificate is invalid.
     #[error("the peer's certificate is refused: {0}")]
     Certificate(#[from] CertificateError),
-    /// It is somebody else.
+    /// It is another workload.
     #[error("the peer is {got}, expected {expected}; compare the address with the identity")]
     Identity {
-        /// Who it is.
+        /// The workload that the certificate names.
         got: SpiffeId,
-        /// Who it has to be.
+        /// The workload that was expected.
         expected: SpiffeId,
     },
 }
 
-/// What a client needs to connect to `expected`, and to nobody else.
+/// The configuration of a client that connects to `expected` only.
 ///
 /// # Errors
-/// Only if the TLS library lacks what it is known to have.
+/// The TLS library lacks a feature that it is known to have.
 pub fn client(
     credentials: &Credentials,
     trust: &Trust,
@@ -65,7 +64,7 @@ pub fn client(
     Ok(Arc::new(config))
 }
 
-/// What a server needs to let in workloads of the trust domain, each of which shows a certificate.
+/// The configuration of a server for workloads of the trust domain; each must show a certificate.
 ///
 /// # Errors
 /// As [`client`].
@@ -84,12 +83,12 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
-/// The host to name when connecting: none, for nobody looks at it.
+/// A placeholder for the host name that TLS requires; the name is not checked.
 pub fn no_host() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())
 }
 
-/// Who is at the other end of a connection whose handshake is done.
+/// The workload at the other end, after the handshake.
 ///
 /// # Errors
 /// [`CertificateError::Malformed`] before the end of the handshake.
@@ -97,7 +96,8 @@ pub fn peer(connection: &CommonState) -> Result<Peer, CertificateError> {
     Chain::new(connection.peer_certificates().unwrap_or_default().to_vec())?.peer()
 }
 
-/// Why we refused the peer, if that is what a handshake failed of: the library's own words do not tell.
+/// Our reason to refuse the peer, if that made the handshake fail. The library's own error does not include
+/// it.
 pub fn refused(error: &io::Error) -> Option<&Refused> {
     match error.get_ref()?.downcast_ref()? {
         Error::InvalidCertificate(rustls::CertificateError::Other(OtherError(refused))) => {
@@ -214,7 +214,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl ClientCertVerifier for Verifier {
-    // Which roots we have is nobody's business who has shown none.
+    // Send no hints: a client that has shown no certificate does not learn our roots.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

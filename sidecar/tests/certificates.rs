@@ -1,5 +1,5 @@
-//! Certificates that are not good, and connections that are not what they should be: refused by the
-//! broker when it is reached directly, and by sidecars on their way there.
+//! Bad certificates and connections without TLS: nats-server refuses them directly, and sidecars refuse
+//! them on the way.
 
 mod world;
 
@@ -30,7 +30,7 @@ fn hours(hours: i64) -> UnixMillis {
     UnixMillis(SystemClock.now().0.saturating_add_signed(hours * 3_600_000))
 }
 
-/// What is wrong, and a certificate of which it is so.
+/// The bad certificates, each with its defect.
 fn bad(domain: &Domain) -> Vec<(&'static str, Credentials)> {
     let grant = || Domain::grant(WHO);
     let ours = |grant: Grant| domain.authority.credentials(&grant).expect("issues");
@@ -58,7 +58,7 @@ fn self_signed() -> Credentials {
     Credentials::from_pem(certificate.pem().as_bytes(), key.as_bytes()).expect("belong together")
 }
 
-/// What a workload hears from its sidecar.
+/// What a workload receives from its sidecar.
 async fn heard(sidecar: &Sidecar) -> String {
     let mut stream = TcpStream::connect(sidecar.address).await.expect("connects");
     let _ = stream.write_all(b"CONNECT {}\r\nPING\r\n").await;
@@ -90,7 +90,7 @@ async fn bad_certificates_are_refused() {
     }
 }
 
-/// Live connections included.
+/// Revocation also ends open connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_revoked_are_put_out() {
     let (domain, rules) = (Domain::new(), policy(""));
@@ -116,14 +116,14 @@ async fn nothing_less_than_tls_1_3_will_do() {
     let domain = Domain::new();
     let server = Server::start(&domain, &policy("")).await;
 
-    // In plain text.
+    // Without TLS.
     let mut plain = BufReader::new(TcpStream::connect(server.address).await.expect("connects"));
     plain.get_mut().write_all(b"CONNECT {}\r\nPING\r\n").await.expect("writes");
     let mut heard = String::new();
     while timeout(PATIENCE, plain.read_line(&mut heard)).await.expect("an end").unwrap_or(0) > 0 {}
     assert!(!heard.contains("PONG"), "{heard}");
 
-    // With a good certificate, over TLS 1.2, and over 1.3 to see that nothing else is wrong.
+    // With a good certificate: over TLS 1.2; and over 1.3, to show that the version is the only reason.
     let credentials = domain.credentials(WHO);
     let configuration = |version: &'static rustls::SupportedProtocolVersion| -> ClientConfig {
         let mut roots = RootCertStore::empty();
@@ -141,7 +141,7 @@ async fn nothing_less_than_tls_1_3_will_do() {
     let tls12 = configuration(&rustls::version::TLS12).into();
     assert!(Straight::with(server.address, tls12).await.is_err(), "TLS 1.2 is spoken");
 
-    // Nor without a certificate.
+    // Without a certificate.
     let mut roots = RootCertStore::empty();
     roots.add(domain.trust().roots()[0].clone()).expect("a root");
     let provider = rustls::crypto::ring::default_provider().into();
@@ -150,10 +150,10 @@ async fn nothing_less_than_tls_1_3_will_do() {
         .expect("is supported")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    assert!(Straight::with(server.address, nobody.into()).await.is_err(), "nobody is let in");
+    assert!(Straight::with(server.address, nobody.into()).await.is_err(), "let in without it");
 }
 
-/// A sidecar goes to its broker and to nobody else, and not in plain text.
+/// A sidecar connects only to its broker, and only over TLS.
 #[tokio::test(flavor = "multi_thread")]
 async fn sidecars_know_their_broker() {
     let domain = Domain::new();
@@ -192,7 +192,7 @@ async fn sidecars_know_their_broker() {
     assert!(!plain.await.contains("PONG"), "in plain text");
 }
 
-/// What a workload hears through a sidecar whose broker, after an INFO, does this.
+/// What a workload receives through a sidecar whose broker sends INFO and then runs `broker`.
 async fn meets<F>(domain: &Domain, broker: impl FnOnce(TcpStream) -> F + Send + 'static) -> String
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
@@ -202,7 +202,7 @@ where
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await?;
         stream.write_all(b"INFO {\"headers\":true,\"max_payload\":1048576}\r\n").await?;
-        // The client must see the INFO by itself, as nats-server sends it.
+        // Send INFO separately, as nats-server does.
         tokio::time::sleep(Duration::from_millis(50)).await;
         broker(stream).await
     });

@@ -1,4 +1,4 @@
-//! Configuration: what is documented is what is, and what would open a door is refused.
+//! Configuration: the documented defaults are the real ones, and insecure values are refused.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ fn loaded(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     load(Some(&file), &environment)
 }
 
-/// The keys that are out of range, and how it is told.
+/// The keys that are out of range, and the error's text.
 fn refused(text: &str) -> (Vec<&'static str>, String) {
     match loaded(text, &[]) {
         Err(error @ Error::OutOfRange(_)) => {
@@ -100,7 +100,7 @@ fn an_address_without_authentication_is_a_loopback_one() {
             loaded(&format!("[{section}]\n{key} = {address:?}"), &[]).unwrap();
         }
     }
-    // There everybody has to show a certificate.
+    // This port authenticates callers by their certificates.
     let config = loaded("[http]\nlisten = \"0.0.0.0:9500\"", &[]).unwrap();
     assert_eq!(config.http.listen, Some("0.0.0.0:9500".parse().unwrap()));
 }
@@ -131,7 +131,7 @@ fn the_broker_is_reached_by_tls_and_has_a_name() {
     let variables = [
         ("HERMESH_SIDECAR_UPSTREAM__SERVERS", "tls://nats-0.nats:4222, tls://[::1]:4223"),
         ("HERMESH_SIDECAR_UPSTREAM__HANDSHAKE", "first"),
-        // The service's.
+        // An option of the service.
         ("HERMESH_NATS__URL", "nats://127.0.0.1:4222"),
         ("HERMESH_LOG", "debug"),
     ];

@@ -1,4 +1,4 @@
-//! Health and metrics: for whom, and what of a request reaches the service.
+//! Health and metrics: who may read them, and which parts of a request reach the service.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ const MONITOR: &str = "monitor/prometheus";
 const METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-/// Whoever asks may, if it is listed with the path and not withdrawn.
+/// A peer may read the listed paths, unless it is revoked.
 #[derive(Default)]
 struct Rules {
     allowed: Vec<(&'static str, &'static str)>,
@@ -50,7 +50,7 @@ fn rules(allowed: &[(&'static str, &'static str)], revoked: &[&'static str]) -> 
     Arc::new(Rules { allowed: allowed.into(), revoked: revoked.into() })
 }
 
-/// A clock that is wrong.
+/// A clock that is ahead.
 struct Ahead(Duration);
 
 impl Clock for Ahead {
@@ -59,7 +59,7 @@ impl Clock for Ahead {
     }
 }
 
-/// A gateway that runs, and who controls it.
+/// A running gateway, and the handles that control it.
 struct Running {
     address: SocketAddr,
     domain: Domain,
@@ -83,7 +83,7 @@ impl Setup {
         Self { service, limits: Limits::default(), patience, clock: Arc::new(SystemClock) }
     }
 
-    /// Prometheus may ask for `/metrics` and the sidecar's own health.
+    /// Runs a gateway on which Prometheus may read `/metrics` and the sidecar's own health.
     async fn run(self) -> Running {
         let domain = Domain::new();
         let allowed =
@@ -124,14 +124,14 @@ impl Running {
         TlsConnector::from(config).connect(tls::no_host(), stream).await
     }
 
-    /// All that comes for `text`, until the connection ends.
+    /// Sends `text` and returns everything received until the connection ends.
     async fn all(&self, workload: &str, text: &str) -> String {
         let mut stream = self.connect(workload).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         until_end(&mut stream).await
     }
 
-    /// The answer to a request for `target`.
+    /// The response to a GET of `target`.
     async fn get(&self, workload: &str, target: &str) -> String {
         let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         self.all(workload, &text).await
@@ -143,16 +143,16 @@ impl Running {
     }
 }
 
-/// What comes until the other side ends the connection, in whichever way.
+/// Everything received until the other side ends the connection.
 async fn until_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut all = vec![];
     let read = timeout(Duration::from_secs(20), stream.read_to_end(&mut all)).await;
-    // Whether TLS was closed in good order does not matter here.
+    // The connection need not end with TLS's close_notify.
     let _ = read.expect("the connection is ended");
     String::from_utf8(all).unwrap()
 }
 
-/// What comes until `end` has come.
+/// Everything received up to and including `end`.
 async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut all = vec![];
     let read = async {
@@ -164,8 +164,8 @@ async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     String::from_utf8(all).unwrap()
 }
 
-/// A service that gives every request the same answer and keeps the connection: requests and connections,
-/// as they come.
+/// A service that gives every request the same response and keeps connections open; counts requests and
+/// connections.
 struct Fake {
     address: SocketAddr,
     requests: mpsc::UnboundedReceiver<(String, TcpStream)>,
@@ -247,13 +247,13 @@ async fn what_the_policy_does_not_allow_is_denied() {
         let answer = running.get(workload, target).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{workload} {target}: {answer}");
     }
-    // What could be read in two ways.
+    // Paths that could be read in two ways.
     for target in ["/%6detrics", "//metrics", "/metrics/", "/./metrics", "/a/../metrics", "/"] {
         let answer = running.get(MONITOR, target).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
     }
     assert!(service.requests.try_recv().is_err());
-    // A policy counts from the next request on.
+    // A changed policy applies from the next request on.
     let mut stream = running.connect("tenant/acme").await.unwrap();
     stream.write_all(METRICS.as_bytes()).await.unwrap();
     assert!(until(&mut stream, "/metrics\n").await.starts_with("HTTP/1.1 403 "));
@@ -267,7 +267,7 @@ async fn what_the_policy_does_not_allow_is_denied() {
 async fn who_is_revoked_is_cut_off() {
     let mut service = fake("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhell").await;
     let running = Setup::of(service.address).run().await;
-    // One waits between two requests, one in the middle of an answer.
+    // One connection is idle between requests, one is in the middle of a response.
     let mut idle = running.connect(MONITOR).await.unwrap();
     for _ in 0..2 {
         idle.write_all(METRICS.replace("metrics", "sidecar/x").as_bytes()).await.unwrap();
@@ -278,7 +278,7 @@ async fn who_is_revoked_is_cut_off() {
     until(&mut busy, "hell").await;
     let (_, mut served) = service.requests.recv().await.unwrap();
 
-    // Another's withdrawal changes nothing for them.
+    // Revoking another peer does not affect them.
     running.rules.send_replace(rules(&[(MONITOR, "/sidecar/x")], &["tenant/acme"]));
     idle.write_all(METRICS.replace("metrics", "sidecar/x").as_bytes()).await.unwrap();
     until(&mut idle, "/sidecar/\n").await;
@@ -286,11 +286,11 @@ async fn who_is_revoked_is_cut_off() {
     running.rules.send_replace(rules(&[(MONITOR, "/sidecar/x")], &[MONITOR]));
     assert_eq!(until_end(&mut idle).await, "");
     assert_eq!(until_end(&mut busy).await, "");
-    // Nor does the service go on for nobody.
+    // The connection to the service is closed too.
     until_end(&mut served).await;
     assert!(running.count("hermesh_sidecar_http_connections_refused_total{reason=\"revoked\"} 2"));
 
-    // In version 1.3 the client learns of it with the first answer.
+    // In TLS 1.3 the client learns of the refusal only with the first response.
     if let Ok(mut again) = running.connect(MONITOR).await {
         let _ = again.write_all(METRICS.as_bytes()).await;
         assert_eq!(until_end(&mut again).await, "");
@@ -301,7 +301,7 @@ async fn who_is_revoked_is_cut_off() {
 async fn who_has_expired_is_cut_off() {
     let service = fake(HELLO).await;
     let mut setup = Setup::of(service.address);
-    // Certificates of tests are valid for a day.
+    // The tests' certificates are valid for a day.
     let ahead = now().until(domain::today().1) - Duration::from_secs(3);
     setup.clock = Arc::new(Ahead(ahead));
     let running = setup.run().await;
@@ -356,7 +356,7 @@ async fn an_answer_is_passed_on_as_it_comes_and_not_waited_for_for_ever() {
             served.write_all(b"1\r\no\r\n0\r\nTrailer: a\r\n\r\n").await.unwrap();
             assert_eq!(until(&mut stream, "0\r\n\r\n").await, "1\r\no\r\n0\r\n\r\n");
         } else {
-            // Cut short, so that nobody takes it for the whole.
+            // Cut off, so that the client cannot take the part for the whole.
             assert_eq!(until_end(&mut stream).await, "");
         }
     }
@@ -396,7 +396,7 @@ async fn a_request_of_any_other_form_ends_the_connection() {
     let long = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "b".repeat(20_000));
     let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100));
     let target = format!("GET /metrics?{} HTTP/1.1\r\nHost: a\r\n\r\n", "b".repeat(20_000));
-    // After each stands what would be a request of its own, if bodies were read in another way.
+    // Each body contains text that would be a second request if the body's length were read differently.
     for (head, body, status) in [
         (&*long, "", "431"),
         (&*many, "", "431"),
@@ -432,7 +432,7 @@ async fn a_request_of_any_other_form_ends_the_connection() {
         assert_eq!(answer.matches("HTTP/1.").count(), 1, "{shown}: {answer}");
     }
     assert!(service.requests.try_recv().is_err());
-    // Nor are there requests that are not HTTP/1.
+    // Requests that are not HTTP/1 are refused.
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     assert!(!running.all(MONITOR, preface).await.contains(" 200 "));
 }
@@ -444,7 +444,7 @@ async fn who_takes_long_makes_room() {
     setup.limits.handshake = Duration::from_secs(1);
     setup.limits.head = Duration::from_secs(1);
     let running = setup.run().await;
-    // One never begins TLS, one never ends a head, one never asks again.
+    // One client never begins TLS, one never ends its request's head, one never sends a second request.
     let mut silent = TcpStream::connect(running.address).await.unwrap();
     let mut slow = running.connect(MONITOR).await.unwrap();
     slow.write_all(b"GET /metrics HTTP/1.1\r\nA: ").await.unwrap();
@@ -461,7 +461,7 @@ async fn who_takes_long_makes_room() {
 
 #[tokio::test]
 async fn a_connection_does_not_live_for_ever() {
-    // The service goes on for as long as it likes.
+    // The service sends for an unlimited time.
     let mut service = fake("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhell").await;
     let mut setup = Setup::of(service.address);
     setup.limits.life = Duration::from_secs(1);
@@ -511,7 +511,7 @@ async fn the_next_connection_sees_the_new_certificate() {
     running.credentials.send_replace(renewed);
     let new = running.connect(MONITOR).await.unwrap();
     assert_eq!(shown(&new), fingerprint);
-    // And nobody is cut off for it.
+    // The old connection stays open.
     old.write_all(METRICS.as_bytes()).await.unwrap();
     until(&mut old, "hello").await;
 }

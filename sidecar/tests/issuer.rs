@@ -1,4 +1,4 @@
-//! The issuer over HTTPS, as it is run.
+//! The issuer over HTTPS, as a program.
 
 mod common;
 
@@ -47,7 +47,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
 use common::{DOMAIN, HOUR, MINUTE, id};
 
-/// The time that a test says it is.
+/// A clock that the test sets.
 #[derive(Debug)]
 struct Settable(AtomicU64);
 
@@ -70,7 +70,7 @@ impl TimeProvider for Settable {
     }
 }
 
-/// An issuer that serves.
+/// A running issuer.
 struct World {
     place: TempDir,
     clock: Arc<Settable>,
@@ -162,10 +162,10 @@ impl World {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
-    /// Sends this, and reads as much as comes.
+    /// Sends a request and returns everything received.
     async fn send(&self, request: &[u8]) -> String {
         let mut stream = self.tls(&[&TLS13]).await.expect("a handshake");
-        // An answer may come before all of the request has been read.
+        // Ignored: the response may come before the whole request has been read.
         let _ = stream.write_all(request).await;
         let mut answer = Vec::new();
         let mut part = [0; 4096];
@@ -261,7 +261,7 @@ async fn an_expired_certificate_renews_nothing() {
 async fn a_certificate_of_another_root_renews_nothing() {
     let (world, other) = (World::start().await, World::start().await);
     let theirs = other.join("service/evaluation").await;
-    let error = world.renew(&theirs, "service/evaluation").await.expect_err("nobody knows it");
+    let error = world.renew(&theirs, "service/evaluation").await.expect_err("an unknown root");
     assert!(!matches!(error, ClientError::Refused { .. }), "it ends with TLS: {error}");
 }
 
@@ -269,7 +269,7 @@ async fn a_certificate_of_another_root_renews_nothing() {
 async fn who_is_not_the_issuer_is_told_no_token() {
     let world = World::start().await;
     let now = world.clock.now();
-    // One of ours that is not the issuer; and an issuer of others.
+    // A workload of our domain that is not the issuer, and the issuer of another domain.
     let other = Authority::create(DOMAIN, now, now.plus(HOUR)).expect("creates");
     for (authority, workload) in [(&world.root, "service/evaluation"), (&other, "issuer/hermesh")] {
         let grant = grant(authority, id(workload), Vec::new(), now, HOUR).expect("grants");
@@ -312,7 +312,7 @@ async fn long_bodies_are_refused() {
     let world = World::start().await;
     let long = "x".repeat((64 << 10) + 1);
     assert_eq!(status(&world.post(&long).await), "413");
-    // Without its length in front.
+    // Without a content length.
     let head = "POST /v1/certificate HTTP/1.1\r\nhost: issuer\r\ntransfer-encoding: chunked";
     let chunked = format!("{head}\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
     assert_eq!(status(&world.send(chunked.as_bytes()).await), "413");
@@ -454,7 +454,7 @@ fn certificates_are_kept_for_workloads_that_do_not_ask() {
     };
     let read = |name: &str| fs::read(out.join("service/evaluation").join(name)).expect("reads");
 
-    // Nothing is there yet, and a check makes nothing.
+    // No file exists yet, and --check creates none.
     let none = keep(DOMAIN, "--check");
     assert!(matches!(none, Err(Error::File { .. })), "{none:?}");
     assert!(!directory.exists());
@@ -472,7 +472,7 @@ fn certificates_are_kept_for_workloads_that_do_not_ask() {
     assert_eq!(mode(&out.join("service/evaluation/key.pem")), 0o600);
     let other = keep("other.local", "--once");
     assert!(matches!(other, Err(Error::Directory(DirectoryError::Other { .. }))), "{other:?}");
-    // Of another workload.
+    // The key of another workload.
     fs::write(out.join("service/evaluation/key.pem"), {
         fs::read(out.join("broker/nats/key.pem")).expect("reads")
     })
@@ -497,7 +497,7 @@ fn the_arguments_have_bounds() {
     }
 }
 
-/// The program itself.
+/// The program as a process.
 struct Program {
     place: TempDir,
 }
@@ -552,7 +552,7 @@ async fn the_program_issues_and_logs_no_secret() {
             break value["address"].as_str().expect("text").to_owned();
         }
     };
-    // Made while it serves.
+    // Created while the issuer runs.
     let token = ["token", "--directory", text(&directory), "--identity", "tenant/acme"];
     let token = program.run(&token).await;
     let token = String::from_utf8(token.stdout).expect("text").trim_end().to_owned();

@@ -1,5 +1,5 @@
-//! A broker that alters, repeats, misdirects and invents messages achieves nothing but rejections, counted
-//! by reason. (That it may lose messages, or say that there are none, nobody can prevent.)
+//! A broker that alters, replays, misdirects and forges messages causes only rejections, counted by reason.
+//! (It can still lose messages, or report that there are none; no sidecar can prevent that.)
 
 mod world;
 
@@ -29,7 +29,7 @@ use world::{Domain, Sidecar, broker::Broker, message, policy, until};
 const TASKS: &[&str] = &["tasks-normal"];
 const TASK: &str = "hermesh.task.normal.acme.07.0.1";
 
-/// A mesh of two services and a tenant, each behind its sidecar, on a broker that behaves until told.
+/// Two services and a tenant, each behind its sidecar, on a broker that is honest until told otherwise.
 struct Mesh {
     domain: Domain,
     broker: Broker,
@@ -58,7 +58,7 @@ impl Mesh {
         mesh
     }
 
-    /// Stores a task, and takes it while the broker does this to it.
+    /// Stores a task, and pulls it while the broker tampers with it.
     async fn pulled(
         &self,
         tamper: impl Fn(&Frame<ServerOp>) -> Vec<Bytes> + Send + 'static,
@@ -75,7 +75,7 @@ fn text(text: &str) -> Str {
     Str::new(text.to_owned()).expect("text")
 }
 
-/// A message as the broker would send it.
+/// A message that the broker sends.
 struct Sent {
     subject: Str,
     sid: Str,
@@ -109,7 +109,7 @@ impl Sent {
 
 type Alteration = fn(&mut Sent);
 
-/// Does something to the messages of one subject.
+/// Tampers with the messages of one subject.
 fn to(
     subject: &'static str,
     change: impl Fn(&mut Sent) + Send + 'static,
@@ -123,13 +123,13 @@ fn to(
     }
 }
 
-/// Asks for something on the same connection: when the answer is here, the broker knows of what was
-/// subscribed to before.
+/// Makes a request on the same connection. Its reply shows that the broker has processed all earlier
+/// subscriptions.
 async fn settle(bus: &NatsBus, subject: &str) {
     bus.last(subject).await.expect("may be read");
 }
 
-/// A header block sealed by whom we like.
+/// A header block with a message signature by any credentials.
 fn sealed(credentials: &Credentials, subject: &str, lines: &str, body: &[u8]) -> Bytes {
     let block = format!("NATS/1.0\r\n{lines}\r\n");
     let headers = HeaderBlock::parse(block.as_bytes()).expect("well-formed");
@@ -157,7 +157,7 @@ async fn what_is_altered_does_not_arrive() {
         ("broken_seal", |sent| sent.replace("Hermesh-Job: 07", "Hermesh-Job: 08")),
         ("broken_seal", |sent| sent.replace("Hermesh-Job: 07\r\n", "")),
         ("broken_seal", |sent| sent.subject = text("hermesh.task.normal.acme.07.0.2")),
-        // The pull would take it for the word that there is nothing, and the task for lost.
+        // The pull would read this as an empty queue, and the task would be lost.
         ("bad_seal", |sent| sent.replace("NATS/1.0", "NATS/1.0 404 No Messages")),
         ("unsealed", |sent| sent.headers = None),
     ];
@@ -169,7 +169,7 @@ async fn what_is_altered_does_not_arrive() {
     }
 }
 
-/// What was altered on its way comes again, unharmed, when the broker has better ways.
+/// A message altered on its way is delivered again, intact, once the broker is honest.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_altered_once_arrives_later() {
     let mesh = Mesh::start(Handshake::AfterInfo).await;
@@ -201,7 +201,7 @@ async fn what_is_invented_does_not_arrive() {
     }
 }
 
-/// Messages on subscriptions: unsealed ones, another tenant's, a second time.
+/// Messages on subscriptions: unsigned ones, another tenant's, and replays.
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_hear_only_what_was_said() {
     let mesh = Mesh::start(Handshake::AfterInfo).await;
@@ -226,7 +226,7 @@ async fn subscribers_hear_only_what_was_said() {
     });
     let from = mesh.preprocessing.bus().await;
     for number in 0..4 {
-        // By another id each, for the stream knows the last ones.
+        // Each with its own id, because the stream recognises recent ids as duplicates.
         let status = message("hermesh.status.acme.07", format!("{number}")).with_id(number);
         from.publish(status).await.expect("stores");
     }
@@ -237,7 +237,8 @@ async fn subscribers_hear_only_what_was_said() {
     }
 }
 
-/// Requests come once, and their answers from whom it concerns, to whom they were meant for.
+/// Requests are accepted once; replies only from a workload that serves the request, and only at its reply
+/// subject.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_and_answers_are_what_they_were() {
     let mesh = Mesh::start(Handshake::AfterInfo).await;
@@ -258,7 +259,7 @@ async fn requests_and_answers_are_what_they_were() {
     };
     assert_eq!(ask("honest").await.expect("answers").body, "honest");
 
-    // A request that comes twice is served once.
+    // A request that is delivered twice is served once.
     mesh.broker.tamper(|frame| match Sent::of(frame) {
         Some(sent) if &*sent.subject == "hermesh.keys.facts" => vec![sent.raw(), sent.raw()],
         _ => vec![frame.raw.clone()],
@@ -268,15 +269,15 @@ async fn requests_and_answers_are_what_they_were() {
     until("replayed", || mesh.keys.rejections("replayed") == 1).await;
     assert_eq!(served.load(Ordering::Relaxed), before + 1);
 
-    // Nor is one whose answer would go elsewhere.
+    // A request with a changed reply subject is not served.
     mesh.broker.tamper(to("hermesh.keys.facts", |sent| {
         sent.reply = Some(text("_INBOX.service.preprocessing.elsewhere"));
     }));
     assert_eq!(ask("misdirected").await, Err(Error::Timeout(Duration::from_millis(500))));
     assert_eq!(mesh.keys.rejections("broken_seal"), 1);
 
-    // An altered answer is none; neither is one made by a workload that does not answer there, nor that
-    // to an earlier question.
+    // Rejected replies: an altered one, one by a workload that does not serve the subject, and one to an
+    // earlier request.
     let evaluation = mesh.domain.credentials("service/evaluation");
     let earlier = std::sync::Mutex::new(None::<Sent>);
     let turn = AtomicUsize::new(0);
@@ -287,12 +288,12 @@ async fn requests_and_answers_are_what_they_were() {
         {
             match turn.fetch_add(1, Ordering::Relaxed) {
                 0 => {
-                    *earlier.lock().expect("nobody panics") = Sent::of(frame);
+                    *earlier.lock().expect("not poisoned") = Sent::of(frame);
                     sent.payload = "altered".into();
                 }
                 1 => sent.headers = Some(sealed(&evaluation, &sent.subject, "", &sent.payload)),
                 2 => {
-                    let earlier = earlier.lock().expect("nobody panics").take().expect("was kept");
+                    let earlier = earlier.lock().expect("not poisoned").take().expect("was kept");
                     (sent.headers, sent.payload) = (earlier.headers, earlier.payload);
                 }
                 _ => {}
@@ -310,7 +311,7 @@ async fn requests_and_answers_are_what_they_were() {
     assert_eq!(ask("again").await.expect("answers").body, "again");
 }
 
-/// What is read back is what was stored, in both ways of reading.
+/// A stored message is read back unaltered, by both ways of reading.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_back_was_stored() {
     let mesh = Mesh::start(Handshake::AfterInfo).await;
@@ -333,7 +334,7 @@ async fn what_is_read_back_was_stored() {
             let (_, tail) = rest.split_once("\",").expect("their end");
             format!("{head}{tail}")
         }),
-        // Who compares names without case, as Go does, would read the second.
+        // A parser that ignores case in names, as Go's does, would read the second.
         ("unreadable", "data", |json| json.replace("\"data\"", "\"Data\":\"eA==\",\"data\"")),
     ];
     for (reason, found, alter) in json {
@@ -385,7 +386,8 @@ async fn what_is_read_back_was_stored() {
     assert_eq!(tenant.last(&answer.subject).await, Ok(Some(answer)));
 }
 
-/// A status makes a message the broker's word. What comes with it is not, whatever a reader would make of it.
+/// A status line makes a message the broker's own. With headers or a body it is rejected, however a client
+/// would read it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_carries_nothing() {
     let mesh = Mesh::start(Handshake::AfterInfo).await;
@@ -408,7 +410,8 @@ async fn a_status_carries_nothing() {
         let asked = asker.request(message("hermesh.keys.facts", "?"), wait).await;
         assert_eq!(asked, Err(Error::Timeout(wait)), "{forged}");
     }
-    // White space that only some take for such: a delivery to some, a status to others.
+    // Characters that only some parsers treat as white space: to some this is a delivery, to others a
+    // status.
     for first in ["NATS/1.0 \u{a0}", "NATS/1.0 40", "NATS/1.0 4040"] {
         let mesh = Mesh::start(Handshake::AfterInfo).await;
         let invent = move |sent: &mut Sent| {
@@ -421,7 +424,7 @@ async fn a_status_carries_nothing() {
     }
 }
 
-/// A broker that cannot say what is stored does not say that nothing is, and is not made to.
+/// A broker that cannot read its store must not appear to say that nothing is stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_say_is_asked_again() {
     let mesh = Mesh::start(Handshake::AfterInfo).await;
@@ -448,13 +451,13 @@ async fn who_cannot_say_is_asked_again() {
     assert_eq!(mesh.keys.metrics.rejected_in_all() + mesh.tenant.metrics.rejected_in_all(), 0);
 }
 
-/// What nobody asked for does not arrive, wherever it is sent.
+/// Messages that the workload did not ask for do not arrive, on whatever subject they are sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_comes_unasked() {
     let mesh = Mesh::start(Handshake::AfterInfo).await;
     let bus: NatsBus = mesh.evaluation.bus().await;
-    // Another's work, a live message and an answer, all well sealed, on the subscription of an answer to
-    // come.
+    // Another workload's job, a request and a reply, all correctly signed, on the subscription of an
+    // expected reply.
     let preprocessing = mesh.domain.credentials("service/preprocessing");
     mesh.broker.tamper(move |frame| match Sent::of(frame) {
         Some(sent) if sent.subject.starts_with("_INBOX.service.evaluation.") => {

@@ -1,6 +1,6 @@
-//! Who may do what, for every workload and every kind of subject, through sidecars and around them: over
-//! a real nats-server whose configuration comes from the same policy. What may be done is written here
-//! once more, from the protocol and not from the policy, so that a mistake in the policy is seen.
+//! The permissions of every workload for every kind of subject, through sidecars and bypassing them, on a
+//! real nats-server whose configuration comes from the same policy. The expectations here follow the
+//! protocol and not the policy, so they reveal mistakes in the policy.
 
 mod world;
 
@@ -24,15 +24,15 @@ const UMBRA: &str = "tenant/umbra";
 
 const WORKLOADS: [&str; 6] = [KEYS, PRE, EVAL, AGG, ACME, UMBRA];
 const SERVICES: &[&str] = &[KEYS, PRE, EVAL, AGG];
-/// These answer requests.
+/// Workloads that serve requests.
 const SERVING: &[&str] = &[KEYS, PRE, EVAL];
-/// These have certificates, and no business on the bus.
+/// Workloads that have certificates and no permissions on the bus.
 const OTHERS: [&str; 4] =
     ["monitor/prometheus", "broker/nats", "issuer/hermesh", "service/unknown"];
 
 type Who = &'static [&'static str];
 
-/// A kind of subject, with a body that makes sense there, who may publish to it, and who may subscribe.
+/// A kind of subject, a suitable body, the workloads that may publish to it, and those that may subscribe.
 type Row = (&'static str, &'static str, Who, Who);
 
 const NOBODY: Who = &[];
@@ -87,7 +87,7 @@ const MESSAGES: &[Row] = &[
     ("elsewhere", "", NOBODY, NOBODY),
 ];
 
-/// Who is whose. Whoever answers may do so where somebody asks; that one did ask, only its sidecar knows.
+/// Inboxes and their owners. Replies to other inboxes need a request, which only a sidecar knows.
 const INBOXES: &[Row] = &[
     ("_INBOX.service.evaluation.1", "", &[EVAL], &[EVAL]),
     ("_INBOX.tenant.acme.1", "", &[ACME], &[ACME]),
@@ -95,11 +95,11 @@ const INBOXES: &[Row] = &[
     ("_INBOX.nobody", "", NOBODY, NOBODY),
 ];
 
-/// Which of the two queues is meant, and which is a number? A sidecar does not guess; the server takes the
-/// first.
+/// Ambiguous: two queues are named, and the numbers do not tell which is meant. A sidecar refuses it; the
+/// server takes the first.
 const TWO_QUEUES: &str = "$JS.ACK.hermesh-jobs.jobs.hermesh-tasks-normal.tasks-normal.1.1.1";
 
-/// What is asked of the server.
+/// Requests to the server.
 const API: &[Row] = &[
     (
         "$JS.API.STREAM.MSG.GET.hermesh-answers",
@@ -210,7 +210,7 @@ const API: &[Row] = &[
     ("$SYS.ACCOUNT.x.CONNECT", "", NOBODY, NOBODY),
 ];
 
-/// Subscriptions to more than one subject, and of queue groups: who may.
+/// Subscriptions to several subjects, and with queue groups, and the workloads that may make them.
 const LISTENING: &[(&str, &str, Who)] = &[
     (">", "", NOBODY),
     ("*", "", NOBODY),
@@ -236,7 +236,7 @@ const LISTENING: &[(&str, &str, Who)] = &[
     ("$SYS.>", "", NOBODY),
 ];
 
-/// One workload's connection, however it is made.
+/// One workload's connection, through its sidecar or directly to the server.
 enum Way {
     Straight(Box<Straight>),
     Sidecar(BufReader<TcpStream>),
@@ -258,7 +258,7 @@ impl Way {
         }
     }
 
-    /// What is complained of, now.
+    /// The errors received so far.
     async fn errors(&mut self) -> Vec<String> {
         self.say("PING\r\n").await;
         match self {
@@ -279,7 +279,7 @@ impl Way {
         }
     }
 
-    /// Whether it was allowed; what was said else is the test's mistake.
+    /// Whether it was allowed; any other error is a mistake of the test.
     async fn may(&mut self, said: &str) -> bool {
         self.say(said).await;
         let errors = self.errors().await;
@@ -291,7 +291,8 @@ impl Way {
     }
 }
 
-/// Everything that one workload tries, and whether it should succeed; around its sidecar or through it.
+/// Everything that one workload tries, and whether it should succeed, directly (`around`) or through its
+/// sidecar.
 fn trials(workload: &str, around: bool) -> Vec<(String, bool)> {
     let mut trials = Vec::new();
     let mut sid = 0;
@@ -307,7 +308,7 @@ fn trials(workload: &str, around: bool) -> Vec<(String, bool)> {
         subscribe(filter, group, who.contains(&workload));
     }
     for (subject, _, publishers, _) in MESSAGES {
-        // As who publishes there does it: most of these subjects take one message and no other.
+        // As the real publishers do: most of these subjects store one message only.
         let headers = "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n";
         let said = format!("HPUB {subject} {0} {0}\r\n{headers}\r\n", headers.len());
         trials.push((said, publishers.contains(&workload)));

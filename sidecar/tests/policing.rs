@@ -1,4 +1,4 @@
-//! What a sidecar refuses its own workload, in the server's words, and what it does to it.
+//! What a sidecar refuses to its own workload, in nats-server's words, and how it limits it.
 
 mod world;
 
@@ -29,7 +29,7 @@ impl Raw {
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        // The server asks now and then whether we are there.
+        // Skip the server's own PINGs.
         while line.is_empty() || line == "PING\r\n" {
             line.clear();
             let read = timeout(world::PATIENCE, self.0.read_line(&mut line)).await;
@@ -92,7 +92,7 @@ async fn refusals_are_in_the_servers_words() {
             + sidecar.refusals("unasked"),
         8
     );
-    // Subjects that take one message take it only where there is none, and nobody is sent what is no text.
+    // Subjects for one message store it only if there is none, and headers that are not text are refused.
     let hpub = |subject: &str, lines: &[u8]| {
         let block = [b"NATS/1.0\r\n", lines, b"\r\n"].concat();
         let line = format!("HPUB {subject} {} {}\r\n", block.len(), block.len() + 1);
@@ -115,7 +115,7 @@ async fn refusals_are_in_the_servers_words() {
         }
         assert_eq!(raw.line().await, "PONG", "{}", String::from_utf8_lossy(lines));
     }
-    // It is still on speaking terms.
+    // The connection is still usable.
     raw.say("PING\r\n").await;
     assert_eq!(raw.line().await, "PONG");
 }
@@ -125,7 +125,7 @@ async fn who_wants_to_hear_of_every_step_does() {
     let (_domain, _broker, sidecar) = world("tenant/acme").await;
     let mut raw = Raw::connect(&sidecar).await;
     raw.say("CONNECT {\"verbose\":true}\r\nSUB hermesh.answer.acme.* 1\r\nPUB hermesh.job.umbra 1\r\nx\r\nPING\r\n").await;
-    // To CONNECT, and to SUB.
+    // For CONNECT, and for SUB.
     assert_eq!(raw.line().await, "+OK");
     assert_eq!(raw.line().await, "+OK");
     assert!(raw.line().await.starts_with("-ERR 'Permissions Violation for Publish"));
@@ -146,7 +146,7 @@ async fn what_is_too_large_or_no_protocol_ends_the_connection() {
         assert_eq!(raw.line().await, heard);
         assert_eq!(raw.line().await, "", "it is closed");
     }
-    // Who does not introduce itself is heard no further.
+    // A client that does not begin with CONNECT is refused.
     let mut raw = Raw::connect(&sidecar).await;
     raw.say("PING\r\n").await;
     assert_eq!(raw.line().await, "-ERR 'Authorization Violation'");
@@ -176,7 +176,7 @@ fn policy_revoking(entry: &str) -> hermesh_mesh::policy::Policy {
     hermesh_mesh::policy::Policy::parse(&text).expect("a policy")
 }
 
-/// A workload's certificate comes to its end, and no other is to be had.
+/// A workload's certificate expires, and there is no new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_expired_is_heard_no_more() {
     use hermesh_mesh::{Clock as _, SystemClock, issuer::Grant};
@@ -194,7 +194,7 @@ async fn who_has_expired_is_heard_no_more() {
     assert_eq!(raw.line().await, "-ERR 'User Authentication Expired'");
 }
 
-/// A message that is not sealed, for its sender went around its sidecar, is not work for ever.
+/// A message without signature, published around the sidecar, is removed from its queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_never_sealed_is_taken_out_of_its_queue() {
     use hermesh_mesh::bus::nats::{NatsBus, NatsOptions};

@@ -1,4 +1,4 @@
-//! The NATS protocol: what is read, what is refused and why, and that pieces read as the whole does.
+//! The NATS protocol: what is accepted, what is refused and why; input in pieces is read like the whole.
 
 use bytes::{Bytes, BytesMut};
 use hermesh_sidecar::protocol::{
@@ -40,7 +40,7 @@ fn delivery(subject: &str, reply: Option<&str>, headers: Option<&[u8]>, body: &[
     }
 }
 
-/// All that is read: operations, what is left, and the error if there is one.
+/// The result of reading: operations, the remaining bytes, and the error if there is one.
 #[derive(Debug, PartialEq)]
 struct Read<O> {
     ops: Vec<(O, Bytes)>,
@@ -48,7 +48,7 @@ struct Read<O> {
     error: Option<ProtocolError>,
 }
 
-/// Reads in pieces of these sizes, over and over; checks what is held meanwhile.
+/// Reads in pieces of these sizes, repeatedly; checks the buffer's size meanwhile.
 fn read<O>(
     limits: Limits,
     input: &[u8],
@@ -67,7 +67,7 @@ fn read<O>(
                 Err(error) => return Read { ops, left: 0, error: Some(error) },
             }
         }
-        // A buffer that grows is doubled.
+        // A growing buffer doubles its capacity.
         assert!(buffer.len() < limits.max_frame());
         assert!(buffer.capacity() <= 2 * limits.max_frame() + piece.len());
         if rest.is_empty() {
@@ -152,7 +152,7 @@ fn what_servers_say_is_read() {
             b"HMSG a 7 c 18 18\r\nNATS/1.0\r\na: b\r\n\r\n\r\n",
             delivery("a", Some("c"), Some(BLOCK), b""),
         ),
-        // nats-server looks neither at headers nor at most subjects.
+        // nats-server checks neither headers nor most subjects.
         (b"HMSG a 7 3 4\r\nabcd\r\n", delivery("a", None, Some(b"abc"), b"d")),
         (b"MSG a\rb 7 3\r\nabc\r\n", malformed(None)),
         (b"MSG a 7 b\r 3\r\nabc\r\n", malformed(None)),
@@ -190,7 +190,7 @@ fn what_clients_must_not_say_is_refused() {
     let (publish, subscribe) = (PublishSubject(1024), SubscribeSubject(1024));
     let long = |count| "a".repeat(count);
     let cases: Vec<(String, ProtocolError, &str)> = [
-        // Lines that others might see end elsewhere.
+        // Lines that another parser could end elsewhere.
         ("PUB a 3\nabc\r\n", ControlCharacter, "Unknown Protocol Operation"),
         ("PING\n", ControlCharacter, "Unknown Protocol Operation"),
         ("PUB a\nb 3\r\nabc\r\n", ControlCharacter, "Unknown Protocol Operation"),
@@ -364,7 +364,7 @@ fn nothing_is_held_for_what_is_refused() {
     assert_eq!(buffer.capacity(), before);
 }
 
-/// If every piece of a message, or of a line, were looked at anew, this would take hours.
+/// A parser that read every piece of a message or line from its beginning would take hours here.
 #[test]
 fn many_small_pieces_cost_no_more_than_their_bytes() {
     const SIZE: usize = 8 << 20;
@@ -536,7 +536,7 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
     proptest::collection::vec(1..40_usize, 1..8)
 }
 
-/// Bytes that look like the protocol more often than chance would have it.
+/// Bytes that resemble the protocol more often than random ones.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let word = "(H?PUB|h?msg|SUB|UNSUB|PING|PONG|INFO|CONNECT|\\+OK|-ERR|NATS/1.0|\\*|>|a|\\.)";
     let pieces = prop_oneof![

@@ -1,5 +1,5 @@
-//! That nats-server reads what we accept as the same operations, and says what we say when it does not;
-//! and that nothing it delivers, whoever published it, ends the reader's connection.
+//! nats-server reads the operations that we accept as we do, and returns our errors for those that we
+//! refuse. Nothing that it delivers, from any publisher, ends the reader's connection.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,7 +23,7 @@ async fn server(directory: &tempfile::TempDir) -> NatsServer {
     NatsServer::start(options).await.expect("starts")
 }
 
-/// A connection, byte by byte.
+/// A raw connection.
 struct Raw {
     stream: TcpStream,
     parser: ServerParser,
@@ -45,13 +45,12 @@ impl Raw {
         raw
     }
 
-    /// Whoever is hung up on learns it when reading.
+    /// Ignores errors: a closed connection shows when reading.
     fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Asks, and reads what comes, but for the server's own questions, until so many answers have come,
-    /// or the end.
+    /// Sends PING and reads operations, except the server's own PINGs, until `count` PONGs or the end.
     fn until_pong(&mut self, count: usize) -> Vec<ServerOp> {
         self.send(b"PING\r\n");
         let (mut said, mut pongs, mut piece) = (Vec::new(), 0, [0; 4096]);
@@ -75,7 +74,7 @@ impl Raw {
     }
 }
 
-/// One who hears all that others publish.
+/// A subscriber to everything.
 fn listener(server: &NatsServer) -> Raw {
     let mut listener = Raw::connect(server, false);
     listener.send(b"SUB > 7\r\n");
@@ -111,7 +110,7 @@ fn compare(server: &NatsServer, listener: &mut Raw, input: &[u8]) -> Result<bool
     Ok(!ops.is_empty())
 }
 
-/// What a subscriber to everything gets.
+/// The message that a subscriber to everything receives.
 fn delivery(op: &ClientOp) -> Option<ServerOp> {
     let ClientOp::Pub { subject, reply, headers, payload } = op.clone() else { return None };
     let sid = Str::new("7").expect("a name");
@@ -126,7 +125,7 @@ fn end() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["\r\n", "\r\n", "\r\n", " \r\n", "\t \r\n"])
 }
 
-/// An operation as a client might write it, with what is needed to make it another.
+/// An operation as a client might write it, with parts that can be changed.
 fn written() -> impl Strategy<Value = Vec<u8>> {
     let place = "[a-c!]{1,2}(\\.[a-c-]{1,2}){0,2}( [r-t]{1,2}(\\.[r-t]{1,2})?)?";
     let body = "(PING|PUB a 1|\r\n|\r|\n| |x|\0){0,6}";
@@ -163,7 +162,7 @@ enum Change {
     Remove,
 }
 
-/// Several operations, perhaps with something changed.
+/// Several operations, perhaps with a change.
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop::sample::select(b" \t\r\n\0.*>015PUBSx'\x7f\xe9".to_vec());
     let change = prop_oneof![
@@ -248,7 +247,7 @@ async fn whatever_others_publish_the_connection_goes_on() {
         sid: Str::new("7").expect("a name"),
         reply: reply.and_then(Str::new),
     };
-    // As long as nats-server takes it: 4096 bytes behind the verb.
+    // The longest line that nats-server accepts: 4096 bytes after the verb.
     let long = format!("PUB a {} 1\r\nx\r\n", "r".repeat(4092));
     let cases: [(&[u8], ServerOp); 10] = [
         (b"PUB a\rb 1\r\nx\r\n", malformed(None)),

@@ -1,4 +1,4 @@
-//! Where certificates come from: files under a reader, and an issuer that may be away.
+//! Sources of certificates: files that change while they are read, and an issuer that may be unreachable.
 
 mod common;
 

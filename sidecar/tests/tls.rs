@@ -1,4 +1,4 @@
-//! TLS: whoever shows a bad certificate is refused, as a server and as a client.
+//! TLS: a peer with a bad certificate is refused, as a server and as a client.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,7 +36,7 @@ fn our_server(domain: &Domain) -> Arc<ServerConfig> {
     tls::server(&credentials, &domain.trust(), nobody_revoked()).unwrap()
 }
 
-/// The library's own client, which shows what it is told to.
+/// A client of the library, without our checks, that shows `shown`.
 fn plain_client(domain: &Domain, shown: Option<Shown>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(domain.trust().roots()[0].clone()).unwrap();
@@ -51,7 +51,7 @@ fn plain_client(domain: &Domain, shown: Option<Shown>) -> Arc<ClientConfig> {
     })
 }
 
-/// The library's own server, which shows what it is told to and asks nobody for anything.
+/// A server of the library, without our checks, that shows `shown` and asks for no certificate.
 fn plain_server(shown: Shown) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -69,7 +69,7 @@ async fn ping(
     let host = ServerName::try_from("localhost").unwrap();
     let mut stream = TlsConnector::from(config).connect(host, stream).await?;
     stream.write_all(b"ping").await?;
-    // In version 1.3 only what the server says next tells whether it took our certificate.
+    // In TLS 1.3 only the server's next message tells whether it accepted our certificate.
     let mut pong = [0; 4];
     stream.read_exact(&mut pong).await?;
     assert_eq!(&pong, b"pong");
@@ -86,7 +86,7 @@ async fn pong(config: Arc<ServerConfig>, stream: DuplexStream) -> io::Result<Opt
     Ok(peer)
 }
 
-/// What each side has of it: the client how it shook hands, the server with whom.
+/// The result of each side: the client's kind of handshake, and the server's peer.
 async fn meet(
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
@@ -95,14 +95,14 @@ async fn meet(
     tokio::join!(ping(client, near), pong(server, far))
 }
 
-/// Our reason, after which the other side must have seen the end, too.
+/// Our reason; the other side must have failed too.
 fn reason<T, U>(ours: io::Result<T>, theirs: io::Result<U>, name: &str) -> Refused {
     assert!(theirs.is_err(), "{name}: the other side went on");
     let error = ours.err().unwrap_or_else(|| panic!("{name}: accepted"));
     tls::refused(&error).unwrap_or_else(|| panic!("{name}: {error}")).clone()
 }
 
-/// Every way in which a certificate can be bad, and whether that is the reason given.
+/// Every kind of bad certificate, and a check of the reason given.
 type Bad = (&'static str, Shown, fn(&Refused) -> bool);
 
 fn bad(domain: &Domain, purpose: Purpose) -> Vec<Bad> {
@@ -169,7 +169,8 @@ async fn workloads_of_one_domain_meet() {
     let (client, server) = meet(our_client(&domain), our_server(&domain)).await;
     assert_eq!(client.unwrap(), Some(HandshakeKind::Full));
     assert_eq!(server.unwrap().as_deref(), Some(EVALUATION));
-    // So the cases below fail of what is bad in them.
+    // Show that these clients and servers work, so that the cases below fail only because of the
+    // certificates.
     let good = || domain.certificate(&params(&[EVALUATION]));
     let (client, server) = meet(plain_client(&domain, Some(good())), our_server(&domain)).await;
     assert!(client.is_ok() && server.unwrap().as_deref() == Some(EVALUATION));
@@ -226,7 +227,7 @@ async fn the_revoked_are_refused() {
     let revoked: Revoked = Arc::new(move |peer| peer.fingerprint == fingerprint);
     let gone = Refused::Certificate(CertificateError::Revoked);
 
-    // What is revoked is the certificate of `credentials`, which one side shows in each case.
+    // The certificate of `credentials` is revoked, which one side shows in each case.
     let suspicious = tls::server(&credentials, &trust, revoked.clone()).unwrap();
     let client = tls::client(&credentials, &trust, &expected, nobody_revoked()).unwrap();
     let (theirs, ours) = meet(client, suspicious.clone()).await;
@@ -242,7 +243,7 @@ async fn the_revoked_are_refused() {
     assert!(client.is_ok() && server.is_ok());
 }
 
-/// Whoever is revoked, or let in no more, shows a certificate at each connection and is found out.
+/// Every connection shows its certificates, so a revoked or expired peer is noticed.
 #[tokio::test]
 async fn sessions_are_not_resumed() {
     let domain = Domain::new();
@@ -277,7 +278,7 @@ fn record(handshake: u8, body: &[u8]) -> Vec<u8> {
     record
 }
 
-/// Without the extension `supported_versions`, in which a client of version 1.3 would offer that.
+/// A ClientHello without the extension `supported_versions`, in which a client offers TLS 1.3.
 #[tokio::test]
 async fn a_client_of_version_1_2_is_refused() {
     let mut hello = vec![3, 3];

@@ -1,4 +1,4 @@
-"""What a container on the services' network gets without an identity: prints it, and ends with 1 if it is
+"""Prints what a container on the services' network can reach without an identity; exits with 1 if it reaches
 anything. scripts/test-containers runs it."""
 
 import socket
@@ -22,7 +22,7 @@ def tls(certificate=False, newest=None):
 
 
 def make_certificate():
-    """One that says it is evaluation, signed by itself."""
+    """A self-signed certificate that names evaluation."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         + ["-days", "1", "-subj", "/CN=evaluation", "-keyout", "/tmp/key.pem", "-out", "/tmp/certificate.pem"]
@@ -33,7 +33,7 @@ def make_certificate():
 
 
 def converse(host, port, said, context=None, greeting=False):
-    """All that comes back, or b"" if there is no way."""
+    """Everything received, or b"" if there is no connection."""
     heard = b""
     try:
         with socket.create_connection((host, port), PATIENCE) as stream:
@@ -53,10 +53,10 @@ def converse(host, port, said, context=None, greeting=False):
 
 
 def main():
-    # It is on that network at all: whoever connects is greeted, and then asked for a certificate.
+    # Check that this container is on the network: nats-server sends INFO, and then requires a certificate.
     with socket.create_connection(("nats", 4223), PATIENCE) as stream:
         assert b'"tls_required":true' in stream.recv(65536).replace(b" ", b"")
-    # And so are the pods: somebody listens, who then asks for a certificate.
+    # The pods are reachable too: each listens, and then requires a certificate.
     for pod in PODS:
         socket.create_connection((pod, 9500), PATIENCE).close()
     make_certificate()
@@ -82,7 +82,7 @@ def main():
             for path in ["/metrics", "/sidecar/metrics", "/healthz", "/readyz"]:
                 said = f"GET {path} HTTP/1.1\r\nHost: {pod}\r\nConnection: close\r\n\r\n".encode()
                 expect_nothing(f"{pod}{path} {way}", converse(pod, 9500, said, context), b" 200 ")
-    # What has no TLS listens where only its own pod can reach it.
+    # Ports without TLS must be reachable from their own pod only.
     for host, ports in {"nats": [8222], "prometheus": [9090], **{pod: [4222, 9401, 9402, 9403, 9404, 9501] for pod in PODS}}.items():
         for port in ports:
             tried += 1

@@ -1,5 +1,5 @@
-//! A process that dies at a chosen moment, seen from the bus: one publish never returns, and nothing
-//! after it is heard.
+//! A bus whose process dies at a chosen moment: one publish never returns, and no operation after it has
+//! any effect.
 
 use std::{
     future::pending,
@@ -24,7 +24,7 @@ pub enum Moment {
     After,
 }
 
-/// A handle on a bus whose holder dies in the middle of a publish.
+/// A bus handle whose process dies in the middle of a publish.
 pub struct DyingBus {
     inner: BusHandle,
     filter: &'static str,
@@ -34,12 +34,12 @@ pub struct DyingBus {
 }
 
 impl DyingBus {
-    /// Its holder publishes `publishes` messages under `filter` and dies with the next one.
+    /// The process publishes `publishes` messages under `filter` and dies with the next one.
     pub fn new(inner: BusHandle, filter: &'static str, publishes: u32, moment: Moment) -> Self {
         Self { inner, filter, left: AtomicU32::new(publishes), moment, died: Notify::new() }
     }
 
-    /// Waits for the moment.
+    /// Waits until the process has died.
     pub async fn died(&self) {
         self.died.notified().await;
     }

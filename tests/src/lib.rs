@@ -1,4 +1,5 @@
-//! What the scenarios share: a stub of the engine, a bus that dies, and a mesh on a paused clock.
+//! Shared parts of the scenarios: a stub of the engine, a bus whose process dies, and a mesh on a paused
+//! clock.
 
 pub mod bus;
 pub mod faults;

@@ -1,5 +1,4 @@
-//! A mesh of stubs on a bus in memory and a paused clock, in which each service is started, and
-//! killed, by itself.
+//! A mesh of stubs on an in-memory bus and a paused clock. Each service is started and killed separately.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -35,13 +34,13 @@ pub fn scenario<F: Future<Output = ()>>(scenario: impl FnOnce() -> F) {
     actix::System::with_tokio_rt(runtime).block_on(async { scenario().await });
 }
 
-/// The bus as the default policy lets a service use it: so every scenario is also a test that the policy
-/// allows enough.
+/// A bus restricted to what the default policy allows a service. So every scenario also tests that the
+/// policy allows enough.
 pub fn guarded(service: &str, bus: BusHandle) -> BusHandle {
     guarded_as(&format!("service/{service}"), default_policy(), bus)
 }
 
-/// The bus as the default policy lets a tenant use it.
+/// A bus restricted to what the default policy allows a tenant.
 pub fn guarded_tenant(tenant: &TenantId, bus: BusHandle) -> BusHandle {
     let policy = default_policy().admitting([tenant.clone()]).expect("has rules for tenants");
     guarded_as(&format!("tenant/{tenant}"), policy, bus)
@@ -62,12 +61,12 @@ pub struct Mesh {
     pub bus: MemoryBus,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Who signs receipts.
+    /// The receipt signing key.
     pub identity: SigningKey,
 }
 
 impl Mesh {
-    /// A mesh with key management running and nothing else.
+    /// A mesh with key management and no other service.
     pub async fn start() -> (Self, hermesh_key_management::Handle) {
         let mesh = Self {
             bus: MemoryBus::default(),
@@ -95,22 +94,22 @@ impl Mesh {
         answers.expect("subscribes")
     }
 
-    /// What a service needs.
+    /// The environment of a service.
     pub fn environment(&self, service: &'static str) -> Environment {
         self.environment_on(service, self.handle())
     }
 
-    /// The same on another bus.
+    /// The same with another bus.
     pub fn environment_on(&self, service: &'static str, bus: BusHandle) -> Environment {
         Environment {
             bus: guarded(service, bus),
             clock: self.clock.clone(),
-            // A registry each, so that replicas do not collide.
+            // A registry of its own, so that the metrics of replicas do not collide.
             metrics: Metrics::new(service, &Registry::new()).expect("registers"),
         }
     }
 
-    /// Starts a preprocessing.
+    /// Starts a preprocessing service.
     pub async fn preprocessing(&self, bus: BusHandle) -> hermesh_preprocessing::Handle {
         let options = hermesh_preprocessing::Options {
             lookups_per_shard: PER_SHARD,
@@ -122,12 +121,12 @@ impl Mesh {
         handle.await.expect("starts")
     }
 
-    /// Starts an evaluation.
+    /// Starts an evaluation service.
     pub async fn evaluation(&self, bus: BusHandle, stub: &Arc<Stub>) -> hermesh_evaluation::Handle {
         self.evaluation_of(bus, stub, 2).await
     }
 
-    /// Starts an evaluation of one thread that has so many shards in its hands at a time.
+    /// Starts an evaluation service with one thread and this many shards in progress at a time.
     pub async fn evaluation_of(
         &self,
         bus: BusHandle,
@@ -144,7 +143,7 @@ impl Mesh {
         handle.await.expect("starts")
     }
 
-    /// Starts an aggregation.
+    /// Starts an aggregation service.
     pub async fn aggregation(&self, bus: BusHandle) -> hermesh_aggregation::Handle {
         let options = hermesh_aggregation::Options {
             lookups_per_shard: PER_SHARD,
@@ -191,7 +190,7 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// A signed job of that priority.
+    /// A signed job with this priority.
     pub fn job(&self, mesh: &Mesh, input: impl Into<Bytes>, priority: Priority) -> Job {
         let context = Context {
             job: JobId::random(),

@@ -12,13 +12,13 @@ use crate::history::workload::Workload;
 /// Values of one row.
 pub const INPUTS: usize = 70;
 const WIDTH: usize = 8;
-/// Enough for answers to differ in some.
+/// Enough outputs for answers to differ in some.
 const OUTPUTS: usize = 8;
 /// How far a right answer may be off: more than six standard deviations of the noise in most outputs, five
 /// in the worst.
 pub const BOUND: f64 = 0.12;
 
-/// Weights of −1, 0 and 1 in an order without a pattern that matters.
+/// Weights of −1, 0 and 1 without a regular pattern.
 pub fn linear(rows: usize, columns: usize, bias: u64) -> Linear {
     let weight = |i: usize| i32::try_from((i * i + i / 3) % 3).expect("small") - 1;
     Linear {
@@ -44,8 +44,8 @@ pub fn program(stages: usize) -> Program {
     Program::new(&T3X512, Precision::Approximate, all).expect("a valid program")
 }
 
-/// Each of `WIDTH` values nine times in neighbouring rows; in the next stage one of each is looked up again, and the
-/// others pass it as they are.
+/// Each of `WIDTH` values nine times in neighbouring rows. The next stage looks up one of each nine again,
+/// and passes the others unchanged.
 pub fn passing() -> Program {
     let one = program(1).stages()[0].clone();
     let (Matrix::Dense { weights, .. }, Some(lookup)) = (&one.linear.matrix, &one.lookup) else {
@@ -66,7 +66,7 @@ pub fn passing() -> Program {
         indices: (0..count as u32).collect(),
         weights: vec![1; count],
     };
-    // Of each, what was looked up again and one of those that have passed.
+    // Of each value, the output looked up again and one of those passed unchanged.
     let last = Matrix::Sparse {
         columns: count as u32,
         offsets: (0..=WIDTH as u32).map(|row| 2 * row).collect(),
@@ -85,12 +85,12 @@ pub fn passing() -> Program {
     Program::new(&T3X512, Precision::Approximate, stages).expect("a valid program")
 }
 
-/// A client with one key, whose inputs follow from the job's number.
+/// A client with one key; a job's number determines its input.
 pub struct RealWorkload {
     client: ClientKey,
     evaluation: Vec<u8>,
     program: Program,
-    // One encryption per job: a job that is submitted again is the same ciphertext.
+    // One encryption per job: a job submitted again has the same ciphertext.
     inputs: Mutex<std::collections::BTreeMap<usize, Vec<u8>>>,
 }
 
@@ -124,7 +124,7 @@ impl Workload for RealWorkload {
     }
 
     fn input(&self, number: usize) -> Vec<u8> {
-        let mut inputs = self.inputs.lock().expect("nobody panics with it");
+        let mut inputs = self.inputs.lock().expect("not poisoned");
         let encrypted =
             || encrypt(&self.client, &self.program, &[Self::row(number)]).expect("encrypts");
         inputs.entry(number).or_insert_with(encrypted).clone()
@@ -139,7 +139,7 @@ impl Workload for RealWorkload {
     }
 }
 
-/// The largest distance on the torus of two values at the same place.
+/// The largest distance on the torus between corresponding values.
 fn distance(a: &[u64], b: &[u64]) -> f64 {
     let apart = |(a, b): (&u64, &u64)| (a.wrapping_sub(*b) as i64 as f64 / 2f64.powi(64)).abs();
     a.iter().zip(b).map(apart).fold(0.0, f64::max)
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// Otherwise right answers would be called wrong.
+    /// If this fails, right answers would be called wrong.
     #[test]
     fn noise_stays_within_the_bound() {
         let (program, rng) = (program(3), &mut StdRng::seed_from_u64(1));
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// Otherwise any answer would do.
+    /// If this fails, any answer would be called right.
     #[test]
     fn the_answer_to_another_job_is_seldom_right() {
         let program = program(3);

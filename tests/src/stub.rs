@@ -1,5 +1,5 @@
-//! A stand-in for the engine: the same steps on plain numbers, so that answers can be checked and
-//! time need not pass. It counts what is evaluated, and fails where it is told to.
+//! A stand-in for the engine: the same steps on plain numbers, so that answers can be checked and no time
+//! passes. It counts evaluations, and fails on request.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +13,14 @@ use std::{
 use hermesh_mesh::wire::{Computed, Refused, Shard, Step};
 use hermesh_preprocessing::Weight;
 
-/// A model of the stub: `stages` Lookups of `width` values each, for one parameter set.
+/// A model of the stub: `stages` stages of `width` Lookups each, for one parameter set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
     /// The name of the parameter set.
     pub parameters: String,
     /// Number of Lookup stages.
     pub stages: u32,
-    /// Values in each.
+    /// Lookups in each stage.
     pub width: usize,
 }
 
@@ -35,13 +35,13 @@ impl Model {
         format!("model {} {} {}", self.parameters, self.stages, self.width).into_bytes()
     }
 
-    /// An input for it.
+    /// An input for the model.
     pub fn input(&self, seed: u64) -> Vec<u8> {
         let value = |i| lookup(seed.wrapping_mul(1_000_003).wrapping_add(i));
         encode(&(0..self.width as u64).map(value).collect::<Vec<_>>())
     }
 
-    /// What the answer to `input` must be.
+    /// The right answer to `input`.
     pub fn answer(&self, input: &[u8]) -> Vec<u8> {
         let mut values = linear(&decode(input).expect("the test's own input"));
         for _ in 0..self.stages {
@@ -112,13 +112,13 @@ fn decode(bytes: &[u8]) -> Result<Vec<u64>, Refused> {
     Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
 }
 
-/// What the stub is to do with a shard.
+/// What the stub does with a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mood {
     /// Compute it.
     #[default]
     Well,
-    /// Refuse it.
+    /// Reject it.
     Refusing,
     /// Panic.
     Panicking,
@@ -141,7 +141,7 @@ impl Stub {
         Self { mood, ..Self::default() }
     }
 
-    /// A stub that evaluates one shard for each message, and all of them once the sender is gone.
+    /// A stub that evaluates one shard per message, and all of them once the sender is dropped.
     pub fn gated() -> (Self, mpsc::Sender<()>) {
         let (open, gate) = mpsc::channel();
         (Self { gate: Some(gate.into()), ..Self::default() }, open)
@@ -152,12 +152,12 @@ impl Stub {
         self.loads.load(Ordering::SeqCst)
     }
 
-    /// How many shards it has begun to evaluate, those that still wait at the gate included.
+    /// How many shards it has begun to evaluate, including those that wait at the gate.
     pub fn started(&self) -> usize {
         self.started.load(Ordering::SeqCst)
     }
 
-    /// How many shards it has evaluated, and the most times that any one of them was.
+    /// How many shards it has evaluated, and the largest number of evaluations of a single one.
     pub fn evaluated(&self) -> (usize, usize) {
         let evaluated = self.evaluated.lock();
         let evaluated = evaluated.unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Limits, shares, priorities, cancellation and deadlines, with a stub in the engine's place.
+//! Limits, quotas, priorities, cancellation and deadlines, with a stub instead of the engine.
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,7 +66,7 @@ fn a_tenant_over_its_limit_is_told_when_to_come_back_and_others_are_not_affected
         a_moment().await;
         assert_eq!(lane(&mesh, &other).await, [Lane::Express]);
 
-        // When jobs have ended there is room again.
+        // Ended jobs free their places.
         let stub = Arc::new(Stub::default());
         let _evaluation = mesh.evaluation(mesh.handle(), &stub).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -97,7 +97,7 @@ fn a_flood_leaves_anothers_jobs_in_the_express_lane_and_low_priority_waits() {
             assert_eq!(lane(&mesh, pending).await, [Lane::Normal]);
         }
         let jobs = [low.context().job, other.context().job];
-        // In the order of their results, each of one shard: answers are made several at a time.
+        // In the order of the results, one shard each: answers are made several at a time.
         let mut results = mesh.handle().subscribe("hermesh.partial.>").await.expect("subscribes");
         let stub = Arc::new(Stub::default());
         let _evaluation = mesh.evaluation_of(mesh.handle(), &stub, 1).await;
@@ -129,7 +129,7 @@ fn a_job_is_cancelled_by_its_tenant_wherever_it_is_and_while_it_has_not_ended() 
         let order = |pending: &Pending, key: &SigningKey| {
             CancelJob::new(pending.context().tenant.clone(), pending.context().job, key)
         };
-        // Running: its place among the open jobs goes; its tasks are skipped by who pulls them.
+        // A running job: it leaves the open jobs, and workers skip its tasks.
         let running = acme.submit(model.input(1)).await;
         a_moment().await;
         assert_eq!(lane(&mesh, &running).await, [Lane::Normal]);
@@ -140,10 +140,10 @@ fn a_job_is_cancelled_by_its_tenant_wherever_it_is_and_while_it_has_not_ended() 
         a_moment().await;
         assert_eq!((mesh.bus.depth("open"), mesh.bus.depth("partials")), (0, 0));
         assert_eq!(failure(running).await.code, FailureCode::Cancelled);
-        // Whoever missed the reply may ask again.
+        // A client that missed the reply may repeat the request.
         assert_eq!(cancel(&mesh, &order_running).await, Ok(()));
 
-        // Queued: what comes to admission later is not begun.
+        // A queued job: admission does not begin it.
         let job = acme.job(&mesh, model.input(2), Priority::Normal);
         let early = CancelJob::new(acme.name.clone(), job.context.job, &acme.signing);
         assert_eq!(cancel(&mesh, &early).await, Ok(()));
@@ -152,7 +152,7 @@ fn a_job_is_cancelled_by_its_tenant_wherever_it_is_and_while_it_has_not_ended() 
         assert_eq!(lane(&mesh, &queued).await, []);
         assert_eq!(failure(queued).await.code, FailureCode::Cancelled);
 
-        // Ended.
+        // A job that has ended.
         let stub = Arc::new(Stub::default());
         let _evaluation = mesh.evaluation(mesh.handle(), &stub).await;
         let ended = acme.submit(model.input(3)).await;

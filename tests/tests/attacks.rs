@@ -1,5 +1,5 @@
-//! What others may try, with a stub in the engine's place: each attack is carried out, and the victim's
-//! job is answered all the same.
+//! Attacks by other clients, with a stub instead of the engine: each attack is carried out, and the
+//! victim's job still gets its answer.
 
 use std::{
     sync::{
@@ -53,7 +53,7 @@ fn context(mesh: &Mesh, name: &str, of: &Tenant, within: Duration) -> Context {
     }
 }
 
-/// A job of acme whose tasks wait for an evaluation, and what is needed to finish it.
+/// A job of acme whose tasks wait for evaluation, and the means to finish it.
 struct Victim {
     mesh: Mesh,
     stub: Arc<Stub>,
@@ -73,7 +73,7 @@ impl Victim {
         let acme = mesh.tenant("acme", &model).await;
         let pending = acme.submit(model.input(1)).await;
         a_moment().await;
-        // A replica that has seen nothing takes over.
+        // A replica without any state takes over.
         preprocessing.kill();
         std::mem::forget(mesh.preprocessing(mesh.handle()).await);
         let (_keys, _aggregation) = (keys, aggregation);
@@ -112,13 +112,13 @@ fn a_forged_job_does_not_end_the_one_whose_name_it_bears() {
         let nobody = SigningKey::generate();
         let forged = Job::new(victim.pending.context().clone(), "x".into(), &nobody);
         let forged = victim.acme.client.submit_job(forged).await.expect("submits");
-        // Whoever submitted it is told.
+        // The sender is told.
         assert_eq!(code(forged).await, FailureCode::BadSignature);
         victim.gets_the_answer().await;
     });
 }
 
-/// The signature of a copy is the victim's own. What is damaged is what no signature covers.
+/// The copy has the victim's own signature. The damage is in parts that the signature does not cover.
 #[test]
 fn a_damaged_copy_does_not_end_the_job_it_was_copied_from() {
     scenario(|| async {
@@ -152,9 +152,9 @@ fn another_tenants_failure_under_the_same_name_is_its_own() {
     });
 }
 
-/// Until publishers are authenticated, whoever may publish to an answer's subject can take its only
-/// place: then the job comes to nothing, for its outcome cannot be stored, and a failure that names the
-/// right job is believed. What it cannot do is to pass something off as the answer.
+/// Without sidecars, an attacker who can publish to an answer's subject can occupy its only place. Then the
+/// job fails: its outcome cannot be stored, and a failure that names the right job is accepted. The
+/// attacker cannot pass off other data as the answer.
 #[test]
 fn a_forged_outcome_is_never_taken_for_the_answer() {
     for forgery in 0..3 {
@@ -220,17 +220,17 @@ fn a_job_is_never_run_twice_whichever_replica_sees_it() {
         first.kill();
         let _second = mesh.preprocessing(mesh.handle()).await;
         tokio::time::sleep(Duration::from_secs(5 * 3600)).await;
-        // The same submission once more finds its answer, even as a message of another id.
+        // The same submission sent again finds its answer, even with another message id.
         let again = job.encode("x").with_id("again");
         mesh.handle().publish(again).await.expect("publishes");
         let pending = acme.client.submit_job(job.clone()).await.expect("submits");
         assert_eq!(pending.outcome(|_| {}).await, Ok(answer));
-        // Another one under its name is refused.
+        // Another submission with its job id is refused.
         let other = Job::new(context, model.input(2).into(), &acme.signing);
         let other = acme.client.submit_job(other).await.expect("submits");
         assert_eq!(code(other).await, FailureCode::Replay);
         assert_eq!(stub.evaluated(), (model.shards(PER_SHARD), 1));
-        // After its deadline it is late, for all that the mesh may have forgotten.
+        // After its deadline it is refused as late, even if the mesh has forgotten it.
         tokio::time::sleep(Duration::from_secs(20 * 3600)).await;
         mesh.handle().publish(job.encode("x").with_id("late")).await.expect("publishes");
         a_moment().await;
@@ -267,7 +267,7 @@ fn two_inputs_under_one_name_are_never_mixed() {
     }
 }
 
-/// A key that takes as long to load as the test wants.
+/// A key that takes as long to load as the test decides.
 struct SlowKey {
     started: tokio::sync::mpsc::UnboundedSender<()>,
     go: Mutex<mpsc::Receiver<()>>,
@@ -280,7 +280,7 @@ impl hermesh_evaluation::Compute for SlowKey {
 
     fn key(&self, _: &[u8]) -> Result<((), usize), Refused> {
         self.started.send(()).expect("the test waits");
-        // An error means that the test lets everything go.
+        // An error means that the test has dropped the sender, and lets all loads proceed.
         let _ = self.go.lock().expect("not poisoned").recv();
         Ok(((), 1))
     }
@@ -321,7 +321,7 @@ fn a_key_revoked_while_it_is_loaded_is_not_used() {
     });
 }
 
-/// An inspection that ends when the test says so.
+/// An inspection that ends when the test decides.
 struct SlowInspection(Mutex<mpsc::Receiver<()>>, tokio::sync::mpsc::UnboundedSender<()>);
 
 impl hermesh_key_management::Inspect for SlowInspection {
@@ -378,7 +378,7 @@ fn one_tenants_key_is_not_anothers_to_take_or_withdraw() {
         );
         let model = Model::new(1, 8);
         let umbra = mesh.tenant("umbra", &model).await;
-        // The key's bytes are public: umbra uploads acme's before acme does, and withdraws it later.
+        // The key's bytes are public: umbra uploads acme's before acme does, and revokes them later.
         let squatted = umbra.client.upload_key(stub::key("p", "acme").into()).await;
         let acme = mesh.tenant("acme", &model).await;
         assert_eq!(squatted, Ok(acme.key));
@@ -401,7 +401,7 @@ fn a_false_claim_costs_the_upload_and_nothing_else() {
         let model = RegisterModel::new(tenant.clone(), key, &acme.signing).encode("x");
         let claimed = bus.request(model, LIMIT).await.expect("answers");
         assert!(matches!(accepted(&claimed), Err(Error::Refused(_))));
-        // Otherwise it could be claimed, and read, again and again.
+        // Otherwise the upload could be claimed, and read, again and again.
         assert_eq!(objects::exists(&*bus, &bucket, key).await, Ok(false));
         objects::put(&*bus, &bucket, bytes, |_, _| {}).await.expect("stores again");
         let upload = UploadEvaluationKey::new(tenant, key, &acme.signing).encode("x");

@@ -1,4 +1,4 @@
-//! Services that die at the worst moment, with a stub in the engine's place.
+//! Services that die at the worst moment, with a stub instead of the engine.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn a_worker_that_dies_costs_at_most_the_shards_in_its_hands() {
                 assert_eq!(answer.body, model.answer(&input));
                 let (evaluated, most) = stub.evaluated();
                 let shards = model.shards(PER_SHARD);
-                // Two shards are in a worker's hands at a time; what it had published stays done.
+                // A worker has two shards in progress at a time; results that it had published stay stored.
                 assert!(evaluated >= shards + repeated, "{evaluated} of {shards}");
                 assert!(evaluated <= shards + 2, "{evaluated} of {shards}");
                 assert!(most <= 2, "one shard was evaluated {most} times");

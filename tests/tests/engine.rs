@@ -19,7 +19,7 @@ struct Keys {
     evaluation: EvaluationKey,
 }
 
-/// Made once, since it takes seconds.
+/// Made once, because it takes seconds.
 fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -49,7 +49,7 @@ fn assert_close(program: &Program, key: &ClientKey, rows: &[Vec<u64>], answer: &
     let expected: Vec<u64> = expected.flatten().collect();
     let decrypted = decrypted.concat();
     assert_eq!(decrypted.len(), expected.len());
-    // As for three stages; the answers must differ by much more than that, or any would do.
+    // The bound for three stages. The answers must differ by much more, or any answer would pass.
     let bound = hermesh_tests::real::BOUND;
     let values = || expected.iter().copied().map(signed);
     let spread = values().fold(f64::MIN, f64::max) - values().fold(f64::MAX, f64::min);
@@ -94,13 +94,13 @@ fn encrypted_rows_come_back_right_with_a_receipt() {
     mesh.stop();
 }
 
-/// Values that share a bootstrap and values that pass a stage count as what they cost, here and in every message.
+/// Shared bootstraps and values that pass a stage count at their actual cost, here and in every message.
 #[test]
 fn values_that_share_and_values_that_pass_come_back_right() {
     let mesh = Embedded::start(Options::default()).expect("starts");
     let acme = tenant(&mesh, "acme");
     let program = hermesh_tests::real::passing();
-    // Each of 8 values nine times, of one bootstrap; then 8 again, and 64 that pass.
+    // First 8 values nine times each, by one bootstrap; then 8 again, and 64 that pass.
     assert_eq!(program.lookups_per_row(), 16);
     let model = acme.register_model(program.encode().to_vec()).expect("registers");
     let key = acme.upload_key(keys().evaluation.encode().to_vec()).expect("uploads");
@@ -139,7 +139,7 @@ fn bad_input_is_refused_and_leaves_the_service_working() {
         Err(Error::Mesh(MeshError::Refused(refusal))) => refusal.code,
         other => panic!("expected a refusal, got {other:?}"),
     };
-    // Keys and models: cut off, altered, of the wrong kind.
+    // Keys and models: truncated, altered, of the wrong kind.
     let cut = good_key[..good_key.len() - 1].to_vec();
     assert_eq!(refused(acme.upload_key(cut)), FailureCode::Malformed);
     let mut altered = good_key.to_vec();
@@ -159,7 +159,7 @@ fn bad_input_is_refused_and_leaves_the_service_working() {
     let infer = |input: Vec<u8>| acme.infer(model, key, input, LIMIT, |_| {});
     assert_eq!(code(infer(input[..input.len() - 1].to_vec())), FailureCode::Malformed);
     assert_eq!(code(infer(Vec::new())), FailureCode::Malformed);
-    // Encrypted under another key than the one the job names: the engine of the worker sees it.
+    // Encrypted under another key than the one that the job names: the worker's engine detects it.
     let (stranger, other) = ClientKey::generate(&T3X512);
     let foreign = encrypt(&stranger, &program, &rows).expect("encrypts");
     assert_eq!(code(infer(foreign)), FailureCode::Computation);

@@ -1,4 +1,4 @@
-//! Seeded faults in the in-memory mesh, the short form; `--bin schedules` runs ten thousand.
+//! Seeded faults in the in-memory mesh, short form; `--bin schedules` runs ten thousand schedules.
 
 use std::{
     sync::{
@@ -17,8 +17,7 @@ use hermesh_tests::faults::{
 
 const SEEDS: u64 = 300;
 
-/// Runs the schedules of all seeds, which are independent of each other, until `done` says that it has
-/// seen enough.
+/// Runs the schedules of all seeds, which are independent of each other, until `done` returns true.
 fn run_all(sabotage: Sabotage, done: impl FnMut(u64, History) -> bool + Send) {
     let (next, done) = (AtomicU64::new(0), Mutex::new(done));
     let worker = || {
@@ -64,7 +63,7 @@ fn every_schedule_keeps_the_invariants() {
         false
     });
     assert!(broken.is_empty(), "{broken:#?}");
-    // Otherwise that would not mean much.
+    // Check that every kind of fault occurred; otherwise the test would prove little.
     for kind in Kind::ALL {
         assert!(total.faults.contains_key(&kind), "no {kind:?} in {:?}", total.faults);
     }

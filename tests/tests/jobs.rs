@@ -1,4 +1,4 @@
-//! Jobs through the whole mesh, with a stub in the engine's place.
+//! Jobs through the whole mesh, with a stub instead of the engine.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -60,7 +60,7 @@ fn a_job_is_answered_with_progress_and_a_receipt() {
         assert_eq!(answer.body, model.answer(&input));
         let service = mesh.identity.verifying_key();
         assert_eq!(answer.receipt.verify(&service, &context, &answer.body), Ok(()));
-        // All of a job's messages belong to the trace that its client began.
+        // All messages of a job belong to the trace that its client began.
         assert!(context.trace.is_some());
         assert_eq!(answer.trace, context.trace);
         assert_eq!(progress.first(), Some(&(0, 54)));
@@ -120,7 +120,7 @@ fn many_jobs_of_two_tenants_on_replicas_are_each_answered_once() {
         }
         assert_eq!(stub.evaluated(), (50 * model.shards(PER_SHARD), 1));
         tokio::time::sleep(Duration::from_secs(60)).await;
-        // Two replicas may both have published the end of a job; the first is stored.
+        // Two replicas may both publish the end of a job; the first is stored.
         let mut ended = BTreeMap::new();
         while let Ok(Some(outcome)) =
             tokio::time::timeout(Duration::from_secs(1), outcomes.next()).await
@@ -161,7 +161,7 @@ fn what_admission_refuses_comes_back_as_a_typed_failure() {
         let code = refused(&acme, acme.model, acme.key, input.clone()).await;
         assert_eq!(code, FailureCode::KeyRevoked);
 
-        // All that, and the service still works.
+        // After all of these, the service still works.
         let input = other.input(3);
         let answer = answer(umbra.submit(input.clone()).await).await;
         assert_eq!(answer.body, other.answer(&input));
@@ -190,7 +190,7 @@ fn a_forged_job_is_refused() {
         let pending = acme.client.submit_job(forged).await.expect("submits");
         assert_eq!(failure(pending).await.code, FailureCode::BadSignature);
 
-        // A malformed one is given up at once, and the tenant learns of it.
+        // A malformed task is given up at once, and the tenant is told.
         let context =
             Context { job: JobId::random(), ..acme.submit(model.input(2)).await.context().clone() };
         let job = Job::new(context, model.input(3).into(), &acme.signing);
@@ -206,7 +206,7 @@ fn a_forged_job_is_refused() {
         assert_eq!(failure.code, FailureCode::Malformed);
         assert_eq!(failure.refused, Some(submission));
         assert!(failure.message.contains("Hermesh-Deadline"), "{failure}");
-        // It is not the outcome of the job that it names.
+        // The failure is not the outcome of the job that it names.
         let outcome = Answer::subject_of(&job.context.tenant, job.context.job);
         assert_eq!(mesh.handle().last(&outcome).await, Ok(None));
     });
@@ -221,7 +221,7 @@ fn an_identifier_is_good_for_one_job() {
         let acme = mesh.tenant("acme", &model).await;
         let first = acme.submit(model.input(1)).await;
         let context = first.context().clone();
-        // Of two at the same time, either may be the first.
+        // If two submissions race, either may come first.
         let admitted = Admitted::subject_of(&context.tenant, context.job);
         while !mesh.handle().exists(&admitted).await.expect("reads") {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -231,9 +231,9 @@ fn an_identifier_is_good_for_one_job() {
         let subject = Failure::refusal_subject(&context.tenant, context.job, &submission);
         let again = acme.client.submit_job(second).await.expect("submits");
 
-        // The first job goes on, and the second is refused without touching its outcome.
+        // The first submission continues; the second is refused and leaves the outcome untouched.
         assert_eq!(answer(first).await.body, model.answer(&model.input(1)));
-        // The second learns that it was refused; the answer to another input is none of its own.
+        // The second is refused; it does not get the answer to the other input.
         assert_eq!(failure(again).await.code, FailureCode::Replay);
         let refusal = mesh.handle().last(&subject).await.expect("reads").expect("is kept");
         assert_eq!(Failure::receive(&refusal).expect("a refusal").code, FailureCode::Replay);

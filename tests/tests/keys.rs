@@ -1,5 +1,5 @@
-//! Key management across services, with a stub in the engine's place: nothing is lost whenever it dies,
-//! keys rotate without a pause, and what is withdrawn is withdrawn at once and for good.
+//! Key management across services, with a stub instead of the engine: no record is lost whenever it dies,
+//! keys rotate without a pause, and a revocation is immediate and final.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,14 +50,14 @@ async fn audit(mesh: &Mesh, tenant: (&str, &Tenant)) -> Vec<AuditKind> {
     log.into_iter().map(|entry| entry.kind).collect()
 }
 
-/// Puts a second key of acme into its uploads.
+/// Uploads the bytes of a second key of acme, without registering it.
 async fn second_key(mesh: &Mesh) -> Digest {
     let bytes: Bytes = stub::key("p", "acme-2").into();
     let bucket = Bucket::Uploads(name("acme"));
     objects::put(&mesh.bus, &bucket, bytes, |_, _| {}).await.expect("stores")
 }
 
-/// Kills it, and lets the bus notice.
+/// Kills the service, and lets the bus notice.
 async fn kill(service: hermesh_key_management::Handle) {
     service.kill();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -100,7 +100,7 @@ fn killed_at_any_moment_it_leaves_what_the_next_one_finishes() {
                 let handle = mesh.handle();
                 tokio::select! {
                     () = bus.died() => {}
-                    // Fewer publishes than that, or they wait in vain for the dead.
+                    // If the service publishes fewer messages than that, it does not die and replies.
                     reply = handle.request(message.clone(), LIMIT) => {
                         accepted(&reply.expect("answers")).expect("granted");
                     }
@@ -153,7 +153,7 @@ fn jobs_under_both_keys_run_while_a_rotation_overlaps() {
             let input = model.input(seed).into();
             acme.client.submit(acme.model, key, input, within).await.expect("submits")
         };
-        // A job under the old key is admitted, and its time comes after the overlap.
+        // A job admitted under the old key, which runs after the overlap.
         let late = submit(acme.key, 3, 3 * HOUR).await;
         tokio::time::sleep(HOUR - Duration::from_secs(60)).await;
         let _evaluation = mesh.evaluation(mesh.handle(), &stub).await;
@@ -215,7 +215,7 @@ fn a_revocation_stands_against_a_record_that_is_written_late() {
         };
         let late = record.encode("late");
         mesh.bus.publish(late.clone()).await.expect("publishes");
-        // Even if the first record were gone, and longer than any other queue remembers.
+        // Even if the first record were gone, and after any other queue has forgotten.
         tokio::time::sleep(3 * topology::MAX_DEADLINE).await;
         mesh.bus.purge(&late.subject).await.expect("purges");
         mesh.bus.publish(late).await.expect("publishes");
@@ -243,7 +243,7 @@ fn an_upload_cut_off_at_half_goes_on_at_half() {
             _ = objects::put(&bus, &bucket, key.clone(), |_, _| {}) => panic!("was cut off"),
             () = bus.died() => {}
         }
-        // Offered too early it is refused, and what is there stays.
+        // Offered too early, the upload is refused and its parts stay.
         let offer = UploadEvaluationKey::new(name("acme"), Digest::of(&key), &acme.signing);
         let early = mesh.handle().request(offer.encode("x"), LIMIT).await.expect("answers");
         assert_eq!(refused_as(accepted(&early)), FailureCode::DigestMismatch);
@@ -276,7 +276,7 @@ fn a_tenant_is_told_of_its_own_parts_and_of_no_others() {
             let stored = Message::new(format!("hermesh.upload.acme.{object}.{part}"), "x");
             mesh.bus.publish(stored).await.expect("publishes");
         }
-        // These name no parts of it.
+        // Subjects that name no parts of the upload.
         for other in
             [format!("{object}.12.12"), format!("{object}.+3.1"), format!("{}.1.0", acme.key)]
         {
@@ -327,7 +327,7 @@ fn listing_and_audit_show_a_tenant_its_own_affairs_and_nobody_elses() {
         ask::<Accepted>(&mesh, &rotate).await.expect("rotates");
         tokio::time::sleep(Duration::from_secs(60)).await;
         acme.client.revoke_key(new).await.expect("revokes");
-        // Umbra forges a withdrawal of acme's key.
+        // Umbra forges a revocation of acme's key.
         tokio::time::sleep(Duration::from_secs(60)).await;
         let forged = RevokeKey::new(name("acme"), acme.key, &umbra.signing);
         assert!(ask::<Accepted>(&mesh, &forged).await.is_err());

@@ -1,5 +1,5 @@
-//! The memory that jobs take is what admission was told, and as many as run at the same time fit the limits of the
-//! containers. One test, for the peak is that of the process.
+//! Jobs take the memory that admission estimates, and as many as run at the same time fit the limits of the
+//! containers. This is a single test, because it measures the peak of the process.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "the figures, with --nocapture")]
 
@@ -14,7 +14,7 @@ use hermesh_mesh::wire::Step;
 use hermesh_preprocessing::Prepare as _;
 
 const MIB: u64 = 1 << 20;
-/// What an allocator keeps, and the threads of a pool.
+/// Memory that the allocator keeps, and the threads of a pool.
 const SLACK: u64 = 24 * MIB;
 
 fn status(field: &str) -> u64 {
@@ -24,9 +24,9 @@ fn status(field: &str) -> u64 {
     1024 * kibibytes.expect("a number")
 }
 
-/// The result, and by how much memory grew at its peak.
+/// The result, and the growth of memory at its peak.
 fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    // Sets the peak to what is taken now.
+    // Resets the peak to the current use.
     fs::write("/proc/self/clear_refs", "5").expect("Linux has it");
     let before = status("VmRSS");
     let result = work();
@@ -63,7 +63,7 @@ fn encrypted(program: &Program, rows: usize) -> Vec<u8> {
     encrypt(&client, program, &vec![vec![0; program.inputs()]; rows]).expect("encrypts")
 }
 
-/// Preprocessing: so many at the same time.
+/// Preprocessing: `at_once` jobs at the same time.
 fn begins(program: &Program, rows: usize, at_once: usize) {
     let engine = hermesh_preprocessing::Engine;
     let input = encrypted(program, rows);
@@ -81,7 +81,7 @@ fn begins(program: &Program, rows: usize, at_once: usize) {
     assert!(took <= at_once as u64 * weighed + SLACK, "{took} bytes, weighed {weighed} each");
 }
 
-/// Aggregation: the partials of the first stage of zeros, the next Linear, and packing.
+/// Aggregation: the partials of a first stage of zeros, the next Linear, and packing.
 fn joins(width: u32, outputs: u32, rows: usize) {
     let set = set("tfhe-3x512-640/1");
     let lookup = Lookup { tables: vec![vec![0; 16]], table_of: vec![0; width as usize] };
@@ -95,7 +95,7 @@ fn joins(width: u32, outputs: u32, rows: usize) {
 
     let values = width * rows as u32;
     let mut partial = program.encode()[..10].to_vec();
-    // The kind, and after the header the names and the place: see the engine's codec.
+    // The kind byte; after the header come names and position. See the engine's codec.
     partial[4] = 6;
     partial.extend(key.digest());
     partial.extend(program.digest());
@@ -120,7 +120,7 @@ fn joins(width: u32, outputs: u32, rows: usize) {
     assert!(took + outputs.len() as u64 <= memory + SLACK, "{took}, weighed {memory}");
 }
 
-/// The figure after `key` in the part of a file that begins with `from`, in bytes.
+/// The number after `key` in the part of a file that begins with `from`, in bytes.
 fn limit(text: &str, from: &str, key: &str) -> u64 {
     let (_, part) = text.split_once(from).expect("the service");
     let (_, value) = part.split_once(key).expect("a limit");
@@ -135,20 +135,20 @@ fn jobs_take_what_they_were_weighed_at_and_fit_the_containers() {
     let options = hermesh_preprocessing::Options::default();
     let most = options.max_job_memory_bytes;
 
-    // Long rows, whose ciphertexts are not all in memory at a time; many results, which are.
+    // Long rows, whose ciphertexts are never all in memory; and many results, which are.
     begins(&of_one_stage(1 << 16, 4), 2, 1);
     begins(&of_one_stage(8, 1000), 2, 1);
     joins(2048, 64, 4);
     joins(256, 512, 4);
 
-    // As many of the heaviest as are begun at the same time.
+    // As many of the heaviest jobs as are begun at the same time.
     let heaviest = of_one_stage(1, 11_500);
     let weighed = heaviest.cost(2).memory;
     assert!(weighed <= most && weighed > most / 10 * 9, "{weighed} of {most}");
     begins(&heaviest, 2, options.in_flight);
     println!("peak of the process: {} MiB", status("VmHWM") / MIB);
 
-    // Together with the caches, and with as much as a model of the largest size takes while it is decoded.
+    // Together with the caches, and the memory for decoding a model of the largest size.
     let compose = include_str!("../../compose.yaml");
     let kubernetes = include_str!("../../deploy/k8s/base/preprocessing.yaml");
     let together = options.in_flight as u64 * most + options.model_cache_bytes as u64;

@@ -20,7 +20,7 @@ use hermesh_tests::{
 const LIMIT: Duration = Duration::from_secs(600);
 const CRASH_HISTORY: &str = env!("CARGO_BIN_EXE_crash-history");
 
-/// Byte for byte.
+/// The answers are equal byte for byte.
 #[test]
 fn the_embedded_mesh_and_the_one_over_nats_give_the_same_answers() {
     let workload = RealWorkload::new();
@@ -71,7 +71,7 @@ fn the_embedded_mesh_and_the_one_over_nats_give_the_same_answers() {
     }
 }
 
-/// The short form of the long histories: same processes, same faults.
+/// The short form of the long histories, with the same processes and faults.
 #[test]
 fn nothing_is_lost_in_a_short_history_of_crashes() {
     let history =

@@ -1,4 +1,4 @@
-//! Sidecars between the services and a nats-server that lets in nobody else.
+//! Sidecars between the services and a nats-server that requires certificates.
 
 use std::{
     io::{Read as _, Write as _},
@@ -50,7 +50,7 @@ async fn a_service_whose_sidecar_is_gone_has_no_way_to_the_broker() {
     let answer = submit(0).await.outcome(|_| {}).await.expect("an answer");
     assert!(workload.is_right(0, &answer.body));
 
-    // All of evaluation loses its sidecars, and goes on running.
+    // Kill all of evaluation's sidecars; the services keep running.
     let gone: Vec<Process> = cluster.sidecars_of(Role::Evaluation).collect();
     assert!(!gone.is_empty());
     let address = cluster.sidecar_of("service/evaluation").expect("has a sidecar").url();
@@ -69,7 +69,7 @@ async fn a_service_whose_sidecar_is_gone_has_no_way_to_the_broker() {
     assert!(matches!(read, Err(Error::Timeout(_))), "{read:?}");
     assert!(NatsBus::connect(bus).await.is_err(), "connects to a sidecar that is gone");
 
-    // Nor does it help to go around it: no certificate, no connection.
+    // Bypassing the sidecar does not help: without a certificate there is no connection.
     let around = role::options("service/evaluation", &cluster.server.url());
     let refused = NatsBus::connect(around).await;
     assert!(matches!(refused, Err(Error::Connect { .. })), "connects without a certificate");
@@ -84,7 +84,7 @@ async fn a_service_whose_sidecar_is_gone_has_no_way_to_the_broker() {
     worker.last("hermesh.key.none").await.expect("reads again");
 }
 
-/// What the server answers, after its greeting, to who speaks to it as if there were no TLS.
+/// The server's answer, after its greeting, to a client that speaks without TLS.
 fn spoken_in_plain(url: &str) -> String {
     let mut stream = TcpStream::connect(url.trim_start_matches("nats://")).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("is set");
@@ -92,7 +92,7 @@ fn spoken_in_plain(url: &str) -> String {
     assert!(stream.read(&mut greeting).expect("greets") > 0);
     stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n").expect("is sent");
     let mut answer = String::new();
-    // It may hang up in any way.
+    // The server may close the connection in any way.
     let _ = stream.read_to_string(&mut answer);
     answer
 }

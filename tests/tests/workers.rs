@@ -1,4 +1,4 @@
-//! Workers that hold keys, that end, and that find the bus full, with a stub in the engine's place.
+//! Workers that hold keys, that stop, and that find the bus full, with a stub instead of the engine.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use hermesh_tests::{
     stub::{Model, Stub},
 };
 
-/// A bus that has no room for partials while it is told so.
+/// A bus that reports a full queue for partials while the flag is set.
 struct FullBus(BusHandle, AtomicBool);
 
 #[async_trait]
@@ -77,7 +77,7 @@ fn a_bus_that_is_full_for_long_delays_a_job_and_does_not_lose_it() {
         let model = Model::new(2, 8);
         let acme = mesh.tenant("acme", &model).await;
         let pending = acme.submit(model.input(1)).await;
-        // Longer than all deliveries of a message with their delays would last.
+        // Longer than all deliveries of a message take with their delays.
         tokio::time::sleep(Duration::from_secs(200)).await;
         full.1.store(false, Ordering::SeqCst);
         let answer = pending.outcome(|_| {}).await.expect("an answer");
@@ -98,11 +98,11 @@ fn a_worker_that_ends_finishes_one_shard_and_hands_back_the_other_at_once() {
         let stub = Arc::new(stub);
         let ending = mesh.evaluation(mesh.handle(), &stub).await;
         let pending = acme.submit(model.input(1)).await;
-        // One shard is being computed, and the other waits for the only thread.
+        // One shard is being computed; the other waits for the only thread.
         while stub.started() == 0 {
             tokio::task::yield_now().await;
         }
-        // No thread takes part in the other's way there, so turns are enough.
+        // All tasks are on this thread, so yielding is enough.
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
@@ -147,9 +147,9 @@ fn tasks_go_to_the_worker_that_holds_their_key_unless_it_is_busy() {
         assert_eq!((holder.loads(), other.loads()), (1, 0));
         assert_eq!((holder.evaluated().0, other.evaluated().0), (20, 0));
         let traffic = mesh.bus.traffic();
-        assert!(traffic.iter().any(|(class, _)| class == "hermesh.hold"), "nobody ever asked");
+        assert!(traffic.iter().any(|(class, _)| class == "hermesh.hold"), "no worker asked");
 
-        // Busy: the other one does not wait.
+        // A busy worker: the other one does not wait for it.
         let one = acme.submit(model.input(100)).await;
         let two = acme.submit(model.input(101)).await;
         while other.evaluated().0 == 0 {

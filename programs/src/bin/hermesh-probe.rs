@@ -9,19 +9,19 @@ use std::{
 
 use clap::Parser;
 
-/// Asks a program beside it over HTTP whether it is ready: the health check of container images that have no
-/// shell and no curl.
+/// Checks over HTTP whether a program on this machine is ready: the health check of container images that
+/// have no shell and no curl.
 ///
-/// Exit codes: 0 the answer is 200, 1 it is not or there is none, 2 wrong usage.
+/// Exit codes: 0 the status is 200, 1 it is another or there is none, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "hermesh-probe", version)]
 struct Cli {
-    /// Where the program serves its health, 127.0.0.1:9403 say
+    /// Where the program serves its health, for example 127.0.0.1:9403
     address: SocketAddr,
-    /// What it is asked
+    /// The path to request
     #[arg(default_value = "/readyz")]
     path: String,
-    /// How long it may take, in seconds
+    /// How long the program may take to answer, in seconds
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
 }
@@ -32,14 +32,14 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // If standard error is gone, there is nobody to tell.
+            // Ignored: if standard error is closed, the error cannot be reported anyway.
             let _ = writeln!(io::stderr(), "{}{}: {error}", cli.address, cli.path);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whether it is ready; if not, its answer is printed.
+/// Whether the program is ready; if not, prints its answer.
 fn ask(Cli { address, path, seconds }: &Cli) -> io::Result<bool> {
     let patience = Some(Duration::from_secs(*seconds));
     let mut stream = TcpStream::connect_timeout(address, Duration::from_secs(*seconds))?;
@@ -49,7 +49,7 @@ fn ask(Cli { address, path, seconds }: &Cli) -> io::Result<bool> {
     let mut answer = Vec::new();
     stream.take(64 << 10).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
-    // HTTP/1.1 200 OK
+    // The status of a line such as HTTP/1.1 200 OK.
     if answer.split_ascii_whitespace().nth(1) == Some("200") {
         return Ok(true);
     }

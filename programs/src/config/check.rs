@@ -1,4 +1,4 @@
-//! Ranges, and what else has to hold.
+//! Checks ranges and the other conditions on options.
 
 use hermesh_mesh::{
     bus::nats::is_inbox,
@@ -8,7 +8,7 @@ use toml::Table;
 
 use super::Config;
 
-/// The ranges that all programs have in common.
+/// Ranges of options that all programs have.
 const COMMON: [Range; 4] = [
     Range::new("drain_seconds", 0.0, 3600.0, "seconds"),
     Range::new("nats.replicas", 1.0, 5.0, "servers"),
@@ -16,7 +16,7 @@ const COMMON: [Range; 4] = [
     Range::new("nats.publish_patience_seconds", 0.0, 3600.0, "seconds"),
 ];
 
-/// All that is wrong with a configuration, of which `table` is the written form.
+/// All problems of a configuration; `table` is its written form.
 pub(super) fn problems<O>(
     config: &Config<O>,
     table: &Table,
@@ -29,10 +29,10 @@ pub(super) fn problems<O>(
     match identity {
         None => problems.require("identity", !signs, "none", || "the path of a file".into()),
         Some(path) => problems.require("identity", signs, path.display(), || {
-            "none, for only aggregation signs".into()
+            "none, because only aggregation signs".into()
         }),
     }
-    // A password here would be shown by whatever shows the configuration.
+    // A password here would appear wherever the configuration is printed.
     let known = nats.url.split(',').all(|server| is_address(server.trim(), "nats://"));
     problems.require("nats.url", known, hidden(&nats.url), || {
         "nats://host:port, or several separated by commas, without user and password".into()
@@ -45,7 +45,7 @@ pub(super) fn problems<O>(
     });
     let local = http.listen.ip().is_loopback();
     problems.require("http.listen", local || http.allow_remote, http.listen, || {
-        "a loopback address, since nobody is authenticated there; \
+        "a loopback address, because callers are not authenticated there; \
          or http.allow_remote = true"
             .into()
     });

@@ -1,4 +1,4 @@
-//! What the configurations of all programs have, and what has to hold; see [`hermesh_mesh::config`].
+//! The parts that all programs' configurations share; see [`hermesh_mesh::config`].
 
 mod check;
 
@@ -12,17 +12,17 @@ use hermesh_mesh::config::{self, Variables};
 pub use hermesh_mesh::config::{Environment, Error, Format, Level, Log, Origin, Problem, Range};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Which environment variables are options.
+/// The environment variables that are options.
 const VARIABLES: Variables = Variables {
     prefix: "HERMESH_",
     others: &["HERMESH_LOG", "HERMESH_MESH", "HERMESH_PASSPHRASE", "HERMESH_SIDECAR_"],
 };
 
-/// The configuration: `defaults`, over them the file, over that the environment. `signs` is whether the
-/// program needs an identity, `ranges` are those of its service's numbers.
+/// The configuration: `defaults`, overridden by the file, overridden by the environment. `signs` says
+/// whether the program needs an identity; `ranges` are those of its service's options.
 ///
 /// # Errors
-/// The first thing that cannot be understood, or everything that is out of range.
+/// The first option that cannot be parsed, or all options that are out of range.
 pub fn load<O>(
     defaults: &Config<O>,
     file: Option<&Path>,
@@ -42,10 +42,10 @@ where
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config<O> {
-    /// The file with the key that signs receipts; aggregation only.
+    /// The file with the receipt signing key; aggregation only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<PathBuf>,
-    /// How long work in hand may take at the end before it is handed back.
+    /// How long work in hand may continue during shutdown before it is returned to the queues.
     #[serde(rename = "drain_seconds", with = "hermesh_mesh::seconds")]
     pub drain: Duration,
     /// The broker.
@@ -80,18 +80,18 @@ impl<O: Default> Default for Config<O> {
 pub struct Nats {
     /// Its address, or those of its servers, separated by commas.
     pub url: String,
-    /// The name that the broker shows for the connection; none: the program's.
+    /// The name that the broker shows for the connection. None: the program's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where answers to this program go; none: the inbox of its service.
+    /// The inbox for replies to this program. None: the inbox of its service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inbox: Option<String>,
-    /// Servers that keep each stream.
+    /// The number of servers that store each stream.
     pub replicas: usize,
     /// How long one request to the broker may take.
     #[serde(rename = "request_timeout_seconds", with = "hermesh_mesh::seconds")]
     pub request_timeout: Duration,
-    /// For how long a publish is repeated while the broker is away.
+    /// How long to repeat a publish while the broker is unreachable.
     #[serde(rename = "publish_patience_seconds", with = "hermesh_mesh::seconds")]
     pub publish_patience: Duration,
 }
@@ -115,7 +115,7 @@ impl Default for Nats {
 pub struct Http {
     /// The address; port 0 is any free one.
     pub listen: SocketAddr,
-    /// Whether that may be another address than a loopback one.
+    /// Whether the address may be other than loopback.
     pub allow_remote: bool,
 }
 
@@ -125,11 +125,11 @@ impl Default for Http {
     }
 }
 
-/// Where traces go.
+/// The destination of traces.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Otlp {
-    /// The collector's base address; none: no traces are exported.
+    /// The collector's base address. None: traces are not exported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
 }

@@ -4,7 +4,7 @@ use hermesh_mesh::{Error, SigningKey, actor::Environment};
 
 use crate::{Program, config::Range};
 
-/// Aggregation as a program, the one that signs.
+/// Aggregation as a program, the only one that signs.
 #[derive(Debug)]
 pub struct Aggregation;
 

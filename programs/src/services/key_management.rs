@@ -40,7 +40,7 @@ impl Program for KeyManagement {
     }
 
     async fn stop(handle: Self::Handle, patience: Duration) {
-        // Requests are short and their askers repeat them: what takes longer is left.
+        // Tenants repeat their requests, so unfinished ones may be dropped.
         let _ = tokio::time::timeout(patience, handle.stop()).await;
     }
 }

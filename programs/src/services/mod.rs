@@ -1,4 +1,4 @@
-//! The four programs: which service, which port, which ranges.
+//! The four programs: their services, ports and ranges.
 
 mod aggregation;
 mod evaluation;

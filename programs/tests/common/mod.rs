@@ -4,15 +4,15 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-/// Far more than anything here takes.
+/// Far longer than any test here takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// Inside an actix system, as a program is.
+/// Runs a test inside an actix system, as programs run.
 pub(crate) fn system<T>(test: impl Future<Output = T>) -> T {
     actix::System::new().block_on(test)
 }
 
-/// Status and body of a GET, or nothing if nobody answers.
+/// Status and body of a GET; none if there is no response.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let url = format!("http://{address}{path}");
     let get = move || {
@@ -31,7 +31,7 @@ pub(crate) async fn ready(address: SocketAddr) -> (u16, String) {
     get(address, "/readyz").await.expect("answers")
 }
 
-/// Waits until `/readyz` answers like that.
+/// Waits until `/readyz` returns this status and reason.
 pub(crate) async fn ready_is(address: SocketAddr, status: u16, reason: &str) {
     let start = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The actor: partials in, the next stage's tasks or the answer out.
+//! The actor: takes notices of stored partials, and publishes the next stage's tasks or the answer.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -35,17 +35,18 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The key that verifies its receipts.
+    /// The key that verifies this service's receipts.
     pub fn identity(&self) -> VerifyingKey {
         self.identity
     }
 
-    /// Takes nothing new, finishes what is in hand within `patience`, and hands back the rest.
+    /// Accepts no more messages, finishes those in hand within `patience`, and returns the rest to their
+    /// queues.
     pub async fn stop(self, patience: Duration) {
         self.running.drain(patience).await;
     }
 
-    /// Ends at once, as a crash would.
+    /// Stops at once, as a crash would.
     pub fn kill(self) {
         self.running.kill();
     }
@@ -60,7 +61,7 @@ pub async fn start<J: Join>(
 ) -> Result<Handle, MeshError> {
     topology::declare(&*environment.bus).await?;
     let verifying = identity.verifying_key();
-    // Whoever reads a receipt can find out whose signature it is.
+    // Lets readers of receipts look up the receipt signing key.
     environment.publish(ServiceKey(verifying).encode(SOURCE)).await?;
     let clock = environment.clock.clone();
     let metrics = &environment.metrics;
@@ -100,7 +101,7 @@ pub async fn start<J: Join>(
     Ok(Handle { running, identity: verifying })
 }
 
-/// Purges what is stored of the work on a job that has ended.
+/// Purges the stored data of a job that has ended.
 pub(crate) async fn forget(bus: &dyn Bus, tenant: &TenantId, job: JobId) -> Result<(), MeshError> {
     bus.purge(&Partial::job_filter(tenant, job)).await?;
     bus.purge(&Joined::job_filter(tenant, job)).await
@@ -126,10 +127,11 @@ impl<J: Join> Service<J> {
     async fn run(&self, context: Context, position: Position) -> Result<(), Error> {
         let bus = &self.environment.bus;
         let stage = Partial::stage_filter(&context, position.stage);
-        // What is stored first: when it is gone because the job has ended or gone on, that is known.
+        // Count the partials first: if a job that ended or moved on has purged them, the markers read next
+        // show it.
         let stored = bus.subjects(&stage).await?.len();
         let (ended, joined, revoked) = if stored < position.of as usize {
-            // Shown as progress, if at all; evaluation asks for the rest before each shard.
+            // An incomplete stage only shows progress. Evaluation reads the other two before each shard.
             (bus.exists(&Answer::subject_of(&context.tenant, context.job)).await?, false, false)
         } else {
             let ((ended, joined), revoked) =
@@ -151,7 +153,7 @@ impl<J: Join> Service<J> {
         Ok(())
     }
 
-    /// Whether the job has ended, and whether it has gone on from this stage.
+    /// Returns whether the job has ended, and whether this stage is complete.
     async fn over(&self, context: &Context, stage: u32) -> Result<(bool, bool), MeshError> {
         let bus = &self.environment.bus;
         let outcome = Answer::subject_of(&context.tenant, context.job);
@@ -160,7 +162,7 @@ impl<J: Join> Service<J> {
     }
 
     async fn join(&self, context: Context, position: Position) -> Result<(), Error> {
-        // The last arrivals come close together, and all of them see a stage that is complete.
+        // The last notices of a stage come close together, and each of them sees a complete stage.
         let stage = (context.tenant.clone(), context.job, position.stage);
         let _one_at_a_time = self.joining.lock(stage).await;
         if self.over(&context, position.stage).await? != (false, false) {
@@ -190,7 +192,7 @@ impl<J: Join> Service<J> {
             }
         };
         let key = self.key(context.key).await?;
-        // Asked again, for loading a key takes a while.
+        // Check again: loading a key takes a while.
         if self.revoked(&context).await? {
             return Err(Error::KeyRevoked(context.key));
         }
@@ -202,7 +204,7 @@ impl<J: Join> Service<J> {
         self.publish(input, deadline).await
     }
 
-    /// Publishes what follows from a stage, and only then forgets its partials.
+    /// Publishes what follows from a stage, then purges its partials. In this order a crash loses nothing.
     async fn go_on(&self, context: Context, position: Position, step: Step) -> Result<(), Error> {
         let stage = position.stage;
         let (deadline, tenant, job) = (context.deadline, context.tenant.clone(), context.job);
@@ -213,7 +215,7 @@ impl<J: Join> Service<J> {
         self.environment.publish(joined.encode(SOURCE)).await?;
         bus.purge(&partials).await?;
         if bus.exists(&Answer::subject_of(&tenant, job)).await? {
-            // Cancelled, say, and forgotten in the meantime.
+            // The job ended in the meantime, for example by cancellation.
             forget(&**bus, &tenant, job).await?;
         }
         Ok(())
@@ -228,7 +230,7 @@ impl<J: Join> Service<J> {
         Ok(self.environment.publish_all(messages, deadline).await?)
     }
 
-    /// All partials of the stage, or nothing if the job has been cleaned away in the meantime.
+    /// All partials of the stage; none if the job's data was purged in the meantime.
     async fn read_back(
         &self,
         context: &Context,
@@ -254,8 +256,8 @@ impl<J: Join> Service<J> {
         Ok(revoked)
     }
 
-    /// Tells the tenant that a message of its job was given up. What services wrote to each other ends
-    /// the job, and so does the submission that was admitted; any other may be anybody's, and is only
+    /// Tells the tenant that a message of its job was given up. If a service sent the message, or it is the
+    /// submission that was admitted, the job fails. Any other submission may be anyone's and is only
     /// refused.
     async fn dead_letter(&self, message: &Message) -> Result<(), MeshError> {
         let header = |name| message.headers.get(name).unwrap_or("unknown").to_owned();
@@ -265,7 +267,7 @@ impl<J: Join> Service<J> {
             let submission = submission(message, digest(message.body.clone()).await?);
             let code = FailureCode::Undeliverable;
             let Some(refusal) = Failure::refusing(message, submission, code, what()) else {
-                tracing::warn!(queue, reason, "a dead letter says nothing of its sender");
+                tracing::warn!(queue, reason, "a dead letter does not name its sender");
                 return Ok(());
             };
             let admitted = self.environment.admitted(&refusal.tenant, refusal.job).await?;
@@ -281,14 +283,14 @@ impl<J: Join> Service<J> {
         self.environment.fail(&failure).await.map(drop)
     }
 
-    /// A job has ended, here or elsewhere: what is stored of it is of no more use.
+    /// A job has ended, here or elsewhere: purge its stored data.
     async fn ended(&self, message: &Message) -> Result<(), MeshError> {
         let outcome = Outcome::receive(message)?;
         let (tenant, job) = outcome.job();
         let bus = &self.environment.bus;
         forget(&**bus, tenant, job).await?;
         let answered = matches!(outcome, Outcome::Answer(_));
-        // Last: whoever has died before is sent here again by it.
+        // Last: if this process dies before, the message is delivered again and repeats the purge.
         self.close(tenant, job, answered).await
     }
 

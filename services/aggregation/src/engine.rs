@@ -1,4 +1,4 @@
-//! Linear and packing by the real engine.
+//! Linear and packing with the real engine.
 
 use hermesh_engine::{EvaluationKey, PackingKey, Program, Step as EngineStep, Timings};
 use hermesh_mesh::wire::{Computed, OperatorTime, Refused, Shard, Step};

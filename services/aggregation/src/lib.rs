@@ -1,6 +1,6 @@
-//! Aggregation: the join. When all partials of a stage are there it applies the next Linear and
-//! publishes the next stage's tasks, or packs, signs a receipt and publishes the answer. The join has
-//! no memory: what it needs is read back from the bus, so any replica can finish any job.
+//! Aggregation joins the partials of a stage. When a stage is complete, it applies the next Linear and
+//! publishes the next stage's tasks, or packs the answer, signs a receipt and publishes both. It keeps no
+//! state: it reads what it needs back from the bus, so any replica can finish any job.
 
 mod actor;
 mod engine;
@@ -13,20 +13,20 @@ pub use logic::{Effect, Error, Input, Logic, Options};
 
 use hermesh_mesh::wire::{Computed, Refused, Step};
 
-/// What aggregation computes.
+/// The computations of aggregation.
 pub trait Join: Send + Sync + 'static {
     /// An expanded packing key.
     type Key: Send + Sync + 'static;
     /// A decoded model.
     type Model: Send + Sync + 'static;
 
-    /// Decodes and expands a key and says how many bytes it takes.
+    /// Decodes and expands a key; also returns its size in memory, in bytes.
     fn key(&self, bytes: &[u8]) -> Result<(Self::Key, usize), Refused>;
 
-    /// Decodes a model and says how many bytes it takes.
+    /// Decodes a model; also returns its size in memory, in bytes.
     fn model(&self, bytes: &[u8]) -> Result<(Self::Model, usize), Refused>;
 
-    /// Applies the Linear after `stage` to its partials, which come in shard order.
+    /// Applies the Linear after `stage` to the stage's partials, given in shard order.
     fn advance(
         &self,
         model: &Self::Model,

@@ -1,4 +1,4 @@
-//! The join's decisions: a plain state machine whose only state is the key that signs receipts.
+//! The decisions of aggregation: a state machine whose only state is the receipt signing key.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use serde::{Deserialize, Serialize};
 /// The name under which aggregation publishes.
 pub(crate) const SOURCE: &str = "aggregation";
 
-/// Bounds of aggregation.
+/// Options of aggregation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Lookups in one shard; as in preprocessing.
+    /// Lookups in one shard; must equal preprocessing's.
     pub lookups_per_shard: usize,
     /// The largest evaluation key, in bytes.
     pub max_key_bytes: usize,
     /// The largest model, in bytes.
     pub max_model_bytes: usize,
-    /// Bytes of expanded packing keys kept.
+    /// Bytes of expanded packing keys in the cache.
     pub key_cache_bytes: usize,
-    /// Bytes of decoded models kept.
+    /// Bytes of decoded models in the cache.
     pub model_cache_bytes: usize,
     /// Partials handled at the same time.
     pub in_flight: usize,
     /// Partials that may wait for the actor.
     pub mailbox: usize,
-    /// How often a partial in work is reported as such; well below the queue's `ack_wait`.
+    /// How often to report a partial as in progress; well below the queue's `ack_wait`.
     #[serde(rename = "heartbeat_seconds", with = "hermesh_mesh::seconds")]
     pub heartbeat: Duration,
     /// How often to look for jobs whose deadline has passed.
@@ -54,22 +54,22 @@ impl Default for Options {
     }
 }
 
-/// What aggregation is told.
+/// An input of the state machine.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A partial has been stored.
     Stored {
         /// The job.
         context: Context,
-        /// Which partial.
+        /// The partial's position.
         position: Position,
         /// How many partials of its stage are stored now.
         stored: usize,
         /// Whether the job has ended, with an answer or a failure.
         ended: bool,
-        /// Whether the job has gone on from this stage.
+        /// Whether the stage has its stage-complete marker.
         joined: bool,
-        /// Whether the tenant has withdrawn the key.
+        /// Whether the tenant has revoked the key.
         revoked: bool,
     },
     /// A stage has been joined.
@@ -78,7 +78,7 @@ pub enum Input {
         context: Context,
         /// Any partial of the stage.
         position: Position,
-        /// How the job goes on.
+        /// The next step of the job.
         step: Step,
     },
     /// The outputs have been packed.
@@ -92,35 +92,35 @@ pub enum Input {
     },
 }
 
-/// What is to be done.
+/// An action to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Show the progress.
+    /// Publish the progress.
     Progress(Status),
     /// Read the stage's partials back and join them.
     Join(Box<Context>, Position),
-    /// Forget the job's partials.
+    /// Purge the job's partials.
     Clean(Box<Context>),
-    /// Forget the partials of a stage.
+    /// Purge the partials of a stage.
     CleanStage(Box<Context>, u32),
-    /// Publish.
+    /// Publish a message.
     Publish(Message),
 }
 
-/// Why a job ends here without an answer.
+/// Why a job ends without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Too late.
+    /// The deadline has passed.
     #[error("the deadline passed {0:?} ago, before the answer was ready")]
     Expired(Duration),
-    /// The key was there at admission and is gone now.
-    #[error("evaluation key {0} has been revoked while the job ran")]
+    /// The key was revoked after admission.
+    #[error("evaluation key {0} was revoked while the job ran")]
     KeyRevoked(Digest),
-    /// The computation did not take its input.
+    /// The computation rejected its input.
     #[error("{0}")]
     Rejected(String),
-    /// A message, the bus, or a panic.
+    /// A message is malformed, the bus failed, or a computation panicked.
     #[error(transparent)]
     Mesh(#[from] hermesh_mesh::Error),
 }
@@ -144,14 +144,14 @@ impl JobError for Error {
     }
 }
 
-/// The join.
+/// The state machine of aggregation.
 #[derive(Debug)]
 pub struct Logic {
     identity: SigningKey,
 }
 
 impl Logic {
-    /// A join that signs receipts with `identity`.
+    /// A state machine that signs receipts with `identity`.
     pub fn new(identity: SigningKey) -> Self {
         Self { identity }
     }
@@ -190,7 +190,7 @@ impl actor::Logic for Logic {
                 Ok(vec![Effect::Clean(Box::new(context))])
             }
             Input::Stored { joined: true, stored: 0, .. } => Ok(Vec::new()),
-            // Whoever joined it has died before the purge, or some came later.
+            // The replica that joined the stage died before the purge, or partials were stored after it.
             Input::Stored { joined: true, context, position, .. } => {
                 Ok(vec![Effect::CleanStage(Box::new(context), position.stage)])
             }
@@ -217,7 +217,7 @@ impl actor::Logic for Logic {
     }
 }
 
-/// Reads a stage's partial, checking that it is what its subject says.
+/// Reads a stage's partial, and checks that it is the one that its subject names.
 pub(crate) fn expect_partial(
     message: &Message,
     context: &Context,
@@ -226,7 +226,8 @@ pub(crate) fn expect_partial(
 ) -> Result<Partial, hermesh_mesh::Error> {
     let partial = Partial::receive(message)?;
     let expected = Position { shard, lookups: partial.position.lookups, ..*position };
-    // A partial of the same name from another input would spoil an answer that a receipt vouches for.
+    // A partial of the same name computed from another input would falsify an answer that a receipt
+    // confirms.
     if !partial.context.agrees_with(context) || partial.position != expected {
         return Err(hermesh_mesh::Error::Malformed {
             what: "partial",

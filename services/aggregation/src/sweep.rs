@@ -1,9 +1,9 @@
-//! The sweep: what no message would bring to anybody's attention.
+//! The sweep: finds jobs that ended or expired without a message to report it.
 //!
-//! A job that nobody evaluates sends no partial, so its deadline passes unnoticed; and a process may
-//! have died between an outcome and the purge of its open job. A nats-server that is killed may forget
-//! what was purged in the last seconds, and then holds partials of jobs that nobody knows as open. All
-//! that is done here may be done twice, or by every replica.
+//! If no evaluation takes a job's tasks, no partial comes and its deadline passes unnoticed. A process may
+//! die after storing an outcome and before purging the open job. A nats-server that is killed may forget
+//! the purges of its last seconds, and then holds partials of jobs that are no longer open. Every action of
+//! the sweep may be repeated, also by several replicas.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -16,16 +16,16 @@ use hermesh_mesh::{
 
 use crate::{Error, actor::forget};
 
-/// Open jobs looked at at the same time.
+/// Open jobs checked at the same time.
 const AT_ONCE: usize = 16;
-/// Of so many turns one looks at the partials, which are many more than the open jobs.
+/// One turn in this many also checks the partials, which are far more numerous than open jobs.
 const PARTIALS: u32 = 3;
 
-/// Looks through the open jobs from time to time.
+/// Checks the open jobs from time to time.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
-    /// Those that were open the last time and in time. What is open for longer than that is worth
-    /// another look: most jobs end before, and are never asked about.
+    /// The jobs that were open and within their deadline the last time. Those that are still open are
+    /// checked; most jobs end before that and never need a check.
     seen: HashSet<String>,
     /// The jobs that had partials the last time.
     partials: BTreeSet<JobOf>,
@@ -35,7 +35,7 @@ pub(crate) struct Sweep {
 type JobOf = (TenantId, JobId);
 
 impl Sweep {
-    /// Ends the jobs that are past their deadline, and forgets those that have ended.
+    /// Ends the jobs that are past their deadline, and purges those that have ended.
     pub(crate) async fn turn(&mut self, environment: &Environment) -> Result<(), MeshError> {
         let now = environment.clock.now();
         let open = environment.bus.subjects(&OpenJob::filter(None)).await?;
@@ -62,7 +62,7 @@ impl Sweep {
         }
     }
 
-    /// Forgets the jobs that have ended and still, or again, have partials.
+    /// Purges the partials of jobs that have ended.
     async fn partials(&mut self, environment: &Environment) -> Result<(), MeshError> {
         let bus = &environment.bus;
         let found = bus.subjects(&Partial::filter()).await?;
@@ -93,7 +93,7 @@ async fn close(
     }
     if *deadline <= now {
         let late = Error::Expired(deadline.until(now));
-        // The outcome, once stored, has everything about the job purged.
+        // The stored outcome triggers the purge of everything about the job.
         let failure = Failure::ending(tenant, *job, FailureCode::Expired, late);
         environment.fail(&failure).await?;
     }

@@ -1,4 +1,4 @@
-//! The join's decisions.
+//! Tests of aggregation's decisions.
 
 use hermesh_aggregation::{Effect, Error, Input, Logic};
 use hermesh_mesh::{

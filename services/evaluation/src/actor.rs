@@ -1,4 +1,4 @@
-//! The actor: tasks in, partials out, the pool in between.
+//! The actor: takes tasks, computes them on the pool, and publishes partials.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -24,12 +24,13 @@ use crate::{Compute, Effect, Error, Input, Logic, Options, affinity::Affinity};
 pub struct Handle(Running);
 
 impl Handle {
-    /// Takes nothing new, finishes what is being computed within `patience`, and hands back the rest.
+    /// Accepts no more tasks, finishes those being computed within `patience`, and returns the rest to
+    /// their queues.
     pub async fn stop(self, patience: Duration) {
         self.0.drain(patience).await;
     }
 
-    /// Ends at once, as a crash would.
+    /// Stops at once, as a crash would.
     pub fn kill(self) {
         self.0.kill();
     }
@@ -86,7 +87,7 @@ struct Service<C: Compute> {
     keys: Cache<C::Key>,
     models: Cache<C::Model>,
     affinity: Affinity,
-    /// As many as the pool has threads: what gets no permit has not been started.
+    /// One permit per thread of the pool; a task without a permit has not been started.
     free: Rc<Semaphore>,
     stopping: Stopping,
     pool: Arc<ThreadPool>,
@@ -95,13 +96,13 @@ struct Service<C: Compute> {
 }
 
 impl<C: Compute> Service<C> {
-    /// The delivery, unless somebody else has taken it over.
+    /// Offers the delivery to a worker that holds its key; returns it if none takes it.
     async fn prefer_a_holder(&self, delivery: Delivery) -> Option<Delivery> {
         match Context::of(&delivery.message) {
             Ok(Context { key, .. }) if !self.keys.holds(&key) => {
                 self.affinity.offer(key, delivery).await
             }
-            // What cannot be read is refused like everything else.
+            // A malformed task is handled here, like any other; handling rejects it.
             _ => Some(delivery),
         }
     }
@@ -124,7 +125,7 @@ impl<C: Compute> Service<C> {
             let at_once = self.keys.holds(&task.context.key) && self.free.available_permits() > 0;
             let key = self.key(task.context.key).await?;
             let free = self.free().await?;
-            // Asked again, for loading a key, or waiting for the pool, takes a while.
+            // Decide again: loading a key, or waiting for the pool, takes a while.
             let again = match at_once {
                 true => vec![Effect::Compute(task)],
                 false => self.decide(task).await?,
@@ -139,15 +140,15 @@ impl<C: Compute> Service<C> {
         Ok(())
     }
 
-    /// A task delivered again after its result was stored, or of a job that has failed elsewhere, is
-    /// not worth a single bootstrap.
+    /// Decides whether the shard still needs computing: not if its result is stored, or if the job has
+    /// ended.
     async fn decide(&self, task: Box<Task>) -> Result<Vec<Effect>, Error> {
         let bus = &self.environment.bus;
         let context = &task.context;
         let partial = Partial::subject_of(context, &task.position);
         let outcome = Answer::subject_of(&context.tenant, context.job);
         let joined = Joined::subject_of(context, task.position.stage);
-        // In this order: each is purged only when the next one is stored.
+        // In this order: each of these is purged only after the next one is stored.
         let done = bus.exists(&partial).await?;
         let joined = bus.exists(&joined).await?;
         let (ended, revoked) = try_join!(bus.exists(&outcome), self.revoked(context))?;
@@ -155,7 +156,7 @@ impl<C: Compute> Service<C> {
         self.logic.call(Input::Task { task, done, ended, revoked }).await
     }
 
-    /// A place in the pool; when the service ends, what has none yet is handed back.
+    /// Waits for a place in the pool. When the service stops, tasks without one return to their queues.
     async fn free(&self) -> Result<SemaphorePermit<'_>, MeshError> {
         tokio::select! {
             biased;
@@ -174,7 +175,7 @@ impl<C: Compute> Service<C> {
         let compute = self.compute.clone();
         let shard = task.body.clone();
         let pool = self.pool.clone();
-        // A panic in there is an error for this task alone.
+        // A panic inside becomes an error of this task alone.
         let work = move || pool.install(|| compute.evaluate(&model, &key, &shard));
         let computed = blocking(work).await?;
         drop(free);
@@ -199,8 +200,8 @@ impl<C: Compute> Service<C> {
         let outcome = Answer::subject_of(&context.tenant, context.job);
         let arrived = Arrived { context: context.clone(), position };
         let arrived = arrived.encode(self.environment.metrics.service());
-        // Somebody else has computed the same, and the job may have ended with that: then nobody hears
-        // of this result.
+        // A duplicate notice: another worker sent it for the same shard. If the job has ended since, nothing
+        // else would purge this result.
         if self.environment.publish_until(arrived, deadline).await? == Published::Duplicate
             && self.environment.bus.exists(&outcome).await?
         {

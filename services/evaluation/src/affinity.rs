@@ -1,10 +1,11 @@
-//! Key affinity: a task goes to a worker that holds its key, if one of them is idle.
+//! Key affinity: passes a task to an idle worker that already holds its evaluation key.
 //!
-//! Expanding a key takes seconds and much memory. So a worker that has pulled a task whose key it does
-//! not hold asks on `hermesh.hold.{key}`, which those serve who hold it. Who says yes owns the delivery
-//! from then on. Nobody waits for a busy worker: it says no, and the asker loads the key itself.
+//! Expanding a key takes seconds and much memory. So a worker that pulls a task without holding its key
+//! sends a request on `hermesh.hold.{key}`, which the workers that hold the key serve. A worker that
+//! accepts owns the delivery from then on. A busy worker declines at once, and the first worker loads the
+//! key itself.
 //!
-//! Should a yes get lost both compute, and the second result is a duplicate that changes nothing.
+//! If an acceptance is lost, both workers compute, and the second result is a duplicate without effect.
 
 use std::{
     cell::RefCell,
@@ -24,11 +25,11 @@ use tokio::{
     task::{AbortHandle, spawn_local},
 };
 
-/// Header of a request: what lets another worker settle the delivery.
+/// Header of a request: allows another worker to acknowledge the delivery.
 const DELIVERY: &str = "Hermesh-Delivery";
 /// Header of a request: the subject of the task.
 const SUBJECT: &str = "Hermesh-Subject";
-/// How long a holder may take to answer.
+/// How long a worker that holds the key may take to reply.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 fn subject(key: Digest) -> String {
@@ -38,7 +39,7 @@ fn subject(key: Digest) -> String {
 /// The slots of this worker that wait for work.
 struct Idle {
     slots: RefCell<VecDeque<oneshot::Sender<Delivery>>>,
-    /// Free places in the compute pool: a slot without one would let the task wait.
+    /// Free places in the compute pool. A slot without a place would keep the task waiting.
     free: Rc<Semaphore>,
 }
 
@@ -50,7 +51,7 @@ impl Idle {
     }
 }
 
-/// One worker's part in it.
+/// One worker's side of key affinity.
 pub(crate) struct Affinity {
     environment: Environment,
     stopping: Stopping,
@@ -64,7 +65,7 @@ impl Affinity {
         Self { environment, stopping, idle, served: RefCell::default() }
     }
 
-    /// The next delivery: a task that another worker gives, or what `pull` has. Dropping `pull` loses
+    /// The next delivery: a task from another worker, or the result of `pull`. Dropping `pull` loses
     /// nothing.
     pub(crate) async fn next(
         &self,
@@ -78,13 +79,13 @@ impl Affinity {
         }
         tokio::select! {
             biased;
-            // The sender is gone only when the worker is.
+            // The sender is dropped only together with the worker.
             Ok(delivery) = &mut given => Ok(delivery),
             pulled = pull => pulled,
         }
     }
 
-    /// Asks those who hold the key to take the delivery, and returns it if none of them does.
+    /// Offers the delivery to the workers that hold the key; returns it if none accepts.
     pub(crate) async fn offer(&self, key: Digest, delivery: Delivery) -> Option<Delivery> {
         let mut message = delivery.message.clone();
         let task = std::mem::replace(&mut message.subject, subject(key));
@@ -107,7 +108,7 @@ impl Affinity {
         }
     }
 
-    /// Says of these keys, and of no others, that they are here.
+    /// Serves requests for exactly these keys.
     pub(crate) fn hold(&self, keys: &[Digest]) {
         let mut served = self.served.borrow_mut();
         served.retain(|key, task| {
@@ -137,8 +138,8 @@ async fn serve(environment: Environment, idle: Rc<Idle>, stopping: Stopping, key
     let mut requests = match environment.bus.serve(&subject(key)).await {
         Ok(requests) => requests,
         Err(error) => {
-            // Tasks of this key come anyway, by chance.
-            tracing::warn!(%key, %error, "nobody will learn that the key is here");
+            // Not fatal: tasks of this key may still arrive by chance.
+            tracing::warn!(%key, %error, "other workers cannot find out that this one holds the key");
             return;
         }
     };
@@ -166,7 +167,7 @@ async fn answer(environment: &Environment, idle: &Idle, request: Request) {
         Err(error) => no(FailureCode::Malformed, error).encode(source),
     };
     if let Err(error) = request.reply(reply).await {
-        tracing::debug!(%error, "the asker did not wait for the reply");
+        tracing::debug!(%error, "the sender of the request did not wait for the reply");
     }
 }
 
@@ -187,11 +188,11 @@ async fn take(environment: &Environment, idle: &Idle, request: &Message) -> Resu
     };
     let mut message = request.clone();
     message.subject = subject.to_owned();
-    // What is adopted will be settled here: a delivery of a task and of nothing else.
+    // Check before adopting: the delivery to acknowledge must be that of a task.
     Task::receive(&message)?;
     let mut delivery = environment.bus.adopt(handle, message).await?;
     let mut slot = Some(slot);
-    // A slot may have found work of its own in the meantime.
+    // A slot may have received a task of its own in the meantime.
     while let Some(next) = slot {
         match next.send(delivery) {
             Ok(()) => return Ok(true),

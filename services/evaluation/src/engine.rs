@@ -1,4 +1,4 @@
-//! Bootstrapping by the real engine.
+//! Bootstrapping with the real engine.
 
 use hermesh_engine::{BootstrapKey, EvaluationKey, Program, Timings};
 use hermesh_mesh::wire::{Computed, OperatorTime, Refused};

@@ -1,4 +1,4 @@
-//! Evaluation: takes shards, looks them up (keyswitch and bootstrap) on a compute pool of its own, and
+//! Evaluation takes shards, computes their Lookups (keyswitch and bootstrap) on its own compute pool, and
 //! publishes the results. It keeps nothing that it could not fetch again.
 
 mod actor;
@@ -12,20 +12,20 @@ pub use logic::{Effect, Error, Input, Logic, Options};
 
 use hermesh_mesh::wire::{Computed, Refused};
 
-/// What evaluation computes.
+/// The computations of evaluation.
 pub trait Compute: Send + Sync + 'static {
     /// An expanded key.
     type Key: Send + Sync + 'static;
     /// A decoded model.
     type Model: Send + Sync + 'static;
 
-    /// Decodes and expands a key and says how many bytes it takes.
+    /// Decodes and expands a key; also returns its size in memory, in bytes.
     fn key(&self, bytes: &[u8]) -> Result<(Self::Key, usize), Refused>;
 
-    /// Decodes a model and says how many bytes it takes.
+    /// Decodes a model; also returns its size in memory, in bytes.
     fn model(&self, bytes: &[u8]) -> Result<(Self::Model, usize), Refused>;
 
-    /// Looks up one shard.
+    /// Computes the Lookups of one shard.
     fn evaluate(
         &self,
         model: &Self::Model,

@@ -1,4 +1,4 @@
-//! What to do with a task: a plain function of the task, what is known and the time.
+//! Decides what to do with a task: a pure function of the task, the known state and the time.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use hermesh_mesh::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Bounds of evaluation.
+/// Options of evaluation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Threads of the compute pool.
     pub threads: usize,
-    /// Shards in work at the same time; about as many as threads, so that none is idle.
+    /// Shards in progress at the same time; about as many as threads, so that no thread is idle.
     pub in_flight: usize,
     /// The largest evaluation key, in bytes.
     pub max_key_bytes: usize,
     /// The largest model, in bytes.
     pub max_model_bytes: usize,
-    /// Bytes of expanded keys kept.
+    /// Bytes of expanded keys in the cache.
     pub key_cache_bytes: usize,
-    /// Bytes of decoded models kept.
+    /// Bytes of decoded models in the cache.
     pub model_cache_bytes: usize,
     /// Tasks that may wait for the actor.
     pub mailbox: usize,
-    /// How often a task in work is reported as such; well below the queue's `ack_wait`.
+    /// How often to report a task as in progress; well below the queue's `ack_wait`.
     #[serde(rename = "heartbeat_seconds", with = "hermesh_mesh::seconds")]
     pub heartbeat: Duration,
 }
@@ -48,47 +48,47 @@ impl Default for Options {
     }
 }
 
-/// What evaluation is told.
+/// An input of the decision.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// A task has come.
+    /// A task has arrived.
     Task {
         /// The task.
         task: Box<Task>,
         /// Whether the shard's result is stored already.
         done: bool,
-        /// Whether nobody needs the result any more: the job has ended, or gone on to the next stage.
+        /// Whether the result is no longer needed: the job has ended, or has reached the next stage.
         ended: bool,
-        /// Whether the tenant has withdrawn the key.
+        /// Whether the tenant has revoked the key.
         revoked: bool,
     },
 }
 
-/// What is to be done.
+/// An action to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Compute the shard, publish its result, and say so.
+    /// Compute the shard, publish its result, then the partial-stored notice.
     Compute(Box<Task>),
-    /// Say that the shard's result is stored: whoever stored it may have died before saying so.
+    /// Publish the notice only: the result is stored, but the worker that stored it may have died before.
     Announce(Box<Task>),
-    /// Purge the shard's result: it came when nobody needed it any more.
+    /// Purge the shard's result: it was stored when it was no longer needed.
     Forget(Box<Task>),
 }
 
-/// Why a shard comes to nothing.
+/// Why a shard has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Too late.
+    /// The deadline has passed.
     #[error("the deadline passed {0:?} ago, before all shards were computed")]
     Expired(Duration),
-    /// The key was there at admission and is gone now.
-    #[error("evaluation key {0} has been revoked while the job ran")]
+    /// The key was revoked after admission.
+    #[error("evaluation key {0} was revoked while the job ran")]
     KeyRevoked(Digest),
-    /// The computation did not take its input.
+    /// The computation rejected its input.
     #[error("{0}")]
     Rejected(String),
-    /// A message, the bus, or a panic.
+    /// A message is malformed, the bus failed, or a computation panicked.
     #[error(transparent)]
     Mesh(#[from] hermesh_mesh::Error),
 }
@@ -112,7 +112,7 @@ impl JobError for Error {
     }
 }
 
-/// The decision; it remembers nothing.
+/// The decision; it has no state.
 #[derive(Debug, Default)]
 pub struct Logic;
 

@@ -1,4 +1,4 @@
-//! Evaluation's decisions.
+//! Tests of evaluation's decisions.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn a_task_is_computed_once_and_while_it_is_of_use() {
     assert_eq!(tell(false, false, 999), Ok(vec![Effect::Compute(task())]));
     assert_eq!(tell(true, false, 999), Ok(vec![Effect::Announce(task())]));
     assert_eq!(tell(false, true, 999), Ok(vec![]));
-    // What came too late to be heard of is purged.
+    // A result stored too late is purged.
     assert_eq!(tell(true, true, 999), Ok(vec![Effect::Forget(task())]));
     let late = Error::Expired(Duration::from_millis(5));
     assert_eq!(tell(false, false, 1_005), Err(late.clone()));

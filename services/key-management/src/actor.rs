@@ -1,4 +1,4 @@
-//! The actor: requests in, facts and replies out, objects moved between buckets.
+//! The actor: takes requests, stores records, replies, and moves objects between buckets.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
@@ -20,29 +20,31 @@ use crate::{
 pub struct Handle(Running);
 
 impl Handle {
-    /// Finishes what is in hand and ends.
+    /// Finishes the requests in hand and stops.
     pub async fn stop(self) {
         self.0.stop().await;
     }
 
-    /// Ends at once, as a crash would.
+    /// Stops at once, as a crash would.
     pub fn kill(self) {
         self.0.kill();
     }
 }
 
-/// What tenants may ask for.
+/// The requests of tenants.
 const VERBS: [&str; 8] =
     ["tenant", "revoke", "upload", "model", "list-keys", "list-models", "list-parts", "read-audit"];
-/// Requests of a tenant handled at the same time, and of admission, which asks for every job.
+/// Requests handled at the same time: per kind of tenant request, and of admission, which asks for every
+/// job.
 const AT_ONCE: usize = 16;
 const FACTS_AT_ONCE: usize = 64;
-/// Requests of one tenant that may wait for its inspection to end, or be in it.
+/// Uploads of one tenant that may be waiting for inspection or in it.
 const IN_TURN: usize = 4;
 const TURN: Duration = Duration::from_secs(5);
-/// How often keys that nobody needs any more are looked for.
+/// How often to look for keys that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(600);
-/// How often the registry is read for one request. Every time but a few, another request was faster.
+/// How often the registry is read for one request. Nearly every repetition means that another request was
+/// faster.
 const ROUNDS: usize = 64;
 
 /// Starts key management. Must be called inside an actix system.
@@ -69,7 +71,8 @@ pub async fn start(
         let reply = answering.facts(&request.message).await;
         answering.reply(request, reply).await;
     });
-    // A loop each, so that nothing waits for the inspection of an upload, a revocation least of all.
+    // One loop per kind of request, so that none waits for the inspection of an upload, above all no
+    // revocation.
     for verb in VERBS {
         let requests = environment.bus.serve(&format!("hermesh.keys.{verb}.*")).await?;
         let service = service.clone();
@@ -80,7 +83,7 @@ pub async fn start(
     }
     running.every(SWEEP, async move || {
         if let Err(error) = service.sweep().await {
-            tracing::warn!(%error, "keys that are over were not released");
+            tracing::warn!(%error, "keys that are no longer needed were not deleted");
         }
     });
     Ok(Handle(running))
@@ -91,13 +94,13 @@ struct Service {
     logic: LogicHandle<Logic>,
     inspect: Arc<dyn Inspect>,
     inspections: Semaphore,
-    /// The tenants whose uploads are being inspected, one at a time each.
+    /// The tenants whose uploads are being inspected; one upload at a time for each.
     turns: RefCell<HashMap<TenantId, Arc<Mutex<()>>>>,
     registry: Registry,
     environment: Environment,
 }
 
-/// An upload in memory; there are only so many.
+/// An upload held in memory; their number is limited.
 struct Offered<'a> {
     bytes: Bytes,
     inspected: Inspected,
@@ -121,7 +124,7 @@ impl Service {
         });
         self.environment.metrics.sent(&reply);
         if let Err(error) = request.reply(reply).await {
-            tracing::debug!(%error, "the asker did not wait for the reply");
+            tracing::debug!(%error, "the sender of the request did not wait for the reply");
         }
     }
 
@@ -169,7 +172,7 @@ impl Service {
                 }
             }
         }
-        Err(MeshError::Full { what: "the tenant's place in the registry".into() }.into())
+        Err(MeshError::Full { what: "the tenant's entry in the registry".into() }.into())
     }
 
     async fn carry_out(&self, effect: Effect) -> Result<(), MeshError> {
@@ -198,7 +201,7 @@ impl Service {
         Ok(())
     }
 
-    /// Deletes the bytes of keys that are over, whether or not their tenants ever come back.
+    /// Deletes the bytes of keys that are no longer needed, even if their tenants never return.
     async fn sweep(&self) -> Result<(), Error> {
         for key in objects::list(&*self.environment.bus, &Bucket::Keys).await? {
             let holders = self.registry.holders(key).await?;
@@ -209,14 +212,14 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until no other upload of the tenant is inspected.
+    /// Waits until no other upload of the tenant is being inspected.
     async fn turn(&self, tenant: &TenantId) -> Result<OwnedMutexGuard<()>, Error> {
         let turn = {
             let mut turns = self.turns.borrow_mut();
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns.entry(tenant.clone()).or_default().clone()
         };
-        // One of them is the list's.
+        // One of the references is the list's.
         if Arc::strong_count(&turn) > IN_TURN + 1 {
             return Err(Error::NoRoom {
                 what: "uploads of one tenant at the same time",
@@ -232,7 +235,7 @@ impl Service {
         objects::delete(&*self.environment.bus, bucket, object).await
     }
 
-    /// Reads and inspects what is offered.
+    /// Reads and inspects the offered object.
     async fn offered(&self, request: &Request) -> Result<Offered<'_>, Error> {
         let object = Object::of(request).ok_or(MeshError::Malformed {
             what: "request",
@@ -265,7 +268,8 @@ impl Service {
         Ok(Offered { bytes, inspected, _turn: turn, _permit: permit })
     }
 
-    /// The bytes of an offer: uploaded, or kept already because somebody else has offered the same.
+    /// The bytes of an offer: the upload, or the stored object if another upload of the same bytes was
+    /// accepted before.
     async fn bytes(&self, object: &Object) -> Result<Bytes, Error> {
         let bus = &*self.environment.bus;
         let Object { uploads, bucket, digest } = object;
@@ -286,7 +290,7 @@ impl Service {
     }
 }
 
-/// What a request is about, and where its bytes come from and go to.
+/// The object that a request is about, and the buckets that its bytes come from and go to.
 struct Object {
     uploads: Bucket,
     bucket: Bucket,

@@ -1,4 +1,4 @@
-//! Inspection by the real engine.
+//! Inspection with the real engine.
 
 use hermesh_engine::{EvaluationKey, Program};
 use hermesh_mesh::wire::Refused;

@@ -8,38 +8,38 @@ use hermesh_mesh::{Digest, Error as Mesh, TenantId, UnixMillis, wire::FailureCod
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The name is bound to another key.
+    /// The name belongs to another signing key.
     #[error("tenant {0} is registered with another signing key; choose another name")]
     TenantTaken(TenantId),
-    /// The name is not on the operator's list, or with another key.
+    /// The operator's list lacks the name, or has it with another signing key.
     #[error(
         "tenant {0} with this signing key is not on this mesh's list; \
          ask its operator to add the name with your verifying key"
     )]
     NotListed(TenantId),
-    /// No such tenant.
+    /// The tenant is unknown.
     #[error("tenant {0} is not registered; register it first")]
     UnknownTenant(TenantId),
-    /// No such key.
+    /// The evaluation key is unknown.
     #[error("evaluation key {0} has not been uploaded by this tenant; upload it first")]
     UnknownKey(Digest),
-    /// The key was withdrawn, which is final.
+    /// The evaluation key was revoked, which is final.
     #[error("evaluation key {0} has been revoked; make a new one")]
     KeyRevoked(Digest),
-    /// The key was replaced, and its time is over.
+    /// The evaluation key was replaced, and its overlap has ended.
     #[error(
         "evaluation key {key} has been replaced by {successor}; use that one, or make a new one"
     )]
     KeyRetired {
         /// The key.
         key: Digest,
-        /// The key that took its place.
+        /// The key that replaced it.
         successor: Digest,
     },
-    /// A key cannot take its own place.
+    /// A key cannot replace itself.
     #[error("evaluation key {0} cannot replace itself; name the older key")]
     ReplacesItself(Digest),
-    /// A key takes the place of one for the same parameter set only.
+    /// A key can only replace one for the same parameter set.
     #[error("the new key is for {new}, the one it replaces for {old}; upload it without replacing")]
     ParameterMismatch {
         /// Parameter set of the new key.
@@ -47,53 +47,53 @@ pub enum Error {
         /// Parameter set of the old one.
         old: String,
     },
-    /// A bound is reached.
-    #[error("there is no room for more than {limit} {what}; {advice}")]
+    /// A limit is reached.
+    #[error("the limit of {limit} {what} is reached; {advice}")]
     NoRoom {
-        /// Of what.
+        /// What is limited.
         what: &'static str,
-        /// The bound.
+        /// The limit.
         limit: usize,
         /// What to do.
         advice: &'static str,
-        /// When there will be room, if that is known.
+        /// When there will be room, if known.
         retry_after: Option<Duration>,
     },
-    /// Not all parts of the upload are there.
+    /// Parts of the upload are missing.
     #[error("the upload of {0} is not complete; send the parts that are missing, then ask again")]
     Incomplete(Digest),
-    /// The uploaded bytes are not the ones the digest names.
+    /// The uploaded bytes do not match the digest.
     #[error("the upload of {0} was damaged and has been deleted; send it again")]
     Damaged(Digest),
-    /// The bytes are not what they should be.
+    /// The inspection rejected the bytes.
     #[error("{0}")]
     Rejected(String),
-    /// A question dated too far from now: it may be an overheard one, or a clock is wrong.
+    /// The request's date is too far from now: a replay, or a wrong clock.
     #[error(
         "the request is dated {at}, here it is {now} (milliseconds since 1970); \
          check this machine's clock, then ask again",
         at = .at.0, now = .now.0
     )]
     Stale {
-        /// The question's date.
+        /// The request's date.
         at: UnixMillis,
-        /// The time here.
+        /// The time of this service.
         now: UnixMillis,
     },
-    /// What the registry holds cannot be read by this program.
+    /// A record in the registry is malformed for this version.
     #[error("the registry's {subject} cannot be read here: {why}")]
     Unreadable {
-        /// Where it is.
+        /// The record's subject.
         subject: String,
-        /// Why.
+        /// The reason.
         why: Mesh,
     },
-    /// A message or the bus.
+    /// A message is malformed, or the bus failed.
     #[error(transparent)]
     Mesh(#[from] Mesh),
 }
 
-/// After how long to try again when the mesh is short of something.
+/// After how long to retry when the mesh lacks a resource.
 const SHORTLY: Duration = Duration::from_secs(5);
 
 impl Error {
@@ -119,12 +119,12 @@ impl Error {
         }
     }
 
-    /// Whether the same request may be granted later.
+    /// Whether the same request may be accepted later.
     pub fn retryable(&self) -> bool {
         self.code().retryable()
     }
 
-    /// After how long, if that is known.
+    /// After how long to retry, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NoRoom { retry_after, .. } => *retry_after,

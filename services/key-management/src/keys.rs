@@ -1,4 +1,4 @@
-//! The life of an evaluation key: accepted, replaced, retired, withdrawn.
+//! The life of an evaluation key: accepted, replaced, retired, revoked.
 
 use std::time::Duration;
 
@@ -15,23 +15,22 @@ use crate::{
     logic::{Fact, accepted, audit, bound},
 };
 
-/// For how long after its time a replaced key is needed: jobs that were admitted under it run to their
-/// end.
+/// How long a replaced key is kept after its overlap: jobs admitted under it must run to their end.
 const LINGERS: Duration = Duration::from_secs(topology::MAX_DEADLINE.as_secs() + FRESH.as_secs());
 
-/// What the registry says of one tenant's key.
+/// The records of one tenant's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// It was accepted.
+    /// The record that it was accepted.
     pub record: KeyRecord,
-    /// It was replaced.
+    /// The record that it was replaced.
     pub retires: Option<KeyRetires>,
-    /// It was withdrawn.
+    /// The record that it was revoked.
     pub revoked: Option<KeyRevoked>,
 }
 
 impl Key {
-    /// What its owner is told.
+    /// The status that the tenant sees.
     pub fn status(&self) -> KeyStatus {
         let KeyRecord { key, parameters, version, bytes, created, .. } = self.record.clone();
         KeyStatus {
@@ -45,7 +44,7 @@ impl Key {
         }
     }
 
-    /// When its bytes are needed no more, if it has been replaced.
+    /// When its bytes are no longer needed, if it was replaced.
     fn ends(&self) -> Option<UnixMillis> {
         self.retires.as_ref().map(|fact| fact.retires.plus(LINGERS))
     }
@@ -69,14 +68,14 @@ pub(crate) fn upload(
     let UploadEvaluationKey { tenant, key, replaces, .. } = request;
     let find = |key: Digest| records.keys.iter().find(|known| known.record.key == key);
     if records.revoked.is_some() {
-        // Another replica may have kept the bytes while the key was withdrawn.
+        // Another replica may have stored the bytes while the key was being revoked.
         let refusal = Effect::Refuse(Error::KeyRevoked(*key));
         return Ok(vec![Effect::Discard, Effect::Release(*key), refusal]);
     }
     let own = find(*key);
     match own {
         Some(own) => in_time(own, now)?,
-        // Its size is known when it has been inspected.
+        // Its size is known only after inspection.
         None => room(options, records, now)?,
     }
     let old = match replaces {
@@ -112,7 +111,7 @@ pub(crate) fn upload(
                 let kind = AuditKind::KeyReplaced;
                 effects.push(audit(tenant, fact.created, kind, Some(fact.key)));
             }
-            // A withdrawn key is out of use already.
+            // A revoked key is out of use already.
             (None, Some(_)) => {}
         }
     }
@@ -123,7 +122,7 @@ pub(crate) fn upload(
     Ok(effects)
 }
 
-/// The next facts of a key that has passed its inspection: first its number, then its record.
+/// The next records of a key that passed inspection: first its version number, then the key.
 fn accept(
     request: &UploadEvaluationKey,
     records: &Records,
@@ -179,11 +178,11 @@ fn same_parameters(new: &str, old: Option<(Replaces, &Key)>) -> Result<(), Error
     }
 }
 
-/// Whether there is room for one key more.
+/// Checks that the tenant may have one more key.
 fn room(options: &Options, records: &Records, now: UnixMillis) -> Result<(), Error> {
     let limit = options.max_key_records_per_tenant;
     bound(
-        "keys ever of one tenant",
+        "keys of one tenant, including revoked and retired ones,",
         records.keys.len(),
         limit,
         "ask the mesh's operator for more",
@@ -200,12 +199,12 @@ fn room(options: &Options, records: &Records, now: UnixMillis) -> Result<(), Err
     Err(Error::NoRoom {
         what,
         limit,
-        advice: "revoke one that is not used any more",
+        advice: "revoke one that is no longer used",
         retry_after: needed().filter_map(Key::ends).min().map(|end| now.until(end)),
     })
 }
 
-/// What becomes of a key's bytes when `tenant` needs them no more.
+/// The actions for a key's bytes when `tenant` no longer needs them.
 pub(crate) fn release(
     tenant: &TenantId,
     key: Digest,
@@ -217,14 +216,14 @@ pub(crate) fn release(
     if let Some(Key { retires: Some(fact), revoked: None, .. }) = own {
         effects.push(audit(tenant, fact.retires, AuditKind::KeyRetired, Some(key)));
     }
-    // Anybody may hold the same key, since it is public.
+    // Keys are public, so other tenants may have uploaded the same one.
     if !holders.iter().any(|holder| holder.needed(now)) {
         effects.push(Effect::Delete(key));
     }
     effects
 }
 
-/// What becomes of a key whose bytes are kept, when somebody looks. One that nobody holds is on its way.
+/// The actions for a stored key during a sweep. A key without records is just being uploaded.
 pub(crate) fn sweep(key: Digest, holders: &[Key], now: UnixMillis) -> Vec<Effect> {
     let over = holders.iter().filter(|holder| !holder.needed(now));
     over.flat_map(|holder| release(&holder.record.tenant, key, holders, now)).collect()

@@ -1,9 +1,9 @@
-//! Key management: who the tenants are, which evaluation keys and models exist, and who may use what.
-//! Only public material comes here; no secret key ever does.
+//! Key management: knows the tenants, their evaluation keys and the models, and decides who may use which.
+//! It handles public material only; no secret key ever reaches it.
 //!
-//! It keeps nothing to itself. What it knows are facts on the bus that are written once and never
-//! change ([`TenantRecord`](hermesh_mesh::wire::TenantRecord) and its neighbours), so any replica can
-//! answer any request, and one that dies in the middle of it leaves facts from which the next goes on.
+//! It keeps no state of its own. Its knowledge is records on the bus that are written once and never change
+//! ([`TenantRecord`](hermesh_mesh::wire::TenantRecord) and its neighbours). So any replica can answer any
+//! request, and if one dies in the middle, the next continues from the records.
 
 mod actor;
 mod engine;
@@ -24,7 +24,7 @@ pub use request::{Reply, Request};
 
 use hermesh_mesh::wire::Refused;
 
-/// What key management needs to know about the bytes it is offered.
+/// Inspects uploaded bytes.
 pub trait Inspect: Send + Sync + 'static {
     /// Checks an evaluation key and returns the name of its parameter set.
     fn key(&self, bytes: &[u8]) -> Result<String, Refused>;

@@ -1,8 +1,8 @@
-//! The decisions: a plain function from a request and what the registry says to what is to be done.
+//! The decisions: a pure function from a request and the registry's records to a list of actions.
 //!
-//! A request is taken one fact at a time: whatever is missing is recorded, the registry is read again,
-//! and only when all facts stand is the request granted. So a request that is repeated, to this replica
-//! or another, goes on where the first was interrupted, and of two that race the first fact counts.
+//! A request is granted in steps, one record at a time: the first missing record is written, then the
+//! registry is read again. The request is granted when all records exist. So a repeated request, at any
+//! replica, continues where the first was interrupted, and when two requests race, the first record counts.
 
 use hermesh_mesh::{
     Digest, Message, TenantId, UnixMillis, actor,
@@ -16,21 +16,21 @@ use hermesh_mesh::{
 
 use crate::{Error, Key, Options, Registration, Reply, Request, keys};
 
-/// What key management is told or asked.
+/// An input of the decision.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "one at a time, and soon gone")]
 pub enum Input {
-    /// A request has come, from a tenant of which the registry says this.
+    /// A request has arrived; with the record of its tenant, if any.
     Asked(Request, Option<TenantRecord>),
-    /// What the registry says about an authentic request.
+    /// The registry's records about an authentic request.
     Known(Request, Box<Records>),
-    /// Who holds a key that one of its holders needs no more.
+    /// The tenants of a key that one of them no longer needs.
     Held(TenantId, Digest, Vec<Key>),
-    /// Who holds a key whose bytes are kept.
+    /// The tenants of a key whose bytes are stored.
     Kept(Digest, Vec<Key>),
 }
 
-/// What the registry says about a request, as far as it matters to it.
+/// The registry's records that matter to a request.
 #[derive(Debug, Clone, Default)]
 pub struct Records {
     /// The tenant.
@@ -39,11 +39,11 @@ pub struct Records {
     pub tenants: usize,
     /// The tenant's keys.
     pub keys: Vec<Key>,
-    /// The withdrawal of the key in question.
+    /// The revocation of the key in question.
     pub revoked: Option<KeyRevoked>,
     /// The highest version number taken for the inspected key's parameter set.
     pub last_version: u32,
-    /// Version numbers taken whose keys have no record yet.
+    /// Version numbers taken for keys that have no record yet.
     pub claims: Vec<KeyVersion>,
     /// The tenant's models.
     pub models: Vec<ModelRecord>,
@@ -51,39 +51,39 @@ pub struct Records {
     pub model: Option<ModelRecord>,
     /// The tenant's offers of models.
     pub offers: Vec<ModelOffer>,
-    /// Whether the bytes in question are kept.
+    /// Whether the object's bytes are stored.
     pub kept: bool,
-    /// The parts of the object in question that are uploaded.
+    /// The parts of the object that are uploaded.
     pub parts: Vec<Part>,
-    /// What the inspection of the uploaded bytes has found.
+    /// The result of inspecting the uploaded bytes.
     pub inspected: Option<Inspected>,
     /// The tenant's newest audit entries, by time.
     pub audit: Vec<AuditEntry>,
 }
 
-/// What uploaded bytes turned out to be.
+/// The result of an inspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspected {
     /// The name of the parameter set they are for.
     pub parameters: String,
-    /// How many there are.
+    /// The number of bytes.
     pub bytes: u64,
 }
 
-/// What is to be done, in this order.
+/// An action; actions are carried out in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Look at the uploaded bytes.
+    /// Inspect the uploaded bytes.
     Inspect,
-    /// Keep the inspected bytes for the workers.
+    /// Store the inspected bytes for the workers.
     Keep,
-    /// Publish a fact; if one stands in its place already, that one counts.
+    /// Publish a record, unless its subject has one already; then that one counts.
     Record(Fact),
-    /// Read the registry about the request, and come back with [`Input::Known`].
+    /// Read the registry's records about the request, and return with [`Input::Known`].
     Consult,
     /// Delete the upload.
     Discard,
-    /// Read who holds this key, and come back with [`Input::Held`].
+    /// Read which tenants have this key, and return with [`Input::Held`].
     Release(Digest),
     /// Delete the bytes of this key.
     Delete(Digest),
@@ -95,14 +95,14 @@ pub enum Effect {
 
 macro_rules! facts {
     ($($(#[$doc:meta])* $name:ident($type:ident),)*) => {
-        /// What the registry may say.
+        /// A record in the registry.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Fact {
             $($(#[$doc])* $name($type),)*
         }
 
         impl Fact {
-            /// The whole message.
+            /// Encodes the whole message.
             pub fn encode(&self, source: &str) -> Message {
                 match self { $(Self::$name(fact) => fact.encode(source),)* }
             }
@@ -119,17 +119,17 @@ facts! {
     Key(KeyRecord),
     /// A key is replaced.
     Retires(KeyRetires),
-    /// A key is withdrawn.
+    /// A key is revoked.
     Revoked(KeyRevoked),
     /// A tenant offers a model.
     Offer(ModelOffer),
     /// A model is accepted.
     Model(ModelRecord),
-    /// Something was done.
+    /// An action for the audit log.
     Audit(AuditEntry),
 }
 
-/// A line of the audit log.
+/// An entry of the audit log.
 pub(crate) fn audit(
     tenant: &TenantId,
     at: UnixMillis,
@@ -143,19 +143,19 @@ pub(crate) fn accepted() -> Effect {
     Effect::Reply(Reply::Accepted)
 }
 
-/// Who may do what.
+/// Decides what each tenant may do.
 #[derive(Debug)]
 pub struct Logic {
     pub(crate) options: Options,
 }
 
 impl Logic {
-    /// The rules under these bounds.
+    /// A decision with these options.
     pub fn new(options: Options) -> Self {
         Self { options }
     }
 
-    /// Is it the tenant who speaks, and now?
+    /// Checks that the tenant signed the request, and recently.
     fn asked(
         &self,
         request: &Request,

@@ -1,18 +1,18 @@
-//! What an operator may choose.
+//! The operator's options.
 
 use std::collections::BTreeMap;
 
 use hermesh_mesh::{TenantId, VerifyingKey, wire::TenantRecord};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// Who may become a tenant.
+/// Which tenants may register.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Registration {
-    /// Whoever asks: the first to come keeps a name.
+    /// Any tenant; the first to register a name keeps it.
     #[default]
     Open,
-    /// These, with these signing keys, and nobody else. The list is the last word: a tenant that is
-    /// taken off it is no tenant any more, and a signing key that is changed in it is changed.
+    /// Only these tenants, with these signing keys. The list overrides the registry: a tenant removed from
+    /// it is no longer a tenant, and a signing key changed in it is changed.
     Listed(BTreeMap<TenantId, VerifyingKey>),
 }
 
@@ -21,7 +21,7 @@ impl Registration {
         *self == Self::Open
     }
 
-    /// The key that signs a tenant's statements, given what the registry says of the tenant.
+    /// The tenant signing key, given the tenant's record in the registry.
     pub fn signing_key(
         &self,
         tenant: &TenantId,
@@ -34,33 +34,33 @@ impl Registration {
     }
 }
 
-/// Bounds of key management.
+/// Options of key management.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Who may become a tenant. In a configuration: the tenants and their signing keys; none means
-    /// whoever asks.
+    /// Which tenants may register. In a configuration: tenants and their signing keys; without any,
+    /// registration is open.
     #[serde(rename = "tenants", with = "tenants", skip_serializing_if = "Registration::is_open")]
     pub registration: Registration,
-    /// The most tenants.
+    /// The maximum number of tenants.
     pub max_tenants: usize,
-    /// The most evaluation keys of one tenant whose bytes are kept.
+    /// The maximum number of stored evaluation keys of a tenant.
     pub max_keys_per_tenant: usize,
-    /// The most evaluation keys of one tenant that are remembered, withdrawn and retired ones included.
+    /// The maximum number of evaluation keys of a tenant on record, including revoked and retired ones.
     pub max_key_records_per_tenant: usize,
-    /// The most models of one tenant.
+    /// The maximum number of models of a tenant.
     pub max_models_per_tenant: usize,
-    /// The most bytes of evaluation keys of one tenant that are kept.
+    /// The maximum size of all stored evaluation keys of a tenant, in bytes.
     pub max_key_bytes_per_tenant: usize,
-    /// The most bytes of models of one tenant.
+    /// The maximum size of all models of a tenant, in bytes.
     pub max_model_bytes_per_tenant: usize,
     /// The largest evaluation key, in bytes.
     pub max_key_bytes: usize,
     /// The largest model, in bytes.
     pub max_model_bytes: usize,
-    /// The most audit entries in one answer.
+    /// The maximum number of audit entries in one reply.
     pub max_audit_entries: usize,
-    /// Uploads inspected at the same time; each is held in memory.
+    /// Uploads inspected at the same time; each of them is held in memory.
     pub inspections: usize,
     /// Requests that may wait for the actor.
     pub mailbox: usize,
@@ -85,7 +85,7 @@ impl Default for Options {
     }
 }
 
-/// The list of tenants as it is written: `name = "verifying key"`.
+/// The list of tenants in a configuration: `name = "verifying key"`.
 mod tenants {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! Reading facts off the bus.
+//! Reads records from the bus.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hermesh_mesh::{
@@ -14,15 +14,16 @@ use tokio::try_join;
 
 use crate::{Error, Inspected, Key, Options, Records, Request};
 
-/// Facts read at the same time, for one request.
+/// Records read at the same time for one request.
 const AT_ONCE: usize = 16;
-/// Parts in one answer, those of a gigabyte: what is left out is only uploaded again.
+/// The maximum number of parts in one reply, enough for a gigabyte. Parts beyond that are only uploaded
+/// again.
 const MAX_PARTS: usize = 4096;
 
 pub(crate) struct Registry(pub(crate) BusHandle);
 
 impl Registry {
-    /// What admission needs to know: a few reads, since it is asked for every job.
+    /// The records for admission. Few reads, because every job needs them.
     pub(crate) async fn facts(&self, options: &Options, query: FactsQuery) -> Result<Facts, Error> {
         let FactsQuery { tenant, key, model } = query;
         let (record, key, model) = try_join!(
@@ -46,7 +47,7 @@ impl Registry {
         self.fact(TenantRecord::subject_of(tenant)).await
     }
 
-    /// What matters to this request.
+    /// The records that matter to this request.
     pub(crate) async fn consult(
         &self,
         options: &Options,
@@ -115,7 +116,7 @@ impl Registry {
         })
     }
 
-    /// Whose this key is.
+    /// The tenants that have this key.
     pub(crate) async fn holders(&self, key: Digest) -> Result<Vec<Key>, Error> {
         self.keys(KeyRecord::key_filter(key)).await
     }
@@ -139,7 +140,7 @@ impl Registry {
             .await
     }
 
-    /// The highest version number taken, and those whose keys have no record yet.
+    /// The highest version number taken, and the numbers of keys that have no record yet.
     async fn versions(
         &self,
         tenant: &TenantId,

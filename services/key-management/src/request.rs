@@ -1,4 +1,4 @@
-//! What tenants may ask, and the answers.
+//! Requests of tenants, and their replies.
 
 use hermesh_mesh::{
     Error as MeshError, Message, TenantId, VerifyingKey,
@@ -10,17 +10,17 @@ use hermesh_mesh::{
 
 macro_rules! requests {
     ($($(#[$doc:meta])* $name:ident($type:ident),)*) => {
-        /// What a tenant states or asks, under its signature.
+        /// A statement or request of a tenant, with its signature.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Request {
             $($(#[$doc])* $name($type),)*
         }
 
         impl Request {
-            /// Reads a request, whatever its type.
+            /// Reads a request of any type.
             ///
             /// # Errors
-            /// It is of none of these types, malformed, or came on a subject that is not its own.
+            /// It is of no known type, malformed, or came on another subject than its own.
             pub fn receive(message: &Message) -> Result<Self, MeshError> {
                 match message.headers.get("ce-type") {
                     $(Some($type::TYPE) => $type::receive(message).map(Self::$name),)*
@@ -31,7 +31,7 @@ macro_rules! requests {
                 }
             }
 
-            /// Who asks, or says so.
+            /// The tenant that the request names; not yet verified.
             pub fn tenant(&self) -> &TenantId {
                 match self { $(Self::$name(request) => &request.tenant,)* }
             }
@@ -44,7 +44,7 @@ requests! {
     RegisterTenant(RegisterTenant),
     /// A tenant offers a key.
     UploadKey(UploadEvaluationKey),
-    /// A tenant withdraws a key.
+    /// A tenant revokes a key.
     RevokeKey(RevokeKey),
     /// A tenant offers a model.
     RegisterModel(RegisterModel),
@@ -54,12 +54,12 @@ requests! {
     ListModels(ListModels),
     /// A tenant asks how far an upload has come.
     ListParts(ListParts),
-    /// A tenant asks what was done.
+    /// A tenant asks for its audit log.
     ReadAudit(ReadAudit),
 }
 
 impl Request {
-    /// Checks the signature. A registration is signed with the key it brings.
+    /// Verifies the signature. A registration is signed with the key that it contains.
     ///
     /// # Errors
     /// [`MeshError::BadSignature`].
@@ -77,23 +77,23 @@ impl Request {
     }
 }
 
-/// The answer to a request that is granted.
+/// The reply to a request that is granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// There is nothing more to say.
+    /// Success, without further content.
     Accepted,
     /// The tenant's keys.
     Keys(KeyList),
     /// The tenant's models.
     Models(ModelList),
-    /// The parts that are there.
+    /// The parts that are uploaded.
     Parts(PartList),
-    /// What was done.
+    /// The audit log.
     Audit(AuditLog),
 }
 
 impl Reply {
-    /// The whole message.
+    /// Encodes the whole message.
     pub fn encode(&self, source: &str) -> Message {
         match self {
             Self::Accepted => Accepted.encode(source),

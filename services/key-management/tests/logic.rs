@@ -1,4 +1,4 @@
-//! The registry's decisions.
+//! Tests of the registry's decisions.
 
 mod world;
 
@@ -49,7 +49,7 @@ fn a_name_belongs_to_the_first_key() {
     let thief = RegisterTenant::new(tenant("acme"), &SigningKey::generate());
     let refused = world.ask(Request::RegisterTenant(thief));
     assert_eq!(refused, Err(Error::TenantTaken(tenant("acme"))));
-    // Whoever registers a key must hold it.
+    // A registration must be signed with the key that it contains.
     let mut unheld = RegisterTenant::new(tenant("umbra"), &SigningKey::generate());
     unheld.key = key.verifying_key();
     assert_eq!(code(world.ask(Request::RegisterTenant(unheld))), FailureCode::BadSignature);
@@ -62,7 +62,7 @@ fn of_two_registrations_at_the_same_time_one_is_granted() {
         |key: &SigningKey| Request::RegisterTenant(RegisterTenant::new(tenant("acme"), key));
     let (one, two) = (SigningKey::generate(), SigningKey::generate());
     let (mut first, mut second) = (world.begin(register(&one)), world.begin(register(&two)));
-    // Both have read that the name is free.
+    // Both requests have seen that the name is free.
     assert!(world.step(&mut first).is_none() && world.step(&mut second).is_none());
     let mut finish = |running: &mut world::Running| loop {
         if let Some(end) = world.step(running) {
@@ -126,14 +126,14 @@ fn keys_are_taken_from_their_owners_only() {
     let unknown = world.upload(("nobody", &acme), KEY, None);
     assert_eq!(unknown, Err(Error::UnknownTenant(tenant("nobody"))));
     assert_eq!(code(world.upload(("acme", &umbra), KEY, None)), FailureCode::BadSignature);
-    // A key is public: that somebody else has uploaded it takes nothing from its owner.
+    // A key is public: another tenant's upload of it takes nothing from its owner.
     assert_eq!(world.upload(("umbra", &umbra), KEY, None), ACCEPTED);
     assert_eq!(world.upload(("acme", &acme), KEY, None), ACCEPTED);
     assert_eq!(world.revoke(("umbra", &umbra), KEY), ACCEPTED);
     assert!(world.kept.contains(&KEY), "acme uses it");
     assert_eq!(world.list("acme", &acme)[0].revoked, None);
     assert_eq!(world.revoke(("acme", &acme), KEY), ACCEPTED);
-    assert!(!world.kept.contains(&KEY), "nobody uses it");
+    assert!(!world.kept.contains(&KEY), "no tenant uses it");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_key_revoked_while_a_replica_accepts_it_stays_revoked() {
     let acme = world.register("acme");
     world.uploads.insert(KEY, "p".into());
     let request = || upload(("acme", &acme), KEY, None);
-    // However far the slow replica has come when the other one is done and the key withdrawn.
+    // Whatever step the slow replica has reached when the other one finishes and the key is revoked.
     for steps in 0..12 {
         let mut world = world::World {
             facts: world.facts.clone(),
@@ -197,7 +197,7 @@ fn a_rotation_lets_the_old_key_go_after_the_overlap() {
         world.list("acme", &acme).iter().map(|key| (key.key, key.version, key.retires)).collect();
     let retires = Some(start.plus(HOUR));
     assert_eq!(versions, [(KEY, 1, retires), (NEW, 2, None)]);
-    // The request once more does not extend the overlap, nor does a longer one.
+    // Repeating the request does not extend the overlap, and a longer overlap does not either.
     world.now = world.now.plus(HOUR / 2);
     let longer = Some(Replaces { key: KEY, overlap: 9 * HOUR });
     for replaces in [replacing(KEY), longer] {
@@ -208,7 +208,7 @@ fn a_rotation_lets_the_old_key_go_after_the_overlap() {
     world.now = world.now.plus(HOUR);
     let over = world.upload(who, KEY, None);
     assert_eq!(over, Err(Error::KeyRetired { key: KEY, successor: NEW }));
-    // Jobs that were admitted run to their end before the bytes go.
+    // Jobs that were admitted run to their end before the key's bytes are deleted.
     assert_eq!(world.upload(who, NEW, None), ACCEPTED);
     assert!(world.kept.contains(&KEY));
     world.now = world.now.plus(topology::MAX_DEADLINE + FRESH);
@@ -237,14 +237,14 @@ fn a_rotation_is_from_an_own_key_to_another_of_its_kind() {
     // Versions are counted for each parameter set.
     assert_eq!(world.ask(upload(who, NEW, None)), ACCEPTED);
     assert_eq!(world.list("acme", &acme)[1].version, 1);
-    // A withdrawn key may be replaced: there is nothing left to retire.
+    // A revoked key may be replaced: nothing is left to retire.
     let third = Digest([9; 32]);
     assert_eq!(world.revoke(who, KEY), ACCEPTED);
     assert_eq!(world.upload(who, third, replacing(KEY)), ACCEPTED);
     assert_eq!(world.list("acme", &acme)[0].retires, None);
 }
 
-/// All that stands, except for when: facts of a repeated request are younger.
+/// All records, without their times: records of a repeated request are younger.
 fn standing(world: &World) -> Vec<String> {
     let facts = world.facts.values().filter(|fact| !matches!(fact, Fact::Audit(_)));
     facts.map(world::subject).chain(world.kept.iter().map(ToString::to_string)).collect()
@@ -329,7 +329,7 @@ fn bounds_hold_and_say_when_there_is_room() {
     assert_eq!(more.retry_after(), Some(wait));
     world.now = world.now.plus(wait);
     assert_eq!(world.upload(who, Digest([4; 32]), None), ACCEPTED);
-    // A withdrawn key makes room at once, but all that ever were are counted too.
+    // A revoked key frees its place at once, but still counts towards the limit of records.
     assert_eq!(world.revoke(who, NEW), ACCEPTED);
     assert_eq!(world.upload(who, Digest([5; 32]), None), ACCEPTED);
     assert_eq!(world.revoke(who, Digest([5; 32])), ACCEPTED);
@@ -349,7 +349,7 @@ fn bounds_hold_and_say_when_there_is_room() {
 #[test]
 fn bytes_have_bounds_too() {
     let mut world = world();
-    // Of five bytes each.
+    // Each key has five bytes.
     world.options.max_key_bytes_per_tenant = 9;
     world.options.max_models_per_tenant = 2;
     world.options.max_model_bytes_per_tenant = 9;
@@ -384,12 +384,12 @@ fn keys_that_are_over_are_released_without_their_tenants() {
         assert_eq!(world.kept.iter().collect::<Vec<_>>(), [&NEW]);
         assert_eq!(world.audit("acme").len(), audit + 1);
     }
-    // Another's key of the same bytes keeps them.
+    // Another tenant's key of the same bytes keeps them.
     world.upload(("umbra", &umbra), NEW, None).expect("accepted");
     assert_eq!(world.revoke(who, NEW), ACCEPTED);
     world.sweep();
     assert!(world.kept.contains(&NEW));
-    // What has no record yet is on its way.
+    // A model without a record is just being uploaded.
     world.kept.insert(MODEL);
     world.sweep();
     assert!(world.kept.contains(&MODEL));

@@ -1,4 +1,4 @@
-//! The actor: jobs in, the first stage's tasks out.
+//! The actor: takes jobs, and publishes the first stage's tasks.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     logic::in_time,
 };
 
-/// How long key management may take to answer.
+/// How long key management may take to reply.
 const FACTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cancellations answered at the same time.
 const CANCELLING: usize = 16;
@@ -31,12 +31,12 @@ const CANCELLING: usize = 16;
 pub struct Handle(Running);
 
 impl Handle {
-    /// Takes nothing new, finishes what is in hand within `patience`, and hands back the rest.
+    /// Accepts no more jobs, finishes those in hand within `patience`, and returns the rest to their queue.
     pub async fn stop(self, patience: Duration) {
         self.0.drain(patience).await;
     }
 
-    /// Ends at once, as a crash would.
+    /// Stops at once, as a crash would.
     pub fn kill(self) {
         self.0.kill();
     }
@@ -82,7 +82,7 @@ pub async fn start<P: Prepare>(
     Ok(Handle(running))
 }
 
-/// What key management knows.
+/// Asks key management for the records that a job needs.
 pub(crate) async fn facts(
     environment: &Environment,
     query: &FactsQuery,
@@ -127,15 +127,15 @@ impl<P: Prepare> Service<P> {
                 self.environment.refuse(&Failure { retry_after, ..refusal }).await?;
             }
             if self.is_admitted(&context, submission).await? {
-                // By another replica, at the same time.
+                // Another replica admitted the same submission meanwhile.
                 let (tenant, job) = (&context.tenant, context.job);
                 let refusal = Failure::refusal_subject(tenant, job, &submission);
                 self.environment.bus.purge(&refusal).await?;
             }
             return Ok(());
         }
-        // The end of the job is for the submission that was admitted to say, and for no other. What is
-        // wrong with it may have been so only before another replica admitted it, so once more.
+        // Only the admitted submission may end the job. Its error may date from before another replica
+        // admitted it, so run it once more.
         let again = self.run(job, digest, submission).await;
         self.environment.conclude(&context, again).await
     }
@@ -146,7 +146,7 @@ impl<P: Prepare> Service<P> {
     }
 
     async fn run(&self, job: Job, digest: Digest, submission: Digest) -> Result<(), Error> {
-        // First of all, so that what waits for key management does not wait for ever.
+        // Check the deadline first: a job that waits for key management must not wait for ever.
         in_time(&job.context, self.environment.clock.now())?;
         let (facts, name) =
             try_join!(self.facts(&job.context), self.name(&job.context, &submission))?;
@@ -194,7 +194,7 @@ impl<P: Prepare> Service<P> {
         let Context { tenant, job, .. } = context;
         let (outcome, refusal) =
             (Answer::subject_of(tenant, *job), Failure::refusal_subject(tenant, *job, submission));
-        // First, so that a job does not count against itself which is then found not to be admitted.
+        // Read this first, so that a job does not count against its own quota.
         let open = bus.subjects(&OpenJob::filter(Some(tenant))).await?;
         let (holder, ended, refused) = try_join!(
             self.environment.admitted(tenant, *job),
@@ -210,8 +210,8 @@ impl<P: Prepare> Service<P> {
         Ok(Name { holder, ended, refused, open })
     }
 
-    /// Makes the job's name stand for this submission, unless it stands for another. Returns which one it
-    /// stands for, and whether the tenant has withdrawn the job.
+    /// Reserves the job id for this submission, unless another has it. Returns the submission that has the
+    /// reservation, and whether the tenant has cancelled the job.
     async fn claim(
         &self,
         context: &Context,
@@ -229,15 +229,16 @@ impl<P: Prepare> Service<P> {
                 holder.ok_or(MeshError::Stopped("the memory of admitted jobs"))?
             }
         };
-        // Only now: who cancels, or refuses, looks for the claim after having said so.
+        // After the reservation: a canceller or refuser first records its decision, then looks for the
+        // reservation.
         if holder == submission && bus.exists(&refusal).await? {
             bus.purge(&refusal).await?;
         }
         Ok((holder, bus.exists(&cancelled).await?))
     }
 
-    /// Counts the job as open, and returns the lane that it has had from its first beginning on: its
-    /// tasks are recognised by their subjects, and the lane is part of these.
+    /// Records the job as open, and returns its task priority. A repeated start keeps the first priority,
+    /// because it is part of the tasks' subjects, by which duplicates are recognised.
     async fn open(&self, context: &Context, bytes: u64, lane: Lane) -> Result<Lane, MeshError> {
         let open = OpenJob {
             context: context.clone(),
@@ -252,7 +253,7 @@ impl<P: Prepare> Service<P> {
         }
         match self.environment.bus.last(&subject).await? {
             Some(first) => Ok(OpenJob::receive(&first)?.lane),
-            // It has just ended.
+            // The job has just ended.
             None => Ok(lane),
         }
     }

@@ -1,4 +1,4 @@
-//! Cancellation: an outcome like any other, which everybody else then sees.
+//! Cancellation: an outcome like any other, which all services see.
 
 use hermesh_mesh::{
     Digest, Error as MeshError, JobId, TenantId,
@@ -17,7 +17,7 @@ use crate::actor::facts;
 enum Error {
     #[error("tenant {0} is not registered; register it first")]
     UnknownTenant(TenantId),
-    #[error("job {0} has ended already; its outcome is there to be read")]
+    #[error("job {0} has already ended; fetch its outcome")]
     Ended(JobId),
     #[error(transparent)]
     Mesh(#[from] MeshError),
@@ -36,7 +36,7 @@ impl Error {
     }
 }
 
-/// Answers a request to cancel a job, begun or not.
+/// Handles a request to cancel a job, whether begun or not.
 pub(crate) async fn answer(environment: &Environment, request: Request) {
     environment.metrics.received(&request.message);
     let source = environment.metrics.service();
@@ -53,14 +53,14 @@ pub(crate) async fn answer(environment: &Environment, request: Request) {
     };
     environment.metrics.sent(&reply);
     if let Err(error) = request.reply(reply).await {
-        tracing::debug!(%error, "the asker did not wait for the reply");
+        tracing::debug!(%error, "the sender of the request did not wait for the reply");
     }
 }
 
 async fn cancel(environment: &Environment, request: &Request) -> Result<(), Error> {
     let order = CancelJob::receive(&request.message)?;
     let (tenant, job) = (&order.tenant, order.job);
-    // Of key and model nothing is asked.
+    // No key or model is needed.
     let nothing = Digest([0; 32]);
     let query = FactsQuery { tenant: tenant.clone(), key: nothing, model: nothing };
     let verifying = facts(environment, &query).await?.tenant;
@@ -69,20 +69,21 @@ async fn cancel(environment: &Environment, request: &Request) -> Result<(), Erro
     let source = environment.metrics.service();
     let cancelled = Cancelled { tenant: tenant.clone(), job };
     environment.publish(cancelled.encode(source)).await?;
-    // Only now: who admits looks for that after having made the claim.
+    // After the cancellation is recorded: admission reserves the job id first, then looks for a
+    // cancellation.
     if environment.admitted(tenant, job).await?.is_none() {
         return Ok(());
     }
     let why = "the tenant has cancelled the job";
     let cancelled = Failure::ending(tenant, job, FailureCode::Cancelled, why);
     if environment.fail(&cancelled).await? == Published::Duplicate {
-        // Who asks again, for the reply got lost, is told the same.
+        // The reply may have been lost: a repeated request gets the same one.
         let outcome = environment.bus.last(&Answer::subject_of(tenant, job)).await?;
         match outcome.as_ref().map(Outcome::receive) {
             Some(Ok(Outcome::Failure(failure))) if failure.code == FailureCode::Cancelled => {}
             _ => return Err(Error::Ended(job)),
         }
     }
-    // Tasks on their way are skipped by whoever pulls them.
+    // Workers skip the job's tasks that are still queued.
     Ok(())
 }

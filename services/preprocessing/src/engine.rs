@@ -1,4 +1,4 @@
-//! The first Linear by the real engine.
+//! The first Linear with the real engine.
 
 use hermesh_engine::{Cost, Input, Program, Step as EngineStep, Timings};
 use hermesh_mesh::wire::{Computed, OperatorTime, Refused, Shard, Step};

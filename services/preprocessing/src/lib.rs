@@ -1,6 +1,6 @@
-//! Preprocessing: the gate. It authenticates jobs, checks them against what is known of tenant, key
-//! and model, sees that no tenant takes more than its share, applies the first Linear and cuts the
-//! first stage into shards. It also cancels jobs.
+//! Preprocessing admits jobs. It authenticates them, checks them against the records of tenant, key and
+//! model, enforces the tenants' quotas, applies the first Linear and cuts the first stage into shards. It
+//! also cancels jobs.
 
 mod actor;
 mod cancel;
@@ -14,15 +14,15 @@ pub use logic::{Candidate, Effect, Error, Input, Logic, Name, Open, Options};
 
 use hermesh_mesh::wire::{Computed, Refused, Step};
 
-/// What preprocessing computes.
+/// The computations of preprocessing.
 pub trait Prepare: Send + Sync + 'static {
     /// A decoded model.
     type Model: Send + Sync + 'static;
 
-    /// Decodes a model and says how many bytes it takes.
+    /// Decodes a model; also returns its size in memory, in bytes.
     fn model(&self, bytes: &[u8]) -> Result<(Self::Model, usize), Refused>;
 
-    /// What the job will cost, at a glance.
+    /// Estimates the job's cost, cheaply.
     fn weigh(&self, model: &Self::Model, input: &[u8]) -> Result<Weight, Refused>;
 
     /// Applies the first Linear and cuts the result into shards.
@@ -34,16 +34,17 @@ pub trait Prepare: Send + Sync + 'static {
     ) -> Result<Computed<Step>, Refused>;
 }
 
-/// What a job costs.
+/// The cost of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Weight {
-    /// Lookups of the whole job: what its progress is counted in.
+    /// Lookups of the whole job; its progress is counted in these.
     pub lookups: u64,
-    /// The time that it takes on all services, in lookups: those, and what its Linears, the expansion of
-    /// its input and the packing of its answer take in place of lookups. Limits and shares count this.
+    /// The computation time of the job on all services, in units of one Lookup: its Lookups, and the
+    /// equivalent of its Linears, the expansion of its input and the packing of its answer. Limits and
+    /// quotas count this.
     pub work: u64,
-    /// Bytes of the results of its widest stage, which are kept until the stage is complete.
+    /// Bytes of the results of its widest stage, which are stored until the stage is complete.
     pub bytes: u64,
-    /// Bytes of memory that one service takes for it at once, here or in aggregation.
+    /// The most memory that one service needs for it at once, here or in aggregation, in bytes.
     pub memory: u64,
 }

@@ -1,4 +1,4 @@
-//! Admission: a plain state machine. Whose turn it is, is in `shares.rs`.
+//! Admission: a plain state machine. `shares.rs` decides task priorities.
 
 use std::time::Duration;
 
@@ -12,40 +12,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Weight, shares::Shares};
 
-/// Bounds of preprocessing.
+/// Options of preprocessing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The largest encrypted input, in bytes.
     pub max_input_bytes: usize,
-    /// The furthest deadline accepted; at most [`topology::MAX_DEADLINE`].
+    /// The furthest deadline accepted, at most [`topology::MAX_DEADLINE`].
     #[serde(rename = "max_deadline_seconds", with = "hermesh_mesh::seconds")]
     pub max_deadline: Duration,
-    /// The most jobs of one tenant that are admitted and have not ended. The last eighth of that, and
-    /// of `max_open_bytes`, is for jobs of high priority, so that a tenant's batch does not lock out
-    /// what it needs at once.
+    /// The maximum number of open jobs of a tenant (admitted, not ended). The last eighth of this and of
+    /// `max_open_bytes` is reserved for jobs of high priority, so that a tenant's batch does not block its
+    /// urgent jobs.
     pub max_open_jobs: usize,
-    /// The most bytes that they may keep on the bus together, each those of the results of its widest
-    /// stage.
+    /// The maximum bytes of results that they may store on the bus together; each job counts the results of
+    /// its widest stage.
     pub max_open_bytes: u64,
-    /// The most lookups of one job, with its Linears and the packing of its answer counted as lookups that
-    /// take as long.
+    /// The maximum work of one job: its Lookups, plus its Linears and packing in equivalent Lookups.
     pub max_job_lookups: u64,
-    /// The most bytes of memory that one job may take at once, here or in aggregation. As many jobs as are
-    /// begun here at the same time, and partials handled there, may take as much each.
+    /// The maximum memory that one job may need at once, here or in aggregation, in bytes. Every job begun
+    /// here at the same time, and every partial handled there, may need as much.
     pub max_job_memory_bytes: u64,
-    /// Lookups in one shard: enough to use the evaluation key well while it is at hand, few enough
-    /// to keep every core busy.
+    /// Lookups in one shard: enough to make good use of a loaded evaluation key, few enough to keep every
+    /// core busy.
     pub lookups_per_shard: usize,
     /// The largest model, in bytes.
     pub max_model_bytes: usize,
-    /// Bytes of decoded models kept.
+    /// Bytes of decoded models in the cache.
     pub model_cache_bytes: usize,
     /// Jobs begun at the same time.
     pub in_flight: usize,
     /// Jobs that may wait for the actor.
     pub mailbox: usize,
-    /// How often a job in work is reported as such; well below the queue's `ack_wait`.
+    /// How often to report a job as in progress; well below the queue's `ack_wait`.
     #[serde(rename = "heartbeat_seconds", with = "hermesh_mesh::seconds")]
     pub heartbeat: Duration,
 }
@@ -69,79 +68,78 @@ impl Default for Options {
     }
 }
 
-/// A job at the gate.
+/// A job that asks for admission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The job.
     pub job: Job,
     /// The digest of its input.
     pub digest: Digest,
-    /// What this submission of it is known by.
+    /// The digest that identifies this submission.
     pub submission: Digest,
-    /// What key management knows.
+    /// Key management's records.
     pub facts: Facts,
 }
 
-/// What preprocessing is asked, or told.
+/// An input of the state machine.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// May this job run?
+    /// Decide whether the job may run.
     Admit(Box<Candidate>, Name),
-    /// This is what it costs.
+    /// The job's cost.
     Weighed(Box<Candidate>, Name, Weight),
-    /// The job's name now stands for the submission `holder`.
+    /// The job id is reserved for the submission `holder`.
     Claimed {
         /// The job.
         candidate: Box<Candidate>,
         /// What it costs.
         weight: Weight,
-        /// That submission.
+        /// The submission that has the reservation.
         holder: Digest,
-        /// Whether the tenant has withdrawn it.
+        /// Whether the tenant has cancelled the job.
         cancelled: bool,
     },
     /// A job has been begun.
     Begun {
-        /// Whose it is.
+        /// The job's tenant.
         tenant: TenantId,
         /// The work of the whole job, in lookups.
         work: u64,
     },
 }
 
-/// What is known of a job's name, which is durable and the same for all replicas.
+/// The stored state of a job id, the same for all replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Name {
-    /// The submission it stands for, if any.
+    /// The submission that has the reservation, if any.
     pub holder: Option<Digest>,
     /// Whether that job has ended, with an answer or a failure.
     pub ended: bool,
-    /// Whether this very submission has been refused.
+    /// Whether this submission has been refused.
     pub refused: bool,
-    /// The tenant's jobs that have not ended.
+    /// The tenant's open jobs.
     pub open: Open,
 }
 
-/// Jobs of one tenant that have been admitted and have not ended.
+/// The open jobs of one tenant: admitted and not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Open {
-    /// How many.
+    /// Their number.
     pub jobs: usize,
-    /// Bytes that they keep on the bus.
+    /// The bytes of results that they may store on the bus.
     pub bytes: u64,
-    /// The first of their deadlines.
+    /// The earliest of their deadlines.
     pub soonest: Option<UnixMillis>,
 }
 
-/// What is to be done.
+/// An action to carry out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Find out what the job costs, and come back with [`Input::Weighed`].
+    /// Determine the job's cost, and return with [`Input::Weighed`].
     Weigh(Box<Candidate>, Name),
-    /// Make the job's name stand for it, if it stands for none yet, and come back with
-    /// [`Input::Claimed`].
+    /// Reserve the job id for it, unless it is reserved already, and return with [`Input::Claimed`].
     Claim(Box<Candidate>, Weight),
-    /// Begin the job, in this lane unless it has one already.
+    /// Begin the job, with this task priority unless it has one already.
     Begin(Box<Job>, Lane, Weight),
 }
 
@@ -149,41 +147,41 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Too many bytes.
+    /// The input is too large.
     #[error("the input is {got} bytes, at most {limit} are accepted; send fewer rows in one job")]
     TooLarge {
-        /// Bytes that came.
+        /// The input's size.
         got: usize,
         /// The limit.
         limit: usize,
     },
-    /// Too late.
+    /// The deadline has passed.
     #[error("the deadline passed {0:?} ago")]
     Expired(Duration),
-    /// Too far away.
+    /// The deadline is too far away.
     #[error("the deadline is {got:?} away, at most {limit:?} is accepted")]
     DeadlineTooFar {
-        /// How far away it is.
+        /// The time until the deadline.
         got: Duration,
         /// The limit.
         limit: Duration,
     },
-    /// No such tenant.
+    /// The tenant is unknown.
     #[error("tenant {0} is not registered; register it first")]
     UnknownTenant(TenantId),
-    /// No such key.
+    /// The evaluation key is unknown.
     #[error("evaluation key {0} is not known; upload it first")]
     UnknownKey(Digest),
-    /// Somebody else's key.
+    /// The evaluation key belongs to another tenant.
     #[error("evaluation key {0} belongs to another tenant")]
     WrongKeyOwner(Digest),
-    /// A withdrawn key.
+    /// The evaluation key was revoked.
     #[error("evaluation key {0} has been revoked; make a new one")]
     KeyRevoked(Digest),
-    /// No such model.
+    /// The model is unknown.
     #[error("model {0} is not known; register it first")]
     UnknownModel(Digest),
-    /// Key and model do not go together.
+    /// Key and model use different parameter sets.
     #[error(
         "the model needs parameter set {model}, the evaluation key is for {key}; make a key for this model"
     )]
@@ -193,13 +191,13 @@ pub enum Error {
         /// The key's set.
         key: String,
     },
-    /// A used identifier.
+    /// The job id was used before.
     #[error("job {0} has been submitted before")]
     Replay(JobId),
-    /// A key that has been replaced.
-    #[error("evaluation key {0} has been replaced, and its time is over; use the new one")]
+    /// The evaluation key was replaced, and its overlap has ended.
+    #[error("evaluation key {0} has been replaced and is no longer accepted; use the new one")]
     KeyRetired(Digest),
-    /// The tenant has as much in work as it may.
+    /// The tenant has reached its quota of open jobs.
     #[error(
         "{jobs} jobs of this tenant, with {bytes} bytes of results, have not ended, and no more are \
          admitted now; try again in {retry_after:.0?}"
@@ -207,40 +205,40 @@ pub enum Error {
     Overloaded {
         /// Its open jobs.
         jobs: usize,
-        /// Bytes that they keep on the bus.
+        /// The bytes of results that they may store.
         bytes: u64,
-        /// When there may be room, by the tenant's pace of late and its deadlines.
+        /// When there may be room, judging by the tenant's recent rate of jobs and its deadlines.
         retry_after: Duration,
     },
-    /// The mesh has as many jobs to remember as it can.
-    #[error("the mesh can remember no more jobs of the last day; try again in {A_WHILE_FULL:?}")]
+    /// The store of reservations is full.
+    #[error("the mesh holds too many jobs of the last day; try again in {A_WHILE_FULL:?}")]
     Full,
-    /// One job that takes more than a tenant may have.
+    /// The job alone exceeds a limit.
     #[error(
         "the job needs {got} {what}, at most {limit} are accepted; send fewer rows in one job, or make the \
          model smaller"
     )]
     TooHeavy {
-        /// Of what.
+        /// What it exceeds.
         what: &'static str,
-        /// How much it needs.
+        /// The amount that it needs.
         got: u64,
         /// The limit.
         limit: u64,
     },
-    /// Withdrawn before it was admitted.
+    /// The job was cancelled before it was admitted.
     #[error("the tenant has cancelled the job")]
     Cancelled,
-    /// The input is not what the model takes.
+    /// The input does not fit the model.
     #[error("{0}")]
     Rejected(String),
-    /// A message or the bus.
+    /// A message is malformed, or the bus failed.
     #[error(transparent)]
     Mesh(#[from] hermesh_mesh::Error),
 }
 
 impl Error {
-    /// After how long the same may be granted.
+    /// After how long the same job may be admitted, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
@@ -283,26 +281,27 @@ impl JobError for Error {
     }
 }
 
-/// The gate. What it remembers of jobs is on the bus; what it remembers of tenants only orders work.
+/// The state machine of admission. State about jobs is on the bus; the state about tenants here only orders
+/// work.
 #[derive(Debug)]
 pub struct Logic {
     options: Options,
     shares: Shares,
 }
 
-/// The least time to advise.
+/// The shortest time to advise.
 const A_WHILE: Duration = Duration::from_secs(1);
-/// The time to advise where only the end of a day makes room.
+/// The time to advise when only the passing of a day frees space.
 const A_WHILE_FULL: Duration = Duration::from_secs(60);
 
 impl Logic {
-    /// A gate with these bounds.
+    /// A state machine with these options.
     pub fn new(options: Options) -> Self {
         Self { options, shares: Shares::default() }
     }
 
-    /// Is it the tenant who speaks, in time, not about another job, and with a key and a model that go
-    /// together? Until that is known, nothing is done for the job.
+    /// Checks the tenant's signature, the deadline, the job id's reservation, and that key and model fit.
+    /// No other work is done for the job before.
     fn admit(&self, candidate: &Candidate, name: &Name, now: UnixMillis) -> Result<(), Error> {
         let Candidate { job, digest, facts, .. } = candidate;
         let context = &job.context;
@@ -325,7 +324,7 @@ impl Logic {
         permit(job, facts)
     }
 
-    /// May the tenant have another job in work?
+    /// Checks the tenant's quotas and the limits for one job.
     fn has_room(
         &self,
         job: &Job,
@@ -336,12 +335,12 @@ impl Logic {
         let Options { max_open_jobs: jobs, max_open_bytes: bytes, .. } = self.options;
         let (jobs, bytes) = match job.context.priority {
             Priority::High => (jobs, bytes),
-            // Rounded so that there is always room for one.
+            // Rounded so that at least one job is allowed.
             _ => (jobs - jobs / 8, bytes - bytes / 8),
         };
         let Options { max_job_lookups: work, max_job_memory_bytes: memory, .. } = self.options;
         for (what, got, limit) in [
-            ("lookups, or Linears and packing that take as long", weight.work, work),
+            ("lookups (Linears and packing counted as equivalent lookups)", weight.work, work),
             ("bytes for the results", weight.bytes, bytes),
             ("bytes of memory at once", weight.memory, memory),
         ] {
@@ -352,7 +351,7 @@ impl Logic {
         if open.jobs < jobs && open.bytes.saturating_add(weight.bytes) <= bytes {
             return Ok(());
         }
-        // At its deadline, if not before, a job ends.
+        // A job ends at its deadline at the latest.
         let latest = open.soonest.map_or(A_WHILE, |deadline| now.until(deadline));
         let pace = self.shares.pace(&job.context.tenant, now);
         let retry_after = pace.unwrap_or(latest).min(latest).max(A_WHILE);
@@ -360,7 +359,7 @@ impl Logic {
     }
 }
 
-/// Is the answer still of use?
+/// Checks that the deadline has not passed.
 pub(crate) fn in_time(context: &Context, now: UnixMillis) -> Result<(), Error> {
     if context.deadline <= now {
         return Err(Error::Expired(context.deadline.until(now)));
@@ -382,7 +381,7 @@ fn only_for(candidate: &Candidate, holder: Digest) -> Result<(), Error> {
     }
 }
 
-/// May the tenant use this key with this model?
+/// Checks that the tenant may use this key with this model.
 fn permit(job: &Job, facts: &Facts) -> Result<(), Error> {
     let context = &job.context;
     let key = facts.key.as_ref().ok_or(Error::UnknownKey(context.key))?;
@@ -412,7 +411,7 @@ impl actor::Logic for Logic {
         match input {
             Input::Admit(candidate, name) => {
                 self.admit(&candidate, &name, now)?;
-                // The same submission once more; its end is there to be read.
+                // A repeated submission whose outcome is already stored.
                 if name.ended || (name.refused && name.holder.is_none()) {
                     return Ok(Vec::new());
                 }

@@ -1,14 +1,14 @@
-//! Who has had how much of late: soft state, from which the lane of a job follows.
+//! Records the tenants' recent usage, which decides the task priority of a job. The state may be lost.
 //!
-//! The rule, here and nowhere else:
+//! The rule:
 //!
 //! - Each tenant's usage is the work of its jobs begun by this replica, in lookups, halved every 30 seconds.
-//! - A job goes to [`Lane::Express`] if its tenant has used less than the mean of the tenants active
-//!   of late, itself included; otherwise to [`Lane::Normal`]. So who floods waits behind who does not,
-//!   until the others have had as much; a tenant alone is in `Normal`.
-//! - [`Priority::Low`] goes to [`Lane::Bulk`], after everything else.
-//! - [`Priority::High`] goes where `Normal` goes: a faster lane for it would be taken from others. What
-//!   it does have before its tenant's other jobs is room; see `Options::max_open_jobs`.
+//! - A job gets [`Lane::Express`] if its tenant has used less than the mean of the recently active tenants,
+//!   itself included; otherwise [`Lane::Normal`]. So a tenant that sends many jobs waits behind the others
+//!   until they have had as much; a tenant alone is in `Normal`.
+//! - [`Priority::Low`] gets [`Lane::Bulk`], after everything else.
+//! - [`Priority::High`] is treated like `Normal` here: a faster lane for it would slow down other tenants. It
+//!   only has reserved quota before its tenant's other jobs; see `Options::max_open_jobs`.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,12 +18,12 @@ use hermesh_mesh::{
 };
 
 const HALF_LIFE: Duration = Duration::from_secs(30);
-/// Tenants remembered; beyond that the least active is forgotten.
+/// Tenants remembered; beyond that, the least active is forgotten.
 const TENANTS: usize = 1024;
-/// What has decayed below this counts as nothing.
+/// Usage that has decayed below this counts as none.
 const NOTHING: f64 = 0.5;
 
-/// What one tenant has had, as of some moment.
+/// The usage of one tenant at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Usage {
     lookups: f64,
@@ -39,7 +39,7 @@ impl Usage {
     }
 }
 
-/// The tenants active of late.
+/// The recently active tenants.
 #[derive(Debug, Default)]
 pub(crate) struct Shares(HashMap<TenantId, Usage>);
 
@@ -55,12 +55,12 @@ impl Shares {
         }
         let fresh = Usage { lookups: 0.0, jobs: 0.0, at: now };
         let usage = self.0.entry(tenant.clone()).or_insert(fresh);
-        // No job is free.
+        // Every job costs something.
         usage.lookups += lookups.max(1) as f64;
         usage.jobs += 1.0;
     }
 
-    /// The lane of a tenant's next job.
+    /// The task priority of a tenant's next job.
     pub(crate) fn lane(&mut self, tenant: &TenantId, priority: Priority, now: UnixMillis) -> Lane {
         if priority == Priority::Low {
             return Lane::Bulk;
@@ -72,8 +72,8 @@ impl Shares {
         if own < sum / active as f64 { Lane::Express } else { Lane::Normal }
     }
 
-    /// The time from one job of this tenant to the next of late: in the long run as many end as are
-    /// begun.
+    /// The recent mean time between two jobs of this tenant. In the long run as many jobs end as begin, so
+    /// a place frees at this rate.
     pub(crate) fn pace(&self, tenant: &TenantId, now: UnixMillis) -> Option<Duration> {
         let jobs = self.0.get(tenant)?.decayed(now).jobs;
         let per_second = jobs * std::f64::consts::LN_2 / HALF_LIFE.as_secs_f64();

@@ -1,4 +1,4 @@
-//! Admission's decisions.
+//! Tests of admission's decisions.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn candidate(job: &Job, facts: Facts) -> Box<Candidate> {
     Box::new(Candidate { job: job.clone(), digest, submission, facts })
 }
 
-/// The whole way of a job whose name is known like this.
+/// Takes a job through all steps, given the state of its job id.
 fn admit(job: &Job, facts: Facts, name: Name) -> Result<(), Error> {
     admit_heavy(job, facts, name, WEIGHT)
 }
@@ -104,7 +104,7 @@ fn what_key_management_says_is_obeyed() {
     let good = job(1);
     let refused = |change: fn(&mut Facts)| refused(&good, change);
     let key = || facts().key.expect("there");
-    // Whoever spoke, it was not a tenant.
+    // Without a tenant's record, no signature can be verified.
     assert_eq!(refused(|f| f.tenant = None), FailureCode::UnknownTenant);
     let stranger = SigningKey::from_bytes(&[9; 32]).verifying_key();
     let forged = Facts { tenant: Some(stranger), ..facts() };
@@ -144,12 +144,12 @@ fn the_job_itself_is_checked() {
 fn a_name_is_good_for_one_submission() {
     let good = job(1);
     let held = |by: &Job| Name { holder: Some(submission(by)), ..Name::default() };
-    // The same submission delivered again goes on where it was; another one is refused.
+    // The same submission delivered again continues; another one is refused.
     assert_eq!(admit(&good, facts(), held(&good)), Ok(()));
     let other = Job::new(context(1), "other".into(), &signing());
     let replay = Err(Error::Replay(JobId([1; 16])));
     assert_eq!(admit(&good, facts(), held(&other)), replay);
-    // So is one that was overtaken between the look and the claim.
+    // A submission that was overtaken between reading and reserving the job id is refused too.
     let lost = Input::Claimed {
         candidate: candidate(&good, facts()),
         weight: WEIGHT,
@@ -157,18 +157,18 @@ fn a_name_is_good_for_one_submission() {
         cancelled: false,
     };
     assert_eq!(gate().handle(lost, NOW), Err(Error::Replay(JobId([1; 16]))));
-    // What has ended is not done again, nor what has been refused.
+    // A job that has ended, or was refused, is not run again.
     let ended = Name { ended: true, ..held(&good) };
     let refused = Name { refused: true, ..Name::default() };
     for name in [ended, refused] {
         let again = Input::Admit(candidate(&good, facts()), name);
         assert_eq!(gate().handle(again, NOW), Ok(vec![]));
     }
-    // Unless it was admitted all the same, by a replica that saw no refusal yet.
+    // Unless another replica admitted it before it saw the refusal.
     assert_eq!(admit(&good, facts(), Name { refused: true, ..held(&good) }), Ok(()));
 }
 
-/// Whatever is altered in a submission, signed or not, makes it another one.
+/// Any change to a submission, signed or not, makes it another one.
 #[test]
 fn a_copy_with_another_body_is_another_submission() {
     let good = job(1);
@@ -207,7 +207,7 @@ fn a_job_has_a_bounded_weight() {
     assert_eq!((got, limit), (101, 100));
     assert_eq!(heavy(Weight { bytes: 22, ..most }), ("bytes for the results", 22, 21));
     assert_eq!(heavy(Weight { memory: 1001, ..most }), ("bytes of memory at once", 1001, 1000));
-    // Without Lookups a job is not without weight.
+    // A job without Lookups still has a cost.
     let linear = Weight { lookups: 0, ..most };
     assert_eq!(heavy(Weight { work: 101, ..linear }).1, 101);
 }
@@ -226,14 +226,14 @@ fn one_tenant_has_a_bounded_number_of_open_jobs_and_bytes() {
         let error = admit(job, facts(), name).expect_err("refused");
         (error.code().expect("for good"), error.retry_after().expect("known"))
     };
-    // Of whom nothing is known but that a job ends at its deadline.
+    // Without a known rate, a job ends at its deadline at the latest.
     let overloaded = (FailureCode::Overloaded, Duration::from_secs(7));
     assert_eq!(full(&normal, open(2, 0)), overloaded);
-    // An eighth is for what cannot wait.
+    // An eighth is reserved for jobs of high priority.
     assert_eq!(full(&normal, open(1, 14)), overloaded);
     assert_eq!(admit(&high, facts(), open(1, 14)), Ok(()));
     assert_eq!(full(&high, open(1, 17)), overloaded);
-    // A redelivery needs no more room.
+    // A redelivery needs no further quota.
     let held = Name { holder: Some(submission(&normal)), ..open(2, 100) };
     assert_eq!(admit(&normal, facts(), held), Ok(()));
 }

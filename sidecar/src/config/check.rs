@@ -1,4 +1,4 @@
-//! Ranges, and what else has to hold.
+//! Checks ranges and the other conditions on options.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ const RANGES: [Range; 4] = [
     Range::count("http.max_connections", "connections"),
 ];
 
-/// All that is wrong with a configuration, of which `table` is the written form.
+/// All problems of a configuration; `table` is its written form.
 pub(super) fn problems(config: &Config, table: &Table) -> Problems {
     let mut problems = Problems::default();
     problems.ranges(table, &RANGES);
@@ -33,10 +33,10 @@ pub(super) fn problems(config: &Config, table: &Table) -> Problems {
         &upstream.identity,
         || WORKLOAD.into(),
     );
-    // Where nobody is authenticated nobody else may come, and no option changes that.
+    // These ports do not authenticate callers, so they must stay on loopback. No option changes that.
     let mut local = |key, address: SocketAddr| {
         problems.require(key, address.ip().is_loopback(), address, || {
-            "a loopback address, since nobody is authenticated there".into()
+            "a loopback address, because callers are not authenticated there".into()
         });
     };
     local("listen.address", listen.address);
@@ -47,7 +47,7 @@ pub(super) fn problems(config: &Config, table: &Table) -> Problems {
 
 const WORKLOAD: &str = "KIND/NAME, such as broker/nats, each of 1 to 64 of a-z, 0-9 and -";
 
-/// In whichever trust domain.
+/// Whether the name is valid; trust domains share the same rules for names.
 fn is_workload(name: &str) -> bool {
     SpiffeId::new("domain", name).is_ok()
 }
@@ -78,7 +78,7 @@ fn identity_problems(identity: &Identity, problems: &mut Problems) {
     );
 }
 
-/// Whether it is `{scheme}host:port`.
+/// Whether the URL is `{scheme}host:port`.
 fn is_server(url: &str, scheme: &str) -> bool {
     let named = |rest: &str| {
         let port = rest.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());

@@ -17,14 +17,14 @@ pub use crate::proxy::Handshake;
 /// The file with every option, its default, unit and meaning.
 pub const DOCUMENTED: &str = include_str!("../../config/sidecar.toml");
 
-/// The environment's variables that are options. The service, with which the sidecar may share its
-/// environment, passes over these.
+/// The environment variables that are options. The service may share the sidecar's environment; it ignores
+/// variables with this prefix.
 const VARIABLES: Variables = Variables { prefix: "HERMESH_SIDECAR_", others: &[] };
 
-/// The configuration: the defaults, over them the file, over that the environment.
+/// The configuration: defaults, overridden by the file, overridden by the environment.
 ///
 /// # Errors
-/// The first thing that cannot be understood, or everything that is out of range.
+/// The first option that cannot be parsed, or all options that are out of range.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Error> {
     config::load(&Config::default(), file, environment, VARIABLES, check::problems)
 }
@@ -33,9 +33,9 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Er
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The file that says who may do what.
+    /// The policy file.
     pub policy: PathBuf,
-    /// How long connections in hand may take at the end before they are cut.
+    /// How long open connections may continue during shutdown before they are cut.
     #[serde(rename = "drain_seconds", with = "hermesh_mesh::seconds")]
     pub drain: Duration,
     /// The workload's certificate.
@@ -44,7 +44,7 @@ pub struct Config {
     pub upstream: Upstream,
     /// Where the service connects.
     pub listen: Listen,
-    /// The service's health and metrics, for others.
+    /// The service's health and metrics, for other workloads.
     pub http: Http,
     /// The sidecar's own health and metrics, for probes.
     pub health: Health,
@@ -67,15 +67,15 @@ impl Default for Config {
     }
 }
 
-/// Where the workload's certificate comes from. Flat, for which options count is for `kind` to say, and the
-/// environment may say it.
+/// Where the workload's certificate comes from. The table is flat because `kind`, which says which of its
+/// options apply, may come from the environment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identity {
-    /// Who provides it.
+    /// The source of the certificate.
     pub kind: Kind,
-    /// Whose it has to be, of the policy's trust domain; none: whoever it names, but the issuer must be
-    /// asked for one.
+    /// The workload that the certificate must name, in the policy's trust domain. None: any workload,
+    /// except with the issuer, which needs a name to ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     /// Files: the chain, leaf first.
@@ -87,12 +87,12 @@ pub struct Identity {
     /// Issuer: its address, `https://host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Issuer: the file with the token that lets the workload join; none: it has joined before.
+    /// Issuer: the file with the token that lets the workload join. None: it has joined before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<PathBuf>,
     /// Issuer: where key and certificate are kept.
     pub directory: PathBuf,
-    /// Workload API: its socket; none: what `SPIFFE_ENDPOINT_SOCKET` says.
+    /// Workload API: its socket. None: the value of `SPIFFE_ENDPOINT_SOCKET`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
 }
@@ -113,11 +113,11 @@ impl Default for Identity {
     }
 }
 
-/// Who provides a certificate.
+/// The sources of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Somebody who keeps files up to date.
+    /// Files that another program keeps up to date.
     Files,
     /// hermesh's own issuer.
     Issuer,
@@ -133,9 +133,9 @@ pub struct Upstream {
     pub servers: String,
     /// When TLS begins.
     pub handshake: Handshake,
-    /// The workload, of our trust domain, that the server must be.
+    /// The workload, in our trust domain, that the server's certificate must name.
     pub identity: String,
-    /// How long it may take to connect, with TLS.
+    /// How long connecting may take, TLS included.
     #[serde(rename = "connect_timeout_seconds", with = "hermesh_mesh::seconds")]
     pub connect_timeout: Duration,
 }
@@ -161,7 +161,7 @@ impl Upstream {
     }
 }
 
-/// What the address of a server begins with.
+/// The scheme of a server's address.
 const TLS: &str = "tls://";
 
 /// Where the service connects.
@@ -170,7 +170,7 @@ const TLS: &str = "tls://";
 pub struct Listen {
     /// A loopback address; port 0 is any free one.
     pub address: SocketAddr,
-    /// A unix socket, which takes the place of the address.
+    /// A Unix socket, used instead of the address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
 }
@@ -185,15 +185,15 @@ impl Default for Listen {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Where they are served, over mutual TLS; none: nowhere.
+    /// Where they are served, over mutual TLS. None: they are not served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
-    /// Where the service serves them, a loopback address.
+    /// Where the service serves them; a loopback address.
     pub service: SocketAddr,
     /// How long the service may take to answer.
     #[serde(rename = "answer_timeout_seconds", with = "hermesh_mesh::seconds")]
     pub answer_timeout: Duration,
-    /// The most connections at the same time.
+    /// The maximum number of simultaneous connections.
     pub max_connections: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Connections: how many, and how each ends.
+//! Accepts connections up to a limit, and ends each of them.
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, time::Duration};
 
@@ -14,14 +14,14 @@ use tokio::{
 
 use super::{Body, Limits};
 
-/// The most headers of a request.
+/// The maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
-/// The most bytes of a request's head.
+/// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
-/// How long to wait when the system has no more connections to give.
+/// How long to wait when the system has no file descriptor for another connection.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Takes connections, at most so many at a time, until `stop` holds; then waits for those in hand.
+/// Accepts connections, at most a given number at a time, until `stop` holds; then waits for the open ones.
 pub(super) async fn accept<F>(
     listener: TcpListener,
     connections: usize,
@@ -49,8 +49,8 @@ pub(super) async fn accept<F>(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Answers the requests of one connection until the client is done, its time is over or `stop` holds; and
-/// no longer than until `cut`, whatever is in hand.
+/// Serves the requests of one connection until the client closes it, its time is over or `stop` holds.
+/// `cut` ends it at once, even in the middle of a request.
 pub(super) async fn serve<F>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     answer: impl Fn(Request<Incoming>) -> F,
@@ -75,7 +75,7 @@ pub(super) async fn serve<F>(
     tokio::select! {
         biased;
         () = &mut cut => return,
-        // How it ended is the client's affair.
+        // Ignored: errors of a client's connection concern that client only.
         _ = &mut connection => return,
         () = ended(&mut stop) => {}
         () = sleep(limits.life) => {}
@@ -89,6 +89,6 @@ pub(super) async fn serve<F>(
 }
 
 async fn ended(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone means that nobody waits any more.
+    // A closed channel counts as a stop: its sender is gone.
     let _ = stop.wait_for(|stop| *stop).await;
 }

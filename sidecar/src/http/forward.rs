@@ -1,4 +1,4 @@
-//! Requests to the service, in the sidecar's own words.
+//! Forwards requests to the service, rewritten by the sidecar.
 
 use std::{
     future::Future as _,
@@ -26,7 +26,7 @@ use tokio::{
 use super::IDENTITY;
 use hermesh_mesh::identity::SpiffeId;
 
-/// What a client's request keeps of its headers.
+/// The headers of a client's request that are forwarded.
 const ASKED: [HeaderName; 8] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -37,7 +37,7 @@ const ASKED: [HeaderName; 8] = [
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-prometheus-scrape-timeout-seconds"),
 ];
-/// What the service's answer keeps of its headers.
+/// The headers of the service's response that are returned.
 const ANSWERED: [HeaderName; 8] = [
     header::CACHE_CONTROL,
     header::CONTENT_ENCODING,
@@ -48,11 +48,11 @@ const ANSWERED: [HeaderName; 8] = [
     header::RETRY_AFTER,
     header::VARY,
 ];
-/// The most bytes of an answer's head.
+/// The maximum size of a response's head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
-/// The most bytes held of an answer.
+/// The maximum number of bytes of a response held in memory.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
-/// The most bytes of an answer.
+/// The maximum size of a response, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// The service beside the sidecar.
@@ -60,23 +60,23 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Service {
     /// Where it serves HTTP, on loopback.
     pub address: SocketAddr,
-    /// How long it may take to begin its answer, and to go on with it.
+    /// How long the service may take to begin its response, and between parts of it.
     pub patience: Duration,
 }
 
-/// Why there is no answer, or no more of it.
+/// Why there is no response, or why it ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Away {
-    /// Nobody listens.
+    /// The service does not listen.
     #[error("the service cannot be reached: {0}")]
     Unreachable(#[from] io::Error),
-    /// It does not speak HTTP, or broke off.
+    /// The service does not speak HTTP, or closed the connection early.
     #[error("the service broke off: {0}")]
     Broken(#[from] hyper::Error),
-    /// It answers what cannot be passed on.
+    /// The service's response cannot be forwarded.
     #[error("the service answers with {0}")]
     Unexpected(&'static str),
-    /// It takes too long.
+    /// The service takes too long.
     #[error("the service takes longer than {} s", .0.as_secs_f64())]
     Slow(Duration),
 }
@@ -91,8 +91,8 @@ impl Away {
 }
 
 impl Service {
-    /// Passes on what `client` asks, over a connection of its own: on loopback one costs next to nothing,
-    /// and there is none that could be stale.
+    /// Forwards a client's request over a new connection: on loopback a connection costs almost nothing,
+    /// and a new one cannot be stale.
     pub(super) async fn ask<B>(
         &self,
         client: &SpiffeId,
@@ -114,7 +114,7 @@ impl Service {
             .handshake(TokioIo::new(stream))
             .await?;
         let connection = Connection(tokio::spawn(async {
-            // Whoever waits for the answer learns of it.
+            // Ignored: the task that reads the response sees the error too.
             let _ = connection.await;
         }));
         let response = sender.send_request(self.rewritten(client, request)?).await?;
@@ -143,7 +143,7 @@ impl Service {
         let value = |text: &str| HeaderValue::from_str(text).map_err(unwritable);
         let mut rewritten = Request::new(Empty::new());
         *rewritten.method_mut() = request.method().clone();
-        // Of what the client may have written in front of it nothing is kept.
+        // Drop any scheme and host that the client put before the path.
         if let Some(path) = request.uri().path_and_query() {
             *rewritten.uri_mut() = path.clone().into();
         }
@@ -166,7 +166,7 @@ fn kept(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
     kept
 }
 
-/// Ends with the answer.
+/// The connection's task, which ends with the response.
 struct Connection(JoinHandle<()>);
 
 impl Drop for Connection {
@@ -175,7 +175,7 @@ impl Drop for Connection {
     }
 }
 
-/// The service's answer as it comes, neither too long nor with long pauses.
+/// The service's response as a stream, limited in length and in the time between its parts.
 pub(super) struct Answer {
     body: Incoming,
     left: u64,
@@ -214,7 +214,7 @@ impl Body for Answer {
 
 impl Answer {
     fn passed_on(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Away> {
-        // Trailers come last, and nobody needs them.
+        // Trailers come last, and metrics and health need none.
         let Ok(data) = frame.into_data() else { return Ok(None) };
         let left = self.left.checked_sub(data.len() as u64);
         self.left = left.ok_or(Away::Unexpected("more than 64 MiB"))?;

@@ -1,4 +1,4 @@
-//! The way of others to the service's health and metrics.
+//! Lets other workloads reach the service's health and metrics.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,38 +16,38 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{Body, Limits, Metrics, Own, Service, connection, plain, refusal};
 use crate::tls;
 
-/// Makes the TLS of a connection, with the newest certificate; see [`tls::server`].
+/// Makes the TLS configuration of a connection, with the newest certificate; see [`tls::server`].
 pub type Tls = Box<dyn Fn() -> Result<Arc<ServerConfig>, rustls::Error> + Send + Sync>;
 
-/// What the policy says about requests, as it is at one time.
+/// The policy's decisions about requests, at one moment.
 pub trait Access: Send + Sync + 'static {
     /// Whether `peer` may GET `path`.
     fn allowed(&self, peer: &Peer, path: &str) -> bool;
 
-    /// Whether `peer` was withdrawn.
+    /// Whether `peer` was revoked.
     fn revoked(&self, peer: &Peer) -> bool;
 }
 
-/// Passes on to the service what others may ask.
+/// Forwards permitted requests of other workloads to the service.
 pub struct Gateway<A> {
-    /// TLS.
+    /// Makes the TLS configuration of each connection.
     pub tls: Tls,
-    /// The policy, whenever it changes.
+    /// The policy and its changes.
     pub access: watch::Receiver<Arc<A>>,
-    /// The service.
+    /// The service to which requests are forwarded.
     pub service: Service,
-    /// The sidecar.
+    /// The sidecar's own health and metrics.
     pub own: Own,
-    /// Counts.
+    /// Counters.
     pub metrics: Metrics,
-    /// When certificates expire.
+    /// The clock that tells when certificates expire.
     pub clock: Arc<dyn Clock>,
-    /// How much at most.
+    /// Limits on connections and times.
     pub limits: Limits,
 }
 
 impl<A: Access> Gateway<A> {
-    /// Serves until `stop` holds or its sender is gone, and then what is in hand.
+    /// Serves until `stop` holds or its sender is gone, then finishes the requests in hand.
     pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let connections = self.limits.connections;
         let gateway = Arc::new(self);
@@ -65,7 +65,7 @@ impl<A: Access> Gateway<A> {
             Ok(met) => met,
             Err(reason) => {
                 self.metrics.refused("handshake");
-                // Anybody can cause these, as many as they like.
+                // Debug level: anyone who can reach the port can cause any number of these.
                 tracing::debug!(%from, reason, "connection refused");
                 return;
             }
@@ -88,12 +88,12 @@ impl<A: Access> Gateway<A> {
         Ok((stream, peer))
     }
 
-    /// Comes when the peer may go on no longer.
+    /// Completes when the peer must be cut off: its certificate expired or was revoked.
     async fn cut(&self, peer: &Peer) {
         let mut access = self.access.clone();
         let revoked = async {
             if access.wait_for(|access| access.revoked(peer)).await.is_err() {
-                // There will be no other policy.
+                // The sender is gone, so the policy will not change again.
                 std::future::pending::<()>().await;
             }
         };

@@ -1,9 +1,9 @@
-//! What is counted of others' requests.
+//! Counters for requests of other workloads.
 
 use hyper::StatusCode;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
-/// Counts of a [`Gateway`](super::Gateway). Labels are status codes and a fixed list of reasons.
+/// The counters of a [`Gateway`](super::Gateway). Labels are status codes and a fixed list of reasons.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     requests: IntCounterVec,
@@ -12,10 +12,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The counts, registered.
+    /// Makes and registers the counters.
     ///
     /// # Errors
-    /// The registry has such already.
+    /// The registry already has metrics with these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = Opts::new("hermesh_sidecar_http_requests_total", "Requests answered.");
         let refused = Opts::new(
@@ -49,7 +49,7 @@ impl Metrics {
     }
 }
 
-/// Counts a connection while it lives.
+/// Counts a connection for as long as it exists.
 pub(super) struct Connected(IntGauge);
 
 impl Drop for Connected {

@@ -1,18 +1,18 @@
 //! Health and metrics over HTTP/1.1.
 //!
-//! Others reach those of the service, and the sidecar's own, through a [`Gateway`]: over mutual TLS, if
-//! the policy allows it. Probes on this machine reach the sidecar's own without, see [`serve_local`].
+//! Other workloads reach the service's and the sidecar's own through a [`Gateway`], over mutual TLS, if the
+//! policy allows it. Probes on this machine reach the sidecar's own without TLS; see [`serve_local`].
 //!
-//! | request | answers |
+//! | request | response |
 //! |---|---|
-//! | `GET /sidecar/healthz` | 200 while the sidecar lives |
-//! | `GET /sidecar/readyz` | 200 while it takes messages, else 503 and why not |
+//! | `GET /sidecar/healthz` | 200 while the sidecar runs |
+//! | `GET /sidecar/readyz` | 200 while it accepts messages, else 503 and the reason |
 //! | `GET /sidecar/metrics` | the sidecar's metrics, for Prometheus |
-//! | `GET` of anything else | what the service answers; 502 if it is away, 504 if it takes too long |
+//! | other `GET`s | the service's response; 502 if it is unreachable, 504 if it takes too long |
 //!
-//! The service learns who asks from `Hermesh-Identity`. It gets a request that the sidecar has written,
-//! with few of the client's headers and no body, so that nothing of what the client wrote can be taken for
-//! the sidecar's word, or for another request.
+//! The header `Hermesh-Identity` names the caller to the service. The sidecar writes each request anew,
+//! with few of the client's headers and without a body. So a client cannot forge that header, and cannot
+//! smuggle in a second request.
 
 mod connection;
 mod forward;
@@ -35,21 +35,21 @@ pub use gateway::{Access, Gateway, Tls};
 pub use metrics::Metrics;
 pub use own::{Own, Ready};
 
-/// The header that tells the service who asks.
+/// The header that names the caller to the service.
 pub const IDENTITY: &str = "hermesh-identity";
 
-/// How much, and how long, at most.
+/// Limits on connections and times.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at the same time; further ones wait.
+    /// The maximum number of simultaneous connections; further ones wait.
     pub connections: usize,
-    /// How long TLS may take to begin.
+    /// How long the TLS handshake may take.
     pub handshake: Duration,
-    /// How long until the head of a request is there, or the next one.
+    /// How long the head of a request may take, or the pause before the next one.
     pub head: Duration,
-    /// How long a connection may live; then it is ended after the request in hand.
+    /// How long a connection may live; it is then closed after the current request.
     pub life: Duration,
-    /// How long that one may take at the end.
+    /// How long that last request may take.
     pub drain: Duration,
 }
 
@@ -68,7 +68,7 @@ impl Default for Limits {
 /// Serves the sidecar's own health and metrics to this machine, until `stop` holds or its sender is gone.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] if others could reach the listener, for nobody is authenticated here.
+/// [`io::ErrorKind::InvalidInput`] if the listener is not on loopback: callers are not authenticated here.
 pub async fn serve_local(
     listener: TcpListener,
     own: Own,
@@ -96,7 +96,7 @@ pub async fn serve_local(
     Ok(())
 }
 
-/// The body of an answer: our own, or the service's.
+/// The body of a response: the sidecar's own, or the service's.
 type Body = Either<Full<Bytes>, forward::Answer>;
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -107,7 +107,7 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-/// The answer to a request of a form that nobody needs, whoever sends it.
+/// The refusal of a request whose form is not supported, from any caller.
 fn refusal(request: &Request<Incoming>) -> Option<Response<Body>> {
     use hyper::{Method, body::Body as _, header::TRANSFER_ENCODING};
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -127,13 +127,13 @@ fn refusal(request: &Request<Incoming>) -> Option<Response<Body>> {
     None
 }
 
-/// Ends the connection: what else is in it may be a body.
+/// Closes the connection after this response, because the remaining bytes may be a request body.
 fn closing(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// Whether the policy and the service must understand the path in the same way.
+/// Whether the path is so simple that policy and service must read it alike.
 fn is_plain(path: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(fits);

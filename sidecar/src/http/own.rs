@@ -12,10 +12,10 @@ use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
 use super::plain;
 
-/// Whether the sidecar takes messages, or why not.
+/// Whether the sidecar accepts messages; if not, the reason.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What the sidecar tells of itself.
+/// The sidecar's health and metrics.
 #[derive(Clone)]
 pub struct Own {
     /// Its metrics.
@@ -25,7 +25,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// Whether a path is the sidecar's own.
+    /// Whether a path is one of the sidecar's own.
     pub(super) fn has(path: &str) -> bool {
         path.strip_prefix("/sidecar").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }

@@ -1,17 +1,18 @@
-//! How often an address may guess.
+//! Limits how often an address may try join tokens.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use hermesh_mesh::UnixMillis;
 
-/// The most wrong tokens of one address within [`WINDOW`].
+/// The maximum number of wrong tokens from one address within [`WINDOW`].
 pub(super) const LIMIT: u32 = 10;
-/// Counted from the first of them.
+/// Counted from the first wrong token.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses remembered; when there are more, all are forgotten.
 const REMEMBERED: usize = 4096;
 
-/// Wrong tokens by address. Nobody guesses 256 bits: this keeps the log and the disk quiet.
+/// Counts wrong tokens by address. A token has 256 bits and cannot be guessed: the limit only keeps the log
+/// and the disk quiet.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(HashMap<IpAddr, (UnixMillis, u32)>);
 
@@ -35,7 +36,7 @@ impl Attempts {
     }
 }
 
-/// Whoever has one IPv6 address has the 2^64 beside it.
+/// Masks an IPv6 address to its /64: the owner of one address usually has all 2^64 of them.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),

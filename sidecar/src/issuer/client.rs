@@ -18,25 +18,25 @@ use tokio_rustls::TlsConnector;
 
 use super::{Body, CERTIFICATE, MAX_BODY, Secret, tls};
 
-/// How long all of it may take.
+/// How long a request may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// As much of a refusal as is told.
+/// The maximum length of a refusal's text that is reported.
 const MAX_TOLD: usize = 500;
 
-/// A wish for a certificate.
+/// A request for a certificate.
 #[derive(Debug)]
 pub struct Ask {
-    /// By what to know the issuer.
+    /// Roots and trust domain that identify the issuer.
     pub trust: Trust,
-    /// The certificate that is to be renewed.
+    /// The credentials to be renewed.
     pub credentials: Option<Credentials>,
     /// The signing request, in PEM.
     pub csr: String,
-    /// The token with which to join.
+    /// The join token.
     pub token: Option<Token>,
 }
 
-/// A certificate, with what it is good for.
+/// A certificate and what comes with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
@@ -44,7 +44,7 @@ pub struct Answer {
     pub certificate: String,
     /// The roots, in PEM.
     pub roots: String,
-    /// Until when the certificate is valid, in milliseconds since 1970.
+    /// When the certificate expires, in milliseconds since 1970.
     pub expires: u64,
 }
 
@@ -52,44 +52,44 @@ pub struct Answer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// There is no way to the issuer, or it is not the issuer.
+    /// The issuer cannot be reached, or the server is not the issuer.
     #[error("the issuer at {address}: {source}")]
     Connect {
-        /// Where it was looked for.
+        /// The address that was tried.
         address: String,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// It takes too long.
+    /// The issuer takes too long.
     #[error("the issuer at {0} did not answer within 10 s")]
     Slow(String),
-    /// It is no HTTP, or too much of it.
+    /// The response is not HTTP, or too large.
     #[error("the issuer at {address} broke off: {told}")]
     Broken {
-        /// Where it is.
+        /// The issuer's address.
         address: String,
-        /// How.
+        /// What went wrong.
         told: String,
     },
-    /// It says no.
+    /// The issuer refuses.
     #[error("the issuer at {address} refused ({status}): {told}")]
     Refused {
-        /// Where it is.
+        /// The issuer's address.
         address: String,
         /// The status of HTTP.
         status: u16,
-        /// Why.
+        /// The issuer's reason.
         told: String,
     },
 }
 
-/// Somebody who certifies keys.
+/// Certifies keys.
 pub trait CertificateAuthority: Send + Sync + 'static {
     /// Asks for a certificate.
     fn certificate(&self, ask: Ask) -> impl Future<Output = Result<Answer, ClientError>> + Send;
 }
 
-/// An issuer that is elsewhere.
+/// An issuer reached over the network.
 pub struct Client {
     address: String,
     clock: Arc<dyn Clock>,
@@ -106,13 +106,13 @@ impl Client {
         let config = tls::client(ask.trust, ask.credentials.as_ref(), self.clock.clone());
         let config = config.map_err(|error| connect(io::Error::other(error)))?;
         let stream = TcpStream::connect(&self.address).await.map_err(connect)?;
-        // Not looked at: the issuer is known by its SPIFFE ID.
+        // TLS needs a name, but the issuer is recognised by its SPIFFE ID only.
         let name =
             ServerName::try_from("issuer").map_err(|error| connect(io::Error::other(error)))?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let stream = TokioIo::new(stream.map_err(connect)?);
         let token = ask.token.map(|token| Secret(token.reveal()));
-        // A copy of the token stays in the body, but it is used up by then.
+        // A copy of the token stays in the body, in memory; the token is used up by then.
         let body = serde_json::to_vec(&Body { csr: ask.csr, token });
         let request = Request::builder()
             .method(Method::POST)

@@ -29,11 +29,11 @@ use crate::policy_file;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
-/// Without leap days: nobody waits for them.
+/// Without leap days: the precision is not needed.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// For how many a root is valid.
+/// How many years a root is valid.
 const YEARS: u32 = 10;
-/// How often is looked whether certificates are due: by the clock, which may jump.
+/// How often to check whether certificates are due. A short interval notices a clock that jumps.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Issues the certificates of a hermesh mesh on machines without cert-manager or SPIRE.
@@ -52,10 +52,11 @@ pub struct Cli {
 pub enum Command {
     /// Make the root of a trust domain. Never overwrites one.
     Init {
-        /// The trust domain, hermesh.local say.
+        /// The trust domain, for example hermesh.local.
         #[arg(long)]
         domain: String,
-        /// Where root.pem, root-key.pem and roots.pem go. Whoever reads root-key.pem can be anybody.
+        /// Where root.pem, root-key.pem and roots.pem go. root-key.pem can issue a certificate for any
+        /// identity.
         #[arg(long)]
         directory: PathBuf,
         /// How long the root is valid, in years.
@@ -64,29 +65,29 @@ pub enum Command {
     },
     /// Print a token with which one workload joins once. Only its digest is stored.
     Token {
-        /// Whose certificate.
+        /// The workload to certify.
         #[command(flatten)]
         subject: Subject,
-        /// How long the token is good, in minutes.
+        /// How long the token is valid, in minutes.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_080))]
         minutes: u64,
     },
-    /// Write key.pem, certificate.pem and roots.pem for a workload that does not ask by itself,
-    /// nats-server say.
+    /// Write key.pem, certificate.pem and roots.pem for a workload that does not ask the issuer itself, for
+    /// example nats-server.
     Issue {
-        /// Whose certificate.
+        /// The workload to certify.
         #[command(flatten)]
         subject: Subject,
-        /// Where the files go; those that are there are replaced.
+        /// Where the files go; existing ones are replaced.
         #[arg(long)]
         out: PathBuf,
-        /// How long the certificate is valid, in hours, though never longer than the root.
+        /// How long the certificate is valid, in hours; at most until the root expires.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
         hours: u64,
     },
-    /// Keep the certificates of workloads that do not ask by themselves, of those in containers say: writes
-    /// key.pem, certificate.pem and roots.pem for each, and again at half of their life. Makes the root if
-    /// there is none.
+    /// Keep the certificates of workloads that do not ask the issuer themselves, for example in containers.
+    /// Writes key.pem, certificate.pem and roots.pem for each, and again at half of their life. Makes the
+    /// root if there is none.
     Keep {
         /// The directory of `init`.
         #[arg(long)]
@@ -94,22 +95,22 @@ pub enum Command {
         /// The trust domain.
         #[arg(long)]
         domain: String,
-        /// A workload, service/evaluation say; may be given several times.
+        /// A workload, for example service/evaluation; may be given several times.
         #[arg(long = "identity", value_name = "KIND/NAME", required = true)]
         identities: Vec<String>,
         /// A host name or address in all certificates; may be given several times.
         #[arg(long = "host")]
         hosts: Vec<String>,
-        /// Where the files go: to OUT/KIND/NAME. Those that are there are replaced.
+        /// Where the files go: to OUT/KIND/NAME. Existing ones are replaced.
         #[arg(long)]
         out: PathBuf,
-        /// How long certificates are valid, in minutes, though never longer than the root.
+        /// How long certificates are valid, in minutes; at most until the root expires.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=525_600))]
         minutes: u64,
-        /// Write them once, and end.
+        /// Write them once, and exit.
         #[arg(long)]
         once: bool,
-        /// Write nothing: say whether all of them are there and valid, and end.
+        /// Write nothing: check that all of them exist and are valid, and exit.
         #[arg(long, conflicts_with = "once")]
         check: bool,
         /// The form of the log, which goes to standard error.
@@ -124,12 +125,12 @@ pub enum Command {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:9443")]
         listen: SocketAddr,
-        /// The policy: whom it revokes gets nothing more. Read again when it changes; without one nobody
-        /// is revoked here.
+        /// The policy: the issuer refuses the workloads and certificates that it revokes. Read again when
+        /// it changes; without a policy, none is refused.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
         /// A host name or address in the server's certificate, for clients such as curl; may be given
-        /// several times. The workloads of hermesh look at the SPIFFE ID only.
+        /// several times. hermesh's own workloads check the SPIFFE ID only.
         #[arg(long = "host")]
         hosts: Vec<String>,
         /// How long certificates are valid, in minutes.
@@ -141,13 +142,13 @@ pub enum Command {
     },
 }
 
-/// Whose certificate it is to be.
+/// The workload to certify.
 #[derive(Debug, Args)]
 pub struct Subject {
     /// The directory of `init`.
     #[arg(long)]
     directory: PathBuf,
-    /// The workload, service/evaluation or tenant/acme say.
+    /// The workload, for example service/evaluation or tenant/acme.
     #[arg(long, value_name = "KIND/NAME")]
     identity: String,
     /// A host name or address in the certificate of a server; may be given several times.
@@ -158,9 +159,9 @@ pub struct Subject {
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Log {
-    /// For people.
+    /// For people to read.
     Text,
-    /// For machines.
+    /// For programs to read.
     Json,
 }
 
@@ -168,55 +169,55 @@ pub enum Log {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The issuer's files.
+    /// The issuer's files cannot be read or written.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// There is no policy.
+    /// The policy cannot be read.
     #[error(transparent)]
     Policy(#[from] policy_file::Error),
-    /// The name of a workload is none.
+    /// The name of a workload is invalid.
     #[error("--identity {0:?}: expected KIND/NAME, each of 1 to 64 of a-z, 0-9 and -")]
     Identity(String),
-    /// There is no such token.
+    /// The token cannot be made.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// There is no such certificate.
+    /// The certificate cannot be issued.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
-    /// There is no new certificate.
+    /// The certificate cannot be renewed.
     #[error(transparent)]
     Keep(#[from] KeepError),
-    /// A workload's certificate does not count.
+    /// A workload's certificate is invalid.
     #[error("{workload}: {source}")]
     NotKept {
-        /// Whose.
+        /// The workload.
         workload: String,
-        /// Why not.
+        /// The reason.
         source: CertificateError,
     },
-    /// A certificate is not as it should be.
+    /// A certificate is invalid.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// A file cannot be written.
     #[error("{}: {source}", .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The log's filter is none.
+    /// The log filter is invalid.
     #[error("HERMESH_LOG: {0}; expected a filter such as debug, or hermesh_sidecar=debug,info")]
     Log(#[from] tracing_subscriber::filter::ParseError),
-    /// It cannot listen.
+    /// The server cannot listen.
     #[error("cannot serve on {address}: {source}")]
     Serve {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The system.
+    /// An error of the operating system.
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -226,7 +227,7 @@ pub fn main() -> ExitCode {
     match run(Cli::parse(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error is gone, there is nobody to tell.
+            // Ignored: if standard error is closed, the error cannot be reported anyway.
             let _ = writeln!(io::stderr(), "error: {error}");
             match error {
                 Error::Identity(_) | Error::Log(_) => ExitCode::from(2),
@@ -236,7 +237,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a command; what it prints goes to `out`.
+/// Runs a command; `out` receives what it prints.
 ///
 /// # Errors
 /// [`Error`].
@@ -297,13 +298,14 @@ fn init(domain: &str, directory: &Path, years: u32, clock: &impl Clock) -> Resul
     Ok(())
 }
 
-/// Whether a workload's files are there and valid.
+/// Checks that a workload's files exist and are valid.
 fn kept(domain: &str, out: &Path, workload: &str, clock: &impl Clock) -> Result<(), Error> {
     let Files { certificate, key, roots } = Files::of(out, named(domain, workload)?.workload());
     let read = |path: &Path| files::read(path).map_err(at(path));
     let check = |certificate: &[u8], key: &[u8], roots: &[u8]| {
         let found = Credentials::from_pem(certificate, key)?;
-        // Brokers have certificates of servers only, and all others have those too.
+        // Verify as a server: brokers have server certificates only, and all other certificates allow it
+        // too.
         Trust::from_pem(domain, roots)?.verify(found.chain(), Purpose::Server, clock.now())
     };
     check(&read(&certificate)?, &read(&key)?, &read(&roots)?)
@@ -311,7 +313,7 @@ fn kept(domain: &str, out: &Path, workload: &str, clock: &impl Clock) -> Result<
         .map_err(|source| Error::NotKept { workload: workload.to_owned(), source })
 }
 
-/// Renews until told to end.
+/// Renews certificates until a signal ends it.
 async fn keep(mut keeper: Keeper, clock: &impl Clock) -> Result<(), Error> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -320,9 +322,9 @@ async fn keep(mut keeper: Keeper, clock: &impl Clock) -> Result<(), Error> {
         if certificates > 0 {
             tracing::info!(certificates, "renewed");
         }
-        // One that was there is good for half of its life yet.
+        // Not fatal: the existing certificate is still valid for half of its life.
         if let Err(error) = failed {
-            tracing::warn!(%error, "it stays as it is for now");
+            tracing::warn!(%error, "not renewed; the present certificate stays for now");
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -374,7 +376,7 @@ fn start_log(log: Log) -> Result<(), Error> {
         Err(_) => EnvFilter::new("info"),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // It is the first and only one.
+    // Cannot fail: this is the first and only subscriber.
     let _ = match log {
         Log::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         Log::Json => lines.json().flatten_event(true).try_init(),

@@ -1,4 +1,4 @@
-//! What an issuer answers.
+//! The issuer's HTTP endpoints.
 
 use std::{
     net::IpAddr,
@@ -23,22 +23,22 @@ use super::{
     attempts::{Attempts, WINDOW},
 };
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) address: IpAddr,
-    /// The certificate that TLS verified.
+    /// The certificate chain that TLS verified.
     pub(super) chain: Option<Chain>,
 }
 
-/// The issuer behind its endpoints.
+/// The issuer and what its endpoints need.
 pub(super) struct Endpoints {
     issuer: Arc<Issuer>,
     clock: Arc<dyn Clock>,
     attempts: Mutex<Attempts>,
 }
 
-/// A status and why, for whoever asked.
+/// A status, and a reason for the caller.
 struct Refusal(StatusCode, String);
 
 impl Endpoints {
@@ -116,7 +116,7 @@ impl Endpoints {
             }
         };
         let issuer = self.issuer.clone();
-        // It waits for the disk.
+        // On a blocking thread: issuing waits for the disk.
         let work = move || issuer.issue(Request { csr: csr.as_bytes(), proof }, now);
         let issued = tokio::task::spawn_blocking(work).await;
         let issued = issued.map_err(|_| unable())?;
@@ -156,7 +156,7 @@ impl Endpoints {
         let status = match error {
             IssuerError::Request(_) => StatusCode::BAD_REQUEST,
             IssuerError::Root { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            // Files of the issuer are nobody else's business.
+            // The caller learns nothing about the issuer's files.
             IssuerError::Make(_) | IssuerError::Token(TokenError::File { .. }) => return unable(),
             _ => StatusCode::FORBIDDEN,
         };
@@ -178,7 +178,7 @@ fn log(issued: &Issued, caller: &Caller) {
 }
 
 fn unable() -> Refusal {
-    let told = "the issuer is unable to; the reason is in its log";
+    let told = "the issuer cannot issue a certificate now; the reason is in its log";
     Refusal(StatusCode::INTERNAL_SERVER_ERROR, told.into())
 }
 

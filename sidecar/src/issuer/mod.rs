@@ -1,5 +1,5 @@
-//! The issuer of certificates as a program, and the client that asks it for one. Who gets which
-//! certificate is decided in [`hermesh_mesh::issuer`].
+//! The issuer of certificates as a program, and its client. [`hermesh_mesh::issuer`] decides which workload
+//! gets which certificate.
 
 mod attempts;
 mod client;
@@ -15,16 +15,16 @@ pub use server::{Bound, Options, bind};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// The longest body, either way.
+/// The maximum size of a body, in either direction.
 const MAX_BODY: usize = 64 << 10;
-/// Where certificates are asked for.
+/// The path for requesting a certificate.
 const CERTIFICATE: &str = "/v1/certificate";
-/// Where the roots are.
+/// The path of the roots.
 const ROOTS: &str = "/v1/roots";
-/// Whether certificates can be had.
+/// The path that tells whether the issuer can issue certificates.
 const HEALTH: &str = "/healthz";
 
-/// What a workload sends.
+/// The body of a request for a certificate.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -33,7 +33,7 @@ struct Body {
     token: Option<Secret>,
 }
 
-/// Text that is wiped.
+/// Text that is wiped from memory when dropped.
 struct Secret(Zeroizing<String>);
 
 impl Serialize for Secret {

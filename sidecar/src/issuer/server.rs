@@ -18,26 +18,26 @@ use super::{
     tls,
 };
 
-/// The most connections at the same time; more wait.
+/// The maximum number of simultaneous connections; more wait.
 const CONNECTIONS: usize = 256;
-/// How long TLS may take to begin: who says nothing does not hold a place for long.
+/// How long the TLS handshake may take: a silent client must not occupy a connection for long.
 const HANDSHAKE: Duration = Duration::from_secs(2);
-/// How long one lasts, from the handshake to the end of the answer.
+/// How long a connection may last, from the handshake to the end of the response.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The most headers of a request.
+/// The maximum number of headers of a request.
 const MAX_HEADERS: usize = 32;
-/// The room for them.
+/// The maximum size of these headers, in bytes.
 const MAX_HEAD: usize = 16 << 10;
-/// How long to wait when the system has no connection to give.
+/// How long to wait when the system has no file descriptor for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How to serve.
+/// The server's options.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// Host names and addresses in the server's certificate, for clients that look at those. The
-    /// workloads of hermesh know the issuer by its SPIFFE ID.
+    /// Host names and addresses in the server's certificate, for clients that check them. hermesh's own
+    /// workloads check the issuer's SPIFFE ID only.
     pub hosts: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct Bound {
 /// Listens.
 ///
 /// # Errors
-/// The address cannot be had, or the issuer makes no certificate for itself.
+/// The address cannot be bound, or the issuer cannot make its own certificate.
 pub async fn bind(
     issuer: Arc<Issuer>,
     options: Options,
@@ -66,19 +66,19 @@ pub async fn bind(
 }
 
 impl Bound {
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop`, and then what has begun.
+    /// Serves until `stop` completes, then finishes the open connections.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = async {
-                // It is never closed.
+                // Cannot fail: the semaphore is never closed.
                 let place = room.clone().acquire_owned().await.ok();
                 (self.listener.accept().await, place)
             };

@@ -1,4 +1,4 @@
-//! TLS between an issuer and those who ask: version 1.3, each known by the name in its certificate.
+//! TLS 1.3 between an issuer and its clients; certificates identify both sides.
 
 use std::{
     fmt,
@@ -26,7 +26,7 @@ use rustls::{
     version::TLS13,
 };
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsError {
     #[error("TLS: {0}")]
@@ -39,7 +39,7 @@ pub(super) enum TlsError {
     Own(#[from] CertificateError),
 }
 
-/// For whoever asks an issuer of this trust domain.
+/// The configuration of a client of this trust domain's issuer.
 pub(super) fn client(
     trust: Trust,
     credentials: Option<&Credentials>,
@@ -61,7 +61,8 @@ pub(super) fn client(
     Ok(config)
 }
 
-/// For an issuer. Clients may have certificates; those that do are of this trust domain.
+/// The configuration of an issuer. Client certificates are optional; those shown must be of this trust
+/// domain.
 pub(super) fn server(
     issuer: Arc<Issuer>,
     hosts: Vec<String>,
@@ -81,7 +82,7 @@ pub(super) fn server(
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(own));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Who resumes a session shows no certificate that could have expired since.
+    // No resumption: a resumed session shows no certificate, so an expired one would go unnoticed.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
@@ -91,7 +92,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The time of a clock that was passed in.
+/// A clock that was passed in, for rustls.
 struct Time(Arc<dyn Clock>);
 
 impl TimeProvider for Time {
@@ -106,7 +107,7 @@ impl fmt::Debug for Time {
     }
 }
 
-/// Takes a server for the issuer of the trust domain if its certificate says so, wherever it is.
+/// Accepts a server if its certificate names the trust domain's issuer, at any address.
 #[derive(Debug)]
 struct IsIssuer {
     trust: Trust,
@@ -149,7 +150,7 @@ impl ServerCertVerifier for IsIssuer {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // Not offered.
+        // Unreachable: TLS 1.2 is not offered.
         Err(InvalidMessage::UnexpectedMessage("TLS 1.2").into())
     }
 
@@ -172,7 +173,7 @@ impl ServerCertVerifier for IsIssuer {
     }
 }
 
-/// The issuer's own certificate, which it renews when somebody comes after half of its life.
+/// The issuer's own certificate, renewed by the first connection after half of its life.
 struct Own {
     issuer: Arc<Issuer>,
     hosts: Vec<String>,

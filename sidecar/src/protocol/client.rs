@@ -1,4 +1,4 @@
-//! What clients say.
+//! Operations that clients send.
 
 use std::fmt;
 
@@ -10,41 +10,41 @@ use super::{
     write,
 };
 
-/// What a client sends.
+/// An operation of a client.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ClientOp {
-    /// How it wants the connection, in JSON. What is in it is not looked at.
+    /// CONNECT with its options in JSON, not inspected here.
     Connect(Bytes),
     /// A message.
     Pub {
-        /// Where it goes.
+        /// The subject.
         subject: Str,
-        /// Where the answer goes.
+        /// The subject for replies.
         reply: Option<Str>,
-        /// The block of headers, from `NATS/1.0` to the empty line. Only these two are known to be there.
+        /// The block of headers, from `NATS/1.0` to the empty line. Only these two lines have been checked.
         headers: Option<Bytes>,
         /// The body.
         payload: Bytes,
     },
     /// A subscription.
     Sub {
-        /// To what, perhaps with wildcards.
+        /// The subject, perhaps with wildcards.
         subject: Str,
-        /// The group that shares the messages.
+        /// The queue group, whose members share the messages.
         queue: Option<Str>,
-        /// Its name on this connection.
+        /// The subscription's id on this connection.
         sid: Str,
     },
     /// The end of a subscription.
     Unsub {
-        /// Its name.
+        /// The subscription's id.
         sid: Str,
-        /// After how many messages, counted from its beginning; at once if none is given, or 0.
+        /// After how many messages, counted from its beginning. None and 0 mean at once.
         max: Option<u64>,
     },
-    /// Are you there?
+    /// A request for a PONG.
     Ping,
-    /// I am here.
+    /// The reply to a PING.
     Pong,
 }
 
@@ -121,7 +121,7 @@ impl Operation for ClientOp {
             (_, true) => Self::Pong,
             _ => return Err(ProtocolError::UnknownOperation(VERBS)),
         };
-        // nats-server overlooks whatever follows these verbs.
+        // nats-server ignores what follows these verbs.
         arguments.is_empty().then_some(op).ok_or(ProtocolError::Arguments(BARE))
     }
 }
@@ -136,7 +136,7 @@ fn is_headers(block: &[u8]) -> bool {
 }
 
 impl ClientOp {
-    /// Appends it, in its usual form.
+    /// Appends the operation to `out`, in its usual form.
     pub fn write(&self, out: &mut BytesMut) {
         match self {
             Self::Connect(json) => write::write_connect(out, json),
@@ -153,7 +153,7 @@ impl ClientOp {
     }
 }
 
-// Neither what a connection is opened with nor what a message says is for logs.
+// CONNECT may hold credentials and messages hold content; neither belongs in logs.
 impl fmt::Debug for ClientOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,37 +1,37 @@
 //! Why a connection cannot go on.
 
-/// Why bytes are no operation. There is no going on after it: where the next one begins is not known, or
-/// not to be trusted.
+/// Why bytes are not an operation. The connection must end: the start of the next operation is unknown, or
+/// cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// Not a verb of this direction.
+    /// The verb does not exist in this direction.
     #[error("expected {0}, something else came")]
     UnknownOperation(&'static str),
-    /// Not the arguments of this verb.
+    /// The arguments do not fit the verb.
     #[error("expected {0}, other arguments came")]
     Arguments(&'static str),
-    /// A CR or LF by itself, or another control character.
+    /// The line has a bare CR or LF, or another control character.
     #[error("a line has a control character; expected none but the CR LF at its end")]
     ControlCharacter,
-    /// A line without end.
+    /// The line is too long.
     #[error("a line of more than {limit} bytes came")]
     LineTooLong {
         /// The limit, with CR LF.
         limit: usize,
     },
-    /// Not a number.
+    /// A number was expected.
     #[error("expected a number of one to nine digits, something else came")]
     Number,
-    /// More than is taken.
+    /// The message is too large.
     #[error("a message of {got} bytes was announced; headers and body may have {limit}")]
     PayloadTooLarge {
-        /// What was announced.
+        /// The size that was announced.
         got: usize,
         /// The limit.
         limit: usize,
     },
-    /// More headers than message.
+    /// The headers are announced as larger than the whole message.
     #[error("headers of {headers} bytes were announced in a message of {total}")]
     HeaderSize {
         /// The headers' size.
@@ -39,30 +39,30 @@ pub enum ProtocolError {
         /// The size of headers and body.
         total: usize,
     },
-    /// Headers without their first or last line.
+    /// The headers lack their first or last line.
     #[error("expected headers that begin with NATS/1.0 and end with an empty line")]
     Headers,
-    /// A message of another length than announced.
+    /// The message's length differs from the announced one.
     #[error("expected CR LF after as many bytes as were announced")]
     PayloadEnd,
-    /// Not where messages can go.
+    /// The subject is not valid for publishing.
     #[error(
         "expected a subject of visible ASCII, without empty tokens and wildcards, of at most {0} bytes"
     )]
     PublishSubject(usize),
-    /// Not what can be subscribed.
+    /// The subject is not valid for subscribing.
     #[error(
         "expected a subject of visible ASCII, without empty tokens, with wildcards only as whole tokens, \
          of at most {0} bytes"
     )]
     SubscribeSubject(usize),
-    /// A name of a queue group or of a subscription that cannot be one.
+    /// The name of a queue group or of a subscription is invalid.
     #[error("expected a name of visible ASCII, of at most {0} bytes")]
     Name(usize),
 }
 
 impl ProtocolError {
-    /// What nats-server says, in `-ERR`, before it hangs up.
+    /// The text that nats-server sends in `-ERR` before it closes the connection.
     pub fn violation(&self) -> &'static str {
         match self {
             Self::LineTooLong { .. } => "maximum control line exceeded",

@@ -1,13 +1,13 @@
-//! The NATS client protocol in both directions: bytes in, operations out, and back.
+//! The NATS client protocol in both directions: parses bytes into operations, and writes operations.
 //!
-//! What is accepted here, nats-server reads as the same operations, for frames are passed on as they came.
-//! So this is as strict as nats-server 2.9, and stricter where that is lax: a line ends with CR LF and has
-//! no other CR or LF, PING takes no arguments, a number has at most nine digits, a subject is of visible
-//! ASCII without empty tokens, and only SUB takes wildcards, each a token by itself.
+//! Client operations are forwarded byte for byte, so nats-server must read them as this parser does.
+//! Therefore the parser is as strict as nats-server 2.9, and stricter where nats-server is lax: a line ends
+//! with CR LF and has no other CR or LF, PING takes no arguments, a number has at most nine digits, a
+//! subject is visible ASCII without empty tokens, and only SUB takes wildcards, each a token by itself.
 //!
-//! The other direction is more patient, because a server delivers what anybody published: nats-server lets
-//! subjects, places for answers and headers be nearly any bytes. A message whose names are not well-formed
-//! is [`ServerOp::Malformed`], to be dropped; only what leaves the end of a frame in doubt is an error.
+//! Server operations are parsed leniently, because a server delivers what any client published: nats-server
+//! accepts almost any bytes in subjects, reply subjects and headers. A message with malformed names is
+//! [`ServerOp::Malformed`] and is dropped. Only bytes that leave the end of a frame in doubt are an error.
 
 mod client;
 mod error;

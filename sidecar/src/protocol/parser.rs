@@ -1,4 +1,4 @@
-//! Cutting bytes into frames, without knowing yet what they say.
+//! Cuts bytes into frames, without interpreting them.
 
 use std::marker::PhantomData;
 
@@ -6,42 +6,42 @@ use bytes::{Bytes, BytesMut};
 
 use super::{ClientOp, ProtocolError, ServerOp};
 
-/// The most bytes taken.
+/// Size limits, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Of a line, with CR LF.
+    /// A line, with CR LF.
     pub max_line: usize,
-    /// Of a CONNECT or INFO line.
+    /// A CONNECT or INFO line.
     pub max_json: usize,
-    /// Of a message's headers and body.
+    /// A message's headers and body.
     pub max_payload: usize,
-    /// Of a subject or name.
+    /// A subject or name.
     pub max_subject: usize,
 }
 
 impl Limits {
-    /// For what a client sends: of lines, what nats-server takes by default.
+    /// Limits for a client's operations. The limit for lines is nats-server's default.
     pub const fn client(max_payload: usize) -> Self {
         Self { max_line: 4096, max_json: 64 << 10, max_payload, max_subject: 1024 }
     }
 
-    /// For what a server sends that takes messages of `max_payload` from its clients. Its own answers may be
-    /// larger: stored messages in JSON and base64, or with headers more, and pages of 100,000 subjects. Its
-    /// lines are as long as those of its clients, and a name more.
+    /// Limits for the operations of a server that accepts messages of `max_payload`. Its own replies may be
+    /// larger: stored messages in JSON and base64, or with more headers, and pages of 100,000 subjects. Its
+    /// lines may be as long as a client's, plus one name.
     pub const fn server(max_payload: usize) -> Self {
         let stored = max_payload.div_ceil(3).saturating_mul(4).saturating_add(64 << 10);
         let max_payload = if stored > LISTING { stored } else { LISTING };
         Self { max_line: 8 << 10, max_json: 64 << 10, max_payload, max_subject: 1024 }
     }
 
-    /// The most bytes of a frame: with more in the buffer, there is one, or an error.
+    /// The maximum size of a frame: a buffer with more bytes holds a frame or an error.
     pub const fn max_frame(&self) -> usize {
         let line = if self.max_line > self.max_json { self.max_line } else { self.max_json };
         line.saturating_add(self.max_payload).saturating_add(CR_LF.len())
     }
 }
 
-/// Room for a page of a stream's subjects.
+/// Space for a page of a stream's subjects.
 const LISTING: usize = 32 << 20;
 
 pub(super) const CR_LF: &[u8] = b"\r\n";
@@ -49,9 +49,9 @@ pub(super) const CR_LF: &[u8] = b"\r\n";
 /// An operation, and the bytes it was read from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame<O> {
-    /// What it says.
+    /// The operation.
     pub op: O,
-    /// The whole of it, to be passed on as it came.
+    /// The bytes of the whole frame, to be forwarded unchanged.
     pub raw: Bytes,
 }
 
@@ -61,13 +61,13 @@ impl<O: std::fmt::Debug> std::fmt::Debug for Frame<O> {
     }
 }
 
-/// Reads what a client sends.
+/// Parses a client's operations.
 pub type ClientParser = Parser<ClientOp>;
-/// Reads what a server sends.
+/// Parses a server's operations.
 pub type ServerParser = Parser<ServerOp>;
 
-/// Cuts operations off the front of a buffer. What it has seen of an unfinished one it does not look at
-/// again, however small the pieces in which the rest comes.
+/// Cuts operations off the front of a buffer. It never reads a byte of an unfinished operation twice,
+/// however small the pieces in which the rest arrives.
 #[derive(Debug)]
 pub struct Parser<O> {
     limits: Limits,
@@ -77,56 +77,56 @@ pub struct Parser<O> {
 
 #[derive(Debug, Clone)]
 enum State {
-    /// In a line that has not ended in its first `seen` bytes.
+    /// In a line; its first `seen` bytes have no line end.
     Line { seen: usize },
     /// In the message after a line.
     Message(Extent),
-    /// There was an error.
+    /// After an error.
     Failed(ProtocolError),
 }
 
-/// How far a frame goes.
+/// The extent of a frame.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
     /// The line's length, with CR LF.
     line: usize,
-    /// The message behind it.
+    /// The message after the line.
     message: Option<Sizes>,
 }
 
-/// A message's sizes.
+/// The sizes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// That of the headers, if there are any.
+    /// The size of the headers, if there are any.
     headers: Option<usize>,
-    /// That of headers and body.
+    /// The size of headers and body.
     total: usize,
 }
 
-/// What one side may say.
+/// The operations of one side.
 pub trait Operation: Sized {
-    /// How long a line may be that begins so.
+    /// The maximum length of a line that begins with `start`.
     fn max_line(start: &[u8], limits: &Limits) -> usize;
 
-    /// What follows a line. Whatever can be refused by the line alone is refused here, before anything is
-    /// held for what follows.
+    /// The sizes of the message that follows a line. Everything that can be refused by the line alone is
+    /// refused here, before memory is reserved for the message.
     fn follows(line: &Line<'_>, limits: &Limits) -> Result<Option<Sizes>, ProtocolError>;
 
-    /// The operation that a frame is.
+    /// Reads the operation from a whole frame.
     fn read(line: &Line<'_>, frame: &Content<'_>, limits: &Limits) -> Result<Self, ProtocolError>;
 }
 
 impl<O: Operation> Parser<O> {
-    /// A parser at the beginning of a connection.
+    /// A parser for a new connection.
     pub fn new(limits: Limits) -> Self {
         Self { limits, state: State::Line { seen: 0 }, operation: PhantomData }
     }
 
-    /// Takes the next operation off `buffer`; none if it is not all there yet. Then there is room for the
-    /// rest of it, if its size is known.
+    /// Takes the next operation off `buffer`; none if it is incomplete. In that case the buffer has
+    /// capacity for the rest, if its size is known.
     ///
     /// # Errors
-    /// The bytes are no operation. All further calls say so too.
+    /// The bytes are not an operation. All further calls return the same error.
     pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame<O>>, ProtocolError> {
         let result = self.advance(buffer);
         if let Err(error) = &result {
@@ -183,7 +183,7 @@ impl Extent {
     }
 }
 
-/// Whether a line with this beginning has that verb. The beginning may be too short to tell.
+/// Whether a line with this beginning may have that verb. The beginning may be too short to decide.
 pub(super) fn begins_with(start: &[u8], verb: &str) -> bool {
     start.get(..verb.len()).is_some_and(|start| start.eq_ignore_ascii_case(verb.as_bytes()))
 }
@@ -212,7 +212,7 @@ impl<'a> Line<'a> {
         self.verb.eq_ignore_ascii_case(verb.as_bytes())
     }
 
-    /// What is between blanks; of more than any operation has, the first ones.
+    /// The arguments between blanks. If there are more than any operation takes, only the first ones.
     pub(super) fn arguments(&self) -> Arguments<'a> {
         let mut arguments = Arguments { all: [&[]; MAX_ARGUMENTS], count: 0 };
         let found = self.rest.split(|byte| is_blank(*byte)).filter(|argument| !argument.is_empty());
@@ -223,13 +223,13 @@ impl<'a> Line<'a> {
         arguments
     }
 
-    /// All that follows the verb, but for the blanks around it.
+    /// The text after the verb, trimmed of blanks.
     pub(super) fn text(&self) -> &'a [u8] {
         let text = &self.rest[self.rest.iter().take_while(|byte| is_blank(**byte)).count()..];
         &text[..text.len() - text.iter().rev().take_while(|byte| is_blank(**byte)).count()]
     }
 
-    /// All that follows the verb: something, without control characters.
+    /// The text after the verb; not empty and without control characters.
     pub(super) fn json(&self, expected: &'static str) -> Result<&'a [u8], ProtocolError> {
         match self.text() {
             [] => Err(ProtocolError::Arguments(expected)),
@@ -239,7 +239,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What a line says about its verb.
+/// The arguments of a line.
 pub(super) struct Arguments<'a> {
     all: [&'a [u8]; MAX_ARGUMENTS],
     count: usize,
@@ -253,8 +253,8 @@ impl<'a> std::ops::Deref for Arguments<'a> {
     }
 }
 
-/// A number. Not more than nine digits, for nats-server takes a longer one for none at all, and where it
-/// wants to know when to unsubscribe, that means now.
+/// Parses a number of at most nine digits. nats-server ignores longer ones, and in UNSUB that would mean
+/// "at once".
 pub(super) fn number(digits: &[u8]) -> Result<usize, ProtocolError> {
     if !(1..=9).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
         return Err(ProtocolError::Number);
@@ -262,7 +262,7 @@ pub(super) fn number(digits: &[u8]) -> Result<usize, ProtocolError> {
     Ok(digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0')))
 }
 
-/// The line of a message: `N` arguments, then perhaps where the answer goes, then the sizes.
+/// The line of a message: `N` arguments, then perhaps the reply subject, then the sizes.
 pub(super) struct Message<'a, const N: usize> {
     pub(super) first: [&'a [u8]; N],
     pub(super) reply: Option<&'a [u8]>,
@@ -270,11 +270,11 @@ pub(super) struct Message<'a, const N: usize> {
     total: &'a [u8],
 }
 
-/// A verb, and the line it begins.
+/// A verb, and the form of its line.
 type Form = (&'static str, &'static str);
 
 impl<'a, const N: usize> Message<'a, N> {
-    /// None if it has neither verb.
+    /// None if the line has neither verb.
     pub(super) fn of(
         line: &Line<'a>,
         bare: Form,
@@ -298,7 +298,7 @@ impl<'a, const N: usize> Message<'a, N> {
         Ok(Some(Self { first, reply, headers, total }))
     }
 
-    /// The sizes, within the limits.
+    /// The sizes, checked against the limits.
     pub(super) fn sizes(&self, limits: &Limits) -> Result<Sizes, ProtocolError> {
         let (headers, total) = (self.headers.map(number).transpose()?, number(self.total)?);
         if total > limits.max_payload {
@@ -311,7 +311,7 @@ impl<'a, const N: usize> Message<'a, N> {
     }
 }
 
-/// A whole frame, and what comes with its line.
+/// A whole frame, and what its line says about it.
 pub struct Content<'a> {
     pub(super) raw: &'a Bytes,
     pub(super) headers: Option<Bytes>,

@@ -1,4 +1,4 @@
-//! What servers say.
+//! Operations that servers send.
 
 use std::fmt;
 
@@ -9,39 +9,39 @@ use super::{
     parser::{Content, Limits, Line, Message, Operation, Sizes, begins_with},
 };
 
-/// What a server sends.
+/// An operation of a server.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ServerOp {
-    /// What it is and takes, in JSON. What is in it is not looked at.
+    /// INFO: the server's properties, in JSON, not inspected here.
     Info(Bytes),
     /// A message.
     Msg {
-        /// Where it was published.
+        /// The subject to which it was published.
         subject: Str,
-        /// The subscription that catches it.
+        /// The id of the subscription that matches.
         sid: Str,
-        /// Where the answer goes.
+        /// The subject for replies.
         reply: Option<Str>,
-        /// The block of headers: whatever bytes the publisher called so.
+        /// The block of headers, as the publisher sent it: arbitrary bytes.
         headers: Option<Bytes>,
         /// The body.
         payload: Bytes,
     },
-    /// A message, of which nothing else is to be believed, that no honest client published: its subject or
-    /// the place for its answer is none.
+    /// A message that no honest client published: its subject or reply subject is invalid. Nothing else in
+    /// it is trusted.
     Malformed {
-        /// The subscription that catches it.
+        /// The id of the subscription that matches.
         sid: Str,
-        /// Where the answer goes, if that is well-formed.
+        /// The reply subject, if it is well-formed.
         reply: Option<Str>,
     },
-    /// Are you there?
+    /// A request for a PONG.
     Ping,
-    /// I am here.
+    /// The reply to a PING.
     Pong,
-    /// It was done, for those who asked to be told.
+    /// Success, for clients that asked for `+OK`.
     Ok,
-    /// What is wrong, without the quotation marks.
+    /// An error's text, without the quotation marks.
     Err(String),
 }
 

@@ -1,4 +1,4 @@
-//! Subjects and names, in the bytes in which they came.
+//! Subjects and names, kept as the bytes in which they came.
 
 use std::{
     borrow::Borrow,
@@ -9,13 +9,13 @@ use std::{
 
 use bytes::Bytes;
 
-/// At least one character of visible ASCII: a subject, or a name, that fits into a line. It keeps what it
-/// was cut from in memory; what outlives the frame is better a `String`.
+/// One or more characters of visible ASCII: a subject or name that fits into a line. It keeps the whole
+/// buffer that it was cut from alive; use a `String` for text that outlives the frame.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Str(Bytes);
 
 impl Str {
-    /// Checks the characters.
+    /// Makes a `Str` if all characters are allowed.
     pub fn new(text: impl Into<Bytes>) -> Option<Self> {
         let text = text.into();
         is_name(&text).then_some(Self(text))
@@ -74,13 +74,13 @@ fn is_name(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_graphic)
 }
 
-/// Whether messages can go there.
+/// Whether messages can be published to the subject.
 pub fn is_subject(text: &[u8]) -> bool {
     is_pattern(text) && !text.iter().any(|byte| is_wildcard(*byte))
 }
 
-/// Whether it can be subscribed. Unlike for nats-server, `*` and `>` within a token are no letters, lest
-/// somebody takes them for wildcards.
+/// Whether the subject can be subscribed to. Unlike nats-server, this rejects `*` and `>` inside a token,
+/// because a reader could mistake them for wildcards.
 pub fn is_pattern(text: &[u8]) -> bool {
     let mut tokens = text.split(|byte| *byte == b'.').peekable();
     while let Some(token) = tokens.next() {

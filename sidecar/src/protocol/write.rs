@@ -1,4 +1,4 @@
-//! Writing operations, each appended to what is to be sent.
+//! Writes operations; each function appends one to `out`.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -7,53 +7,53 @@ use bytes::{BufMut as _, BytesMut};
 use super::{ClientOp, Str, parser::CR_LF};
 
 const NO_HEADERS: &[u8] = b"NATS/1.0\r\n\r\n";
-/// The greatest number that nats-server reads.
+/// The largest number that nats-server reads.
 const MAX_NUMBER: u64 = 999_999_999;
-/// Verb, numbers and blanks of a line.
+/// Space for verb, numbers and blanks of a line.
 const LINE_ROOM: usize = 64;
 
-/// Are you there?
+/// Writes PING.
 pub fn ping(out: &mut BytesMut) {
     out.put_slice(b"PING\r\n");
 }
 
-/// I am here.
+/// Writes PONG.
 pub fn pong(out: &mut BytesMut) {
     out.put_slice(b"PONG\r\n");
 }
 
-/// It was done.
+/// Writes `+OK`.
 pub fn ok(out: &mut BytesMut) {
     out.put_slice(b"+OK\r\n");
 }
 
-/// What a client wants, in JSON on one line.
+/// Writes CONNECT with JSON on one line.
 pub fn write_connect(out: &mut BytesMut, json: &[u8]) {
     write_json(out, b"CONNECT ", json);
 }
 
-/// What a server is, in JSON on one line.
+/// Writes INFO with JSON on one line.
 pub fn write_info(out: &mut BytesMut, json: &[u8]) {
     write_json(out, b"INFO ", json);
 }
 
-/// What is wrong. Control characters become spaces.
+/// Writes `-ERR`. Control characters become spaces.
 pub fn write_err(out: &mut BytesMut, text: &str) {
     line(out, format_args!("-ERR '{}'", text.replace(|c: char| c.is_ascii_control(), " ")));
 }
 
-/// A subscription.
+/// Writes a subscription.
 pub fn write_sub(out: &mut BytesMut, subject: &Str, queue: Option<&Str>, sid: &Str) {
     line(out, format_args!("SUB {subject}{} {sid}", Optional(queue)));
 }
 
-/// The end of a subscription, after `max` messages or at once.
+/// Ends a subscription, after `max` messages or at once.
 pub fn write_unsub(out: &mut BytesMut, sid: &Str, max: Option<u64>) {
     let max = max.map(|max| max.min(MAX_NUMBER));
     line(out, format_args!("UNSUB {sid}{}", Optional(max)));
 }
 
-/// A client's message; with a block of headers, if that is given.
+/// Writes a client's message, with a block of headers if one is given.
 pub fn write_pub(
     out: &mut BytesMut,
     subject: &Str,
@@ -65,8 +65,8 @@ pub fn write_pub(
     message(out, "PUB", place, Headers { block: headers, added: None }, payload);
 }
 
-/// A client's message with one header more, behind those it has; anything else as it is. Neither name nor
-/// value may have control characters.
+/// Writes a client's message with one more header after the existing ones; other operations unchanged. Name
+/// and value must not have control characters.
 pub fn write_pub_sealed(out: &mut BytesMut, op: &ClientOp, name: &str, value: &str) {
     let ClientOp::Pub { subject, reply, headers, payload } = op else {
         return op.write(out);
@@ -77,7 +77,7 @@ pub fn write_pub_sealed(out: &mut BytesMut, op: &ClientOp, name: &str, value: &s
     message(out, "PUB", place, headers, payload);
 }
 
-/// A server's message; with a block of headers, if that is given.
+/// Writes a server's message, with a block of headers if one is given.
 pub fn write_msg(
     out: &mut BytesMut,
     subject: &Str,
@@ -105,7 +105,7 @@ fn message(
     let Headers { block, added } = headers;
     let added_size = added.map_or(0, |(name, value)| name.len() + ": \r\n".len() + value.len());
     let size = block.map_or(0, <[u8]>::len) + added_size;
-    // Room for all of it at once, so that nothing is moved when the rest is appended.
+    // Reserve space for the whole message, so that appending the rest moves nothing.
     out.reserve(LINE_ROOM + size + payload.len() + CR_LF.len());
     match block {
         None => line(out, format_args!("{verb} {place} {}", payload.len())),
@@ -133,12 +133,12 @@ fn write_json(out: &mut BytesMut, verb: &[u8], json: &[u8]) {
 }
 
 fn line(out: &mut BytesMut, text: fmt::Arguments<'_>) {
-    // Memory takes whatever is written.
+    // Cannot fail: writing to memory.
     let _ = out.write_fmt(text);
     out.put_slice(CR_LF);
 }
 
-/// An argument that may be absent, with the blank before it.
+/// An optional argument, with the blank before it.
 struct Optional<T>(Option<T>);
 
 impl<T: Display> Display for Optional<T> {

@@ -1,4 +1,4 @@
-//! One connection of the workload, from its first word to its end.
+//! One connection of the workload, from its start to its end.
 
 use std::{
     io,
@@ -35,19 +35,19 @@ use crate::protocol::{
     self, ClientOp, ClientParser, Frame, Limits, ProtocolError, ServerOp, ServerParser,
 };
 
-/// How much is read at once.
+/// How many bytes to read at once.
 const READ: usize = 256 << 10;
-/// What stays allocated of a buffer that a large message has filled.
+/// The capacity up to which a buffer is kept after a large message.
 const KEEP: usize = 1 << 20;
-/// How long the one side may take to accept what the other has sent.
+/// How long either side may take to accept what the other has sent.
 const SLOW: Duration = Duration::from_secs(10);
-/// How long a client may take to introduce itself.
+/// How long a client may take to send CONNECT.
 const INTRODUCTION: Duration = Duration::from_secs(5);
-/// The longest sleep, so that a clock that jumps, or a machine that slept, is noticed.
+/// The longest sleep, so that a jump of the clock or a suspended machine is noticed.
 const NAP: Duration = Duration::from_secs(60);
-/// For how long a client that was told why is heard out.
+/// How long to keep reading from a client after its connection was refused.
 const HEARING: Duration = Duration::from_millis(500);
-/// How long to wait when the system gives no more connections.
+/// How long to wait when the system has no file descriptor for another connection.
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Where the workload connects.
@@ -95,7 +95,7 @@ enum End {
     Rejected(#[from] Rejection),
     #[error("the broker's certificate was revoked")]
     BrokerRevoked,
-    #[error("what was sent was not accepted within {SLOW:?}")]
+    #[error("the other side did not accept data within {SLOW:?}")]
     Slow,
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -118,7 +118,7 @@ impl End {
         }
     }
 
-    /// What the client is told, in the server's words.
+    /// The error that the client receives, in nats-server's words.
     fn told(&self) -> Option<&str> {
         match self {
             Self::Protocol(error) => Some(error.violation()),
@@ -130,7 +130,7 @@ impl End {
     }
 }
 
-/// Accepts connections until told to stop, and gives those that are there then so long to end.
+/// Accepts connections until told to stop, then gives the open ones `drain` to end.
 pub async fn serve(
     listener: Listener,
     gate: Arc<Gate>,
@@ -192,13 +192,13 @@ async fn run(
     }
 }
 
-/// Reads what a client still says, so that the end of the connection does not take from it, unread, what
-/// it was told.
+/// Reads what the client still sends. Closing a connection with unread bytes resets it, and the client
+/// could lose the error that was sent to it.
 async fn hear_out(client: &mut (impl AsyncRead + Unpin)) {
     let _ = timeout(HEARING, tokio::io::copy(client, &mut tokio::io::sink())).await;
 }
 
-/// Two sides that know each other.
+/// Both sides after their greetings.
 struct Begun {
     broker: Tls,
     peer: Peer,
@@ -226,9 +226,9 @@ async fn begin(
     let mut from_client = BytesMut::new();
     let connect = timeout(INTRODUCTION, introduction(local, limits, &mut from_client));
     let connect =
-        connect.await.map_err(|_| End::Greeting("the workload does not introduce itself"))??;
+        connect.await.map_err(|_| End::Greeting("the workload did not send CONNECT in time"))??;
     let connect = greeting::connect(&connect)
-        .ok_or(End::Greeting("the workload's CONNECT is no JSON object"))?;
+        .ok_or(End::Greeting("the workload's CONNECT is not a JSON object"))?;
     out.clear();
     protocol::write_connect(&mut out, &connect.json);
     connected.stream.write_all(&out).await?;
@@ -266,7 +266,7 @@ async fn introduction(
     }
 }
 
-/// Carries messages both ways until one side, or who may speak, ends it.
+/// Carries messages both ways until one side closes the connection or a workload loses its permission.
 async fn carry(local: Box<dyn Stream>, gate: Arc<Gate>, begun: Begun) {
     let Begun { broker, peer, from_client, from_broker, verbose, limits, broker_limits } = begun;
     let (client_reader, client) = split(local);
@@ -281,7 +281,7 @@ async fn carry(local: Box<dyn Stream>, gate: Arc<Gate>, begun: Begun) {
         largest: limits.max_payload,
     });
     let mut parts = JoinSet::new();
-    // A task each, so that the one side is sealed for while the other is verified.
+    // One task per direction, so that signing and verifying run in parallel.
     parts.spawn(both.clone().client_to_broker(from_client, ClientParser::new(limits)));
     parts.spawn(both.clone().broker_to_client(
         broker_reader,
@@ -291,12 +291,12 @@ async fn carry(local: Box<dyn Stream>, gate: Arc<Gate>, begun: Begun) {
     parts.spawn(both.clone().revoked());
     let end = match parts.join_next().await {
         Some(Ok(Err(end))) => end,
-        // A panic, which has been told.
+        // A panic, already logged.
         _ => End::Broker,
     };
     parts.shutdown().await;
     both.gate.metrics.ended(end.name());
-    tracing::info!(identity = %both.gate.own(), why = %end, "the end of a connection");
+    tracing::info!(identity = %both.gate.own(), why = %end, "a connection ended");
     if let Some(why) = end.told() {
         let mut told = BytesMut::new();
         protocol::write_err(&mut told, why);
@@ -310,8 +310,8 @@ async fn carry(local: Box<dyn Stream>, gate: Arc<Gate>, begun: Begun) {
 
 struct Writer<S> {
     half: tokio::sync::Mutex<WriteHalf<S>>,
-    /// In the middle of something. Who is interrupted there must not go on: what came next would be taken
-    /// for the rest of it.
+    /// Set while bytes are being written. A write that was interrupted leaves half an operation, so nothing
+    /// more may be written: the other side would read it as the rest of that operation.
     writing: AtomicBool,
 }
 
@@ -320,7 +320,7 @@ impl<S: AsyncWrite> Writer<S> {
         Self { half: tokio::sync::Mutex::new(half), writing: AtomicBool::new(false) }
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     async fn write(&self, bytes: &mut BytesMut) -> Result<(), End> {
         if bytes.is_empty() {
             return Ok(());
@@ -353,13 +353,13 @@ type Tls = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
 struct Both {
     gate: Arc<Gate>,
     session: Mutex<Session>,
-    /// Held by the part that reads, for as long as that goes on.
+    /// Locked by the task that reads, for as long as it reads.
     client_reader: tokio::sync::Mutex<ReadHalf<Box<dyn Stream>>>,
     client: Writer<Box<dyn Stream>>,
     broker: Writer<Tls>,
     /// The broker.
     peer: Peer,
-    /// The largest message of the client.
+    /// The maximum size of a client's message.
     largest: usize,
 }
 
@@ -373,7 +373,7 @@ impl Both {
         let (mut to_broker, mut to_client) = (BytesMut::new(), BytesMut::new());
         let mut frames = Vec::new();
         loop {
-            // What came before something that is no protocol was meant.
+            // Frames before a protocol error are valid and are still forwarded.
             let broken = loop {
                 match parser.next(&mut read) {
                     Ok(Some(frame)) => frames.push(frame),
@@ -385,10 +385,10 @@ impl Both {
                 let passed =
                     outbound(&self.gate, &self.session, &frames, &mut to_broker, &mut to_client)?;
                 frames.clear();
-                // Refusals first: the broker's answer to a PING behind them comes later, as from a server.
+                // Refusals first: as from a server, they come before the broker's PONG to a later PING.
                 self.client.write(&mut to_client).await?;
                 self.broker.write(&mut to_broker).await?;
-                // Of no time at all, it would still take until the timer's next millisecond.
+                // Skip a sleep of zero: it would last until the timer's next millisecond.
                 if !passed.is_zero() {
                     sleep(passed).await;
                 }
@@ -420,7 +420,8 @@ impl Both {
                         inbound(gate, &view, session, &frame, out);
                     }
                     ServerOp::Info(info) => {
-                        // What it takes from now on; not more than was said at first.
+                        // The server's new INFO, such as a new limit; the limit never exceeds the first
+                        // one.
                         if let Some((info, _)) = greeting::info(info, self.largest, SEAL_ROOM) {
                             protocol::write_info(&mut to_client, &info);
                         }
@@ -431,7 +432,7 @@ impl Both {
                         }
                         to_client.extend_from_slice(&frame.raw);
                     }
-                    // The server was not asked for it; see greeting::connect.
+                    // The server was not asked for `+OK`; see greeting::connect.
                     ServerOp::Ok => {}
                 }
             }
@@ -444,7 +445,7 @@ impl Both {
         }
     }
 
-    /// Ends when the workload may not speak any more, or the broker is not to be spoken to.
+    /// Completes when the workload loses its permission to connect, or the broker's certificate is revoked.
     async fn revoked(self: Arc<Self>) -> Result<(), End> {
         let mut changes = self.gate.changes();
         loop {

@@ -1,4 +1,4 @@
-//! What may be how old, and what came before.
+//! Judges the age of messages, and recognises replays.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,13 +13,13 @@ use hermesh_mesh::{
 
 use super::Rejection;
 
-/// How far apart clocks may be, and how long a message that nobody stores may take.
+/// The allowed difference between clocks plus the travel time of a message that is not stored.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Messages remembered of one sealer, to tell a repetition: some 250 requests a second.
+/// Messages remembered per signer, to recognise replays: about 250 requests a second.
 const REMEMBERED: usize = 1 << 15;
 
-/// Judges a message that is stored, and may be read as long as its queue keeps it. That it comes more
-/// than once is the bus's contract.
+/// Checks a stored message, which may be read as long as its queue keeps it. Repeats are allowed: the bus
+/// delivers at least once.
 pub(super) fn stored(
     sealed: UnixMillis,
     max_age: Option<Duration>,
@@ -30,18 +30,18 @@ pub(super) fn stored(
     if early || late { Err(Rejection::Stale) } else { Ok(()) }
 }
 
-/// Judges messages that are not stored: they are new, or never were.
+/// Checks messages that are not stored. They must be recent and must not repeat.
 #[derive(Debug, Default)]
 pub(super) struct Live(HashMap<SpiffeId, BTreeSet<(UnixMillis, Nonce)>>);
 
 impl Live {
-    /// Judges one by its time alone, for it answers a question that is asked once.
+    /// Checks a reply by its time alone: a request accepts only one reply.
     pub(super) fn answer(sealed: UnixMillis, now: UnixMillis) -> Result<(), Rejection> {
         stored(sealed, Some(Duration::ZERO), now)
     }
 
-    /// Judges one, and remembers it for as long as it could come again. Each sealer has a share of its own,
-    /// so that nobody is refused because another asks too much.
+    /// Checks a request and remembers it for as long as a replay would be accepted. Each signer has its own
+    /// quota, so one that sends too many does not cause refusals of another's.
     pub(super) fn request(&mut self, sealed: &Sealed, now: UnixMillis) -> Result<(), Rejection> {
         Self::answer(sealed.time, now)?;
         let seen = self.0.entry(sealed.peer.id.clone()).or_default();
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(request(at(-10), 1, NOW), Ok(()));
         assert_eq!(request(at(-10), 1, NOW), Err(Rejection::Replayed));
         assert_eq!(request(at(-10), 2, NOW), Ok(()));
-        // Of the future, as far as clocks may differ: it must be known until its time is over.
+        // From the future, within the allowed difference: it must be remembered until its own time is over.
         assert_eq!(request(at(59), 3, NOW), Ok(()));
         assert_eq!(request(at(59), 3, at(118)), Err(Rejection::Replayed));
         assert_eq!(request(at(59), 3, at(120)), Err(Rejection::Stale));

@@ -1,4 +1,4 @@
-//! What all connections of one workload have in common.
+//! What all connections of one workload share.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{Rejection, fresh::Live, rate::Rate};
 use crate::{metrics::Metrics, source::Identity};
 
-/// Warnings in one stretch of time; what is beyond is only counted.
+/// Warnings logged per period; further ones are only counted.
 const COMPLAINTS: u32 = 50;
 const COMPLAINING: Duration = Duration::from_secs(60);
 
@@ -29,14 +29,14 @@ struct Complaints {
     count: u32,
 }
 
-/// Changes of policy and identity.
+/// Notices of changed policy or identity.
 pub(super) struct Changes {
     policy: watch::Receiver<Arc<Policy>>,
     identity: watch::Receiver<Arc<Identity>>,
 }
 
 impl Changes {
-    /// Waits for one that came after the last that was waited for.
+    /// Waits for a change after the last one that was waited for.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             () = change(&mut self.policy) => {}
@@ -47,13 +47,13 @@ impl Changes {
 
 async fn change<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
-        // Whoever would tell of changes is gone; so there will be none.
+        // The senders are gone, so there will be no change.
         std::future::pending::<()>().await;
     }
 }
 
-/// What connections are judged by. Policy and identity may change under way; each batch of messages is
-/// judged by one view.
+/// The state by which connections are judged. Policy and identity may change at any time; each batch of
+/// messages is judged by one view.
 pub struct Gate {
     own: SpiffeId,
     inbox: String,
@@ -77,7 +77,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// What the workload itself may do.
+    /// The rules for the workload itself.
     pub(super) fn rules(&self) -> Result<&Rules, Rejection> {
         let peer = self.identity.credentials.peer();
         if self.policy.is_revoked(peer) {
@@ -89,7 +89,7 @@ impl View {
         self.policy.rules(&peer.id).ok_or(Rejection::Denied)
     }
 
-    /// Who sealed a message, if that workload may do this.
+    /// Verifies a message's signature, and that its signer `may` do this.
     pub(super) fn sealed(
         &self,
         content: &Content<'_>,
@@ -105,7 +105,7 @@ impl View {
         }
     }
 
-    /// Who published a message to this subject.
+    /// Verifies a message's signature, and that its signer may publish to this subject.
     pub(super) fn published(
         &self,
         content: &Content<'_>,
@@ -116,7 +116,7 @@ impl View {
 }
 
 impl Gate {
-    /// The gate of the workload that the identity names now, and must name for good.
+    /// The gate of the workload that the identity names. The identity must keep that name.
     pub fn new(
         policy: watch::Receiver<Arc<Policy>>,
         identity: watch::Receiver<Arc<Identity>>,
@@ -141,20 +141,21 @@ impl Gate {
         }
     }
 
-    /// Whose gate it is.
+    /// The workload.
     pub fn own(&self) -> &SpiffeId {
         &self.own
     }
 
-    /// Whether the workload may speak at all.
+    /// Whether the workload may send and receive at all.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn open(&self) -> Result<(), Rejection> {
         self.view().rules().map(drop)
     }
 
-    /// How many connections the workload may have; one at least, to be told why it may have none.
+    /// How many connections the workload may have. At least one, over which it receives the reason if it
+    /// may have none.
     pub(super) fn connections(&self) -> usize {
         let policy = self.policy.borrow();
         let connections = policy.rules(&self.own).map_or(1, |rules| rules.limits().connections);
@@ -164,7 +165,7 @@ impl Gate {
     pub(super) fn view(&self) -> View {
         let (policy, identity) = (self.policy.borrow().clone(), self.identity.borrow().clone());
         let mut verifier = lock(&self.verifier);
-        // What is remembered as verified was so under other roots.
+        // The roots changed: forget the certificates that were verified under the old ones.
         if verifier.trust().roots() != identity.trust.roots() {
             *verifier = Arc::new(Verifier::new(identity.trust.clone()));
         }
@@ -172,12 +173,12 @@ impl Gate {
         View { policy, identity, now: self.clock.now(), verifier }
     }
 
-    /// What changes from now on.
+    /// The changes from now on.
     pub(super) fn changes(&self) -> Changes {
         Changes { policy: self.policy.clone(), identity: self.identity.clone() }
     }
 
-    /// Whether this may be logged as a warning: who is refused much must not fill a disk.
+    /// Whether a rejection may be logged as a warning: a flood of rejections must not fill the disk.
     pub(super) fn complains(&self) -> bool {
         let mut complaints = lock(&self.complaints);
         let now = Instant::now();
@@ -192,12 +193,12 @@ impl Gate {
         lock(&self.live)
     }
 
-    /// The queue that catches a subject.
+    /// The queue that stores messages of this subject.
     pub(super) fn queue_of(&self, subject: &str) -> Option<&QueueOptions> {
         self.queues.iter().find(|queue| matches(&queue.filter, subject))
     }
 
-    /// Whether a subject, or a filter, lies in the workload's own inbox.
+    /// Whether a subject or filter lies in the workload's own inbox.
     pub(super) fn is_own_inbox(&self, subject: &str) -> bool {
         let rest = subject.strip_prefix(&*self.inbox);
         rest.and_then(|rest| rest.strip_prefix('.')).is_some_and(|rest| !rest.is_empty())

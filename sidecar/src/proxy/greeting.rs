@@ -1,8 +1,8 @@
-//! INFO and CONNECT: what the two sides are told of each other.
+//! Rewrites INFO and CONNECT before the other side sees them.
 
 use serde_json::{Map, Value, json};
 
-/// What a client need not know: it speaks to this sidecar, and to nobody else.
+/// Fields of INFO that are removed: the client talks to this sidecar only.
 const OURS: [&str; 12] = [
     "auth_required",
     "client_ip",
@@ -18,10 +18,10 @@ const OURS: [&str; 12] = [
     "xkey",
 ];
 
-/// What a client says that the server may hear. Its user, password and tokens are not for the server.
+/// Fields of CONNECT that are forwarded. The client's user, password and tokens are not.
 const THEIRS: [&str; 6] = ["echo", "lang", "name", "no_responders", "protocol", "version"];
 
-/// The server's INFO, as the client is to see it, and the largest message that the server takes.
+/// The INFO for the client, and the maximum message size that the server accepts.
 pub(super) fn info(info: &[u8], largest: usize, room: usize) -> Option<(Vec<u8>, usize)> {
     let Ok(Value::Object(mut info)) = serde_json::from_slice(info) else {
         return None;
@@ -42,9 +42,9 @@ pub(super) fn info(info: &[u8], largest: usize, room: usize) -> Option<(Vec<u8>,
 
 /// The client's CONNECT.
 pub(super) struct Connect {
-    /// As the server is to see it.
+    /// The CONNECT for the server.
     pub(super) json: Vec<u8>,
-    /// Whether the client wants to hear `+OK`.
+    /// Whether the client asked for `+OK`.
     pub(super) verbose: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What arrives for the workload: from whom it says it is, what was asked for, and nothing else.
+//! Verifies messages for the workload: the signer, its permission, and that the workload asked for them.
 
 use std::{borrow::Cow, sync::Mutex, time::Duration};
 
@@ -25,10 +25,10 @@ use crate::{
     protocol::{self, Frame, ServerOp, Str},
 };
 
-/// What a delivery is answered with that is good at no time, and with one that may be good later.
+/// Acknowledges a delivery that can never be accepted.
 const TERM: &[u8] = b"+TERM";
-/// How long it is put off at first, and at most: the server counts each time as a delivery, of which the
-/// workload takes ten, so those are to last for hours.
+/// The first and the longest delay before a rejected delivery comes again. Each delivery counts, and the
+/// workload gets ten of them, so the delays must add up to hours.
 const PUT_OFF: Duration = Duration::from_secs(10);
 const PUT_OFF_MOST: Duration = Duration::from_secs(3600);
 
@@ -54,11 +54,11 @@ impl<'a> Arrived<'a> {
     }
 }
 
-/// A message that may pass.
+/// A message that passes.
 struct Good {
-    /// Who sealed it, unless it is the broker's word.
+    /// Its signature; none if the broker itself sent it.
     sealed: Option<Sealed>,
-    /// Whether the place for an answer is part of it.
+    /// Whether the reply subject belongs to the message.
     with_reply: bool,
 }
 
@@ -72,7 +72,7 @@ impl From<Sealed> for Good {
     }
 }
 
-/// What is said to either side.
+/// Output to both sides.
 pub(super) struct Out<'a> {
     /// To the workload.
     pub(super) local: &'a mut BytesMut,
@@ -80,8 +80,8 @@ pub(super) struct Out<'a> {
     pub(super) upstream: &'a mut BytesMut,
 }
 
-/// Passes one message on to the workload, or puts in its place what its reader can go on with, and tells the
-/// broker of that.
+/// Forwards a message to the workload. A rejected message is replaced by a reply that its reader can
+/// handle, and the broker is told what to do with the delivery.
 pub(super) fn inbound(
     gate: &Gate,
     view: &View,
@@ -91,7 +91,7 @@ pub(super) fn inbound(
 ) {
     let out = &mut out;
     let message = match &frame.op {
-        // Clients that split at spaces only would read another subscription.
+        // A tab in the line: clients that split at spaces only would read another subscription.
         ServerOp::Msg { sid, reply, .. } if is_ambiguous(&frame.raw) => {
             return malformed(gate, view, session, sid, reply.as_ref(), out);
         }
@@ -124,7 +124,7 @@ pub(super) fn inbound(
                 }
             }
         }
-        // A subscription that has just ended is nobody's fault.
+        // An unsubscribed client may still receive messages for a moment; this is not an error.
         Err(Rejection::Unasked) if claim.is_err() => {
             tracing::debug!(subject = %message.subject, "after the end of a subscription");
         }
@@ -150,7 +150,8 @@ fn judge(
 ) -> Result<Good, Rejection> {
     let content =
         |subject, reply| Content { subject, reply, headers, body: Digest::of(message.payload) };
-    // A status alone: what comes with more is somebody's message, whatever it says it is.
+    // A status must come alone. With a body or reply subject it is an ordinary message, whatever its
+    // headers say.
     let alone = message.payload.is_empty() && message.reply.is_none();
     let status = headers.status().get(..3).filter(|_| alone);
     match claim {
@@ -161,13 +162,13 @@ fn judge(
         Claim::Own => {
             let content = content(message.subject, message.reply());
             let own = view.sealed(&content, |peer, _| peer.id == *gate.own());
-            // Others do not answer where nothing was asked.
+            // An unexpected message in the workload's own inbox may only come from the workload itself.
             let own = own.map_err(|_| Rejection::Unasked)?;
             gate.live().request(&own, view.now)?;
             Ok(own.into())
         }
-        // That there is nothing, or that it cannot be said now: while a server reads its configuration
-        // again, nobody answers for it. Either is for the workload to tell from the other.
+        // The broker reports that nothing is stored (404), or that JetStream is unavailable (503, while
+        // nats-server reloads its configuration). The workload distinguishes the two.
         Claim::Stored(_) | Claim::Direct(_) if status.is_some() && headers.is_bare() => {
             Ok(Good::BROKERS)
         }
@@ -178,7 +179,7 @@ fn judge(
             }
             Ok(kept(gate, view, &content(subject, ""))?.into())
         }
-        // Nobody is there to answer. A reader of headers would take others for an answer.
+        // 503: no subscriber to answer. With further headers it could be read as an answer.
         Claim::Answer(_) if status == Some(b"503") && headers.is_bare() => Ok(Good::BROKERS),
         Claim::Answer(asked) => {
             let content = content(message.subject, message.reply());
@@ -194,7 +195,8 @@ fn judge(
         }
         Claim::Heard if gate.queue_of(message.subject).is_some() => {
             let sealed = Some(kept(gate, view, &content(message.subject, ""))?);
-            // Where the publisher hears that it is stored; no part of the message, and not sealed.
+            // This reply subject is for the publisher's PubAck. It is not part of the message and not
+            // signed.
             Ok(Good { sealed, with_reply: false })
         }
         Claim::Heard => {
@@ -209,7 +211,7 @@ fn judge(
     }
 }
 
-/// Judges a message that a queue keeps.
+/// Verifies a message that a queue stores.
 fn kept(gate: &Gate, view: &View, content: &Content<'_>) -> Result<Sealed, Rejection> {
     let queue = gate.queue_of(content.subject).ok_or(Rejection::Readdressed)?;
     let sealed = view.published(content, content.subject)?;
@@ -217,8 +219,8 @@ fn kept(gate: &Gate, view: &View, content: &Content<'_>) -> Result<Sealed, Rejec
     Ok(sealed)
 }
 
-/// JetStream's answer to a question for a stored message. Names that differ in case only, or come twice,
-/// would be read differently by others; so nothing is accepted that is not known.
+/// JetStream's reply to a request for a stored message. Unknown fields are rejected: a name that differs in
+/// case only, or comes twice, could be read differently by other parsers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer<'a> {
@@ -265,7 +267,7 @@ fn stored(gate: &Gate, view: &View, subject: &str, json: &[u8]) -> Result<Good, 
     Ok(kept(gate, view, &content)?.into())
 }
 
-/// Notes what came of it.
+/// Records a message that was let through.
 fn passed(
     gate: &Gate,
     view: &View,
@@ -293,7 +295,7 @@ fn passed(
     }
 }
 
-/// What stands in the place of a refused message, so that nobody waits for it in vain.
+/// Sends a substitute for a rejected message, so that the reader does not wait in vain.
 fn refuse(
     gate: &Gate,
     view: &View,
@@ -307,18 +309,18 @@ fn refuse(
     match claim {
         Some(Claim::Stored(_)) => write(out.local, subject, sid, b"", NO_MESSAGE.as_bytes()),
         Some(Claim::Direct(_)) => write(out.local, subject, sid, NOT_FOUND, b""),
-        // Where it came on an inbox without a claim, a pull may wait.
+        // A message on an inbox without a claim may have answered a pull that waits.
         Some(Claim::Delivery) | None => give_back(gate, view, session, sid, reply, why, out),
         _ => {}
     }
 }
 
-/// Whether the line of a frame is taken apart in one way only.
+/// Whether the frame's line could be split in two ways.
 fn is_ambiguous(raw: &[u8]) -> bool {
     raw.iter().take_while(|byte| **byte != b'\r').any(|byte| *byte == b'\t')
 }
 
-/// Refuses what no honest client has published.
+/// Rejects a message that no honest client published.
 fn malformed(
     gate: &Gate,
     view: &View,
@@ -336,7 +338,7 @@ fn malformed(
     lock(session).received(sid);
 }
 
-/// Tells the broker what becomes of a delivery, and the pull that it came for that there was none.
+/// Tells the broker what to do with a delivery, and ends the waiting pull with an empty result.
 fn give_back(
     gate: &Gate,
     view: &View,
@@ -362,13 +364,13 @@ fn give_back(
     }
 }
 
-/// Whether that is where deliveries are settled that the workload may settle.
+/// Whether the subject acknowledges a delivery of a consumer that the workload may use.
 fn acknowledges(gate: &Gate, view: &View, reply: &str) -> bool {
     let ack = |rules| classify(rules, gate.own(), reply, b"");
     view.rules().is_ok_and(|rules| matches!(ack(rules), Ok(Publication::Ack { .. })))
 }
 
-/// For how long a delivery is put off, by how often it was delivered:
+/// The delay before the next delivery, from the count of deliveries in the subject:
 /// `$JS.ACK.{stream}.{consumer}.{delivered}.…`, perhaps with domain and account before the stream.
 fn put_off(ack: &str) -> Duration {
     let tokens: Vec<&str> = ack.split('.').collect();

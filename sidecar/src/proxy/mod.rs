@@ -1,4 +1,4 @@
-//! The way between a workload and the broker: one connection on this side for each on the other.
+//! Connects workload and broker: each connection of the workload has one connection to the broker.
 
 mod connection;
 mod fresh;

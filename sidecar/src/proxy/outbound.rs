@@ -1,4 +1,4 @@
-//! What the workload sends: checked against the policy, and sealed.
+//! Checks what the workload sends against the policy, and signs it.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -23,28 +23,28 @@ use crate::{
     protocol::{self, ClientOp, Frame},
 };
 
-/// With `0`: the message is stored only if there is none under its subject.
+/// With `0`: the message is stored only if its subject has none.
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-/// By what a repetition is recognised.
+/// Lets the broker recognise a repeated publish.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
-/// What becomes of one thing that was sent.
+/// What to do with one operation.
 enum Step {
     Pass,
-    /// Sealed, with the place for the answer if that is part of the message.
+    /// Sign the message, including the reply subject if it is part of the message.
     Seal {
         with_reply: bool,
     },
     Refuse(String),
-    /// The client's affair with this sidecar.
+    /// Forward nothing; the sidecar handles it itself.
     Nothing,
 }
 
-/// Passes on what the workload has sent together; what is refused is told to `local`, in the server's
-/// words. Returns how long to wait before more is read.
+/// Forwards a batch of the workload's operations. Refusals go to `local`, in nats-server's words. Returns
+/// how long to wait before reading more.
 ///
 /// # Errors
-/// The workload may not go on at all.
+/// The workload may not send at all.
 pub(super) fn outbound(
     gate: &Gate,
     session: &Mutex<Session>,
@@ -63,14 +63,14 @@ pub(super) fn outbound(
         };
         let mut seals = seals(&view, frames, &steps)?.into_iter();
         for (frame, step) in frames.iter().zip(steps) {
-            // Also what is refused: that costs the others as much.
+            // Refused operations count too: they cost others as much.
             if let ClientOp::Pub { .. } | ClientOp::Sub { .. } = frame.op {
                 sent = [sent[0] + 1, sent[1] + frame.raw.len() as u64];
             }
             match step {
                 Step::Pass => upstream.extend_from_slice(&frame.raw),
                 Step::Seal { .. } => {
-                    // There is one for each.
+                    // Each message has one signature.
                     let value = seals.next().unwrap_or_default();
                     protocol::write_pub_sealed(upstream, &frame.op, SEAL, &value);
                 }
@@ -109,7 +109,7 @@ fn seals(
             continue;
         };
         let reply = reply.as_deref().filter(|_| *with_reply).unwrap_or_default();
-        // It was parsed before.
+        // Cannot fail: `publish` parsed these headers before.
         let headers = HeaderBlock::parse(headers.as_deref().unwrap_or_default());
         let headers = headers.map_err(|bad| Rejection::Unreadable(bad.0))?;
         parts.push(Part { subject, reply, headers, body: Digest::of(payload) });
@@ -134,10 +134,10 @@ fn step(gate: &Gate, rules: &Rules, session: &mut Session, op: &ClientOp) -> Ste
             let step = match &headers {
                 Err(bad) => Err(Rejection::Unreadable(bad.0)),
                 Ok(headers) if headers.is_sealed() => {
-                    Err(Rejection::Unreadable("it has a seal already"))
+                    Err(Rejection::Unreadable("it already has a message signature"))
                 }
                 Ok(headers) if !headers.status().is_empty() => {
-                    Err(Rejection::Unreadable("it has a status, which only brokers give"))
+                    Err(Rejection::Unreadable("it has a status, which only brokers send"))
                 }
                 Ok(headers) => publish(gate, rules, session, subject, reply, headers, payload),
             };
@@ -177,7 +177,7 @@ fn step(gate: &Gate, rules: &Rules, session: &mut Session, op: &ClientOp) -> Ste
             Step::Pass
         }
         ClientOp::Ping | ClientOp::Pong => Step::Pass,
-        // The server has heard from us who we are; again would change nothing.
+        // The sidecar has already sent its own CONNECT; a second one would change nothing.
         ClientOp::Connect(_) => Step::Nothing,
     }
 }
@@ -211,7 +211,7 @@ fn publish(
         Publication::DirectGet { subject } => (Expected::Direct(subject), Step::Pass),
         Publication::Api => (Expected::Broker, Step::Pass),
         Publication::Ack { .. } => {
-            // A word of progress is not the end.
+            // `+WPI` reports progress and does not end the work.
             if body != b"+WPI"
                 && let Some(work) = session.ends(subject)
             {
@@ -231,13 +231,13 @@ fn publish(
     Ok(step)
 }
 
-/// Checks what the workload tells the broker about storing a message: that a subject takes one message only
-/// is for the topology to say, not for who publishes.
+/// Checks the headers that control how a message is stored: only the topology decides whether a subject
+/// takes one message, not the publisher.
 fn steers(gate: &Gate, subject: &str, headers: &HeaderBlock<'_>) -> Result<(), Rejection> {
     let known = |name: &[u8]| name == EXPECTED.as_bytes() || name == MESSAGE_ID.as_bytes();
     let unique = gate.queue_of(subject).is_some_and(|queue| queue.unique);
     match headers.brokers().all(known) && (!unique || headers.get(EXPECTED) == Some("0")) {
         true => Ok(()),
-        false => Err(Rejection::Unreadable("it would not be stored as its queue has it")),
+        false => Err(Rejection::Unreadable("its headers do not fit how its queue stores messages")),
     }
 }

@@ -1,16 +1,17 @@
-//! How much a workload may send: two token buckets. Who sends more is read more slowly, and loses nothing.
+//! Limits how much a workload may send, with two token buckets. A workload that exceeds a limit is read
+//! more slowly and loses nothing.
 
 use std::{sync::Mutex, sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
-/// For how long a workload that was quiet may send at any speed.
+/// The burst allowance: how long an idle workload may then send at any speed.
 const BURST: Duration = Duration::from_secs(1);
 
-/// What all connections of a workload send together.
+/// The rate of all connections of a workload together.
 #[derive(Debug)]
 pub(super) struct Rate {
-    /// Until when what was sent is paid for: messages and bytes.
+    /// The times until which messages and bytes sent so far are paid for.
     paid: Mutex<[Instant; 2]>,
 }
 
@@ -19,7 +20,7 @@ impl Rate {
         Self { paid: Mutex::new([Instant::now(); 2]) }
     }
 
-    /// Notes what was sent, and says how long to wait before more is read.
+    /// Records what was sent, and returns how long to wait before reading more.
     pub(super) fn sent(&self, sent: [u64; 2], per_second: [u64; 2], now: Instant) -> Duration {
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wait = Duration::ZERO;

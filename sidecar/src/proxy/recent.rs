@@ -1,4 +1,4 @@
-//! What is remembered of the latest of something, and no more of it than was decided.
+//! A map that remembers only the newest entries.
 
 use std::{
     borrow::Borrow,
@@ -6,7 +6,7 @@ use std::{
     hash::Hash,
 };
 
-/// A map of bounded size: the oldest make room.
+/// A map of bounded size: new entries replace the oldest.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
     capacity: usize,
@@ -23,7 +23,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         if self.values.insert(key.clone(), value).is_none() {
             self.order.push_back(key);
         }
-        // What was taken out stays in the order until it is the oldest.
+        // Removed keys stay in `order` until they are the oldest.
         while self.order.len() > self.capacity
             && let Some(oldest) = self.order.pop_front()
         {

@@ -1,46 +1,46 @@
-//! Why something was not let through.
+//! Why a message, a subscription or a connection was rejected.
 
 use hermesh_mesh::{identity::CertificateError, seal::SealError};
 
-/// Why a message, a subscription or a connection was refused. Each is counted by name, and logged.
+/// Why a message, a subscription or a connection was rejected. Each is counted by name, and logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// The policy does not list it for this workload.
     #[error("the policy does not allow it")]
     Denied,
-    /// The place for the answer is not this workload's.
-    #[error("the place for the answer is not under the workload's own inbox")]
+    /// The reply subject is outside this workload's inbox.
+    #[error("the reply subject is not in the workload's own inbox")]
     ForeignInbox,
-    /// Nobody asked for this answer, or not any more.
-    #[error("nobody asked for it")]
+    /// The workload did not send a request for it, or the request already has its reply.
+    #[error("the workload did not ask for it")]
     Unasked,
-    /// It came on a subscription that does not cover it.
-    #[error("it is not what the subscription is for")]
+    /// The subscription on which it came does not cover it.
+    #[error("the subscription does not cover it")]
     Readdressed,
-    /// The seal is missing, broken, or nobody's whom we trust.
+    /// The message signature is missing or invalid, or its certificate is not trusted.
     #[error("{0}")]
     Seal(#[from] SealError),
-    /// The sealer is known, and may not say this.
-    #[error("its sealer may not send it")]
+    /// The signer is known, but the policy does not let it send this.
+    #[error("the policy does not let its signer send it")]
     Sealer,
-    /// The sealer, or its certificate, was revoked.
-    #[error("its sealer was revoked")]
+    /// The signer, or its certificate, was revoked.
+    #[error("its signer was revoked")]
     Revoked,
-    /// It was sealed too long ago, or in the future.
-    #[error("it was sealed at another time than it may be of; compare the clocks")]
+    /// It was signed too long ago, or in the future.
+    #[error("it was signed too long ago or in the future; compare the clocks")]
     Stale,
-    /// It came before.
-    #[error("it came before")]
+    /// It is a replay.
+    #[error("it is a replay")]
     Replayed,
     /// Too many requests came to remember them all.
-    #[error("more requests came than can be told from repetitions")]
+    #[error("too many requests came to check them for replays")]
     Overrun,
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error("it cannot be read: {0}")]
     Unreadable(&'static str),
-    /// The workload's own certificate is past its end.
-    #[error("the workload's certificate has expired, and no newer one was to be had")]
+    /// The workload's own certificate has expired.
+    #[error("the workload's certificate has expired, and there is no newer one")]
     Expired,
 }
 
@@ -64,7 +64,7 @@ impl Rejection {
         "expired",
     ];
 
-    /// Its name, as a label.
+    /// The name, as a label.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Denied => "denied",
@@ -85,13 +85,13 @@ impl Rejection {
         }
     }
 
-    /// Whether the same message may be good later: trust and clocks change, seals do not.
+    /// Whether the same message may be accepted later: trust and clocks change, message signatures do not.
     pub(super) fn passing(&self) -> bool {
         match self {
             Self::Seal(SealError::Certificate(why)) => {
                 matches!(why, CertificateError::Untrusted(_) | CertificateError::NotYetValid(_))
             }
-            // Also what was altered: on its way perhaps, and not where it is stored.
+            // A changed message may have been changed on its way and may be intact in its stream.
             Self::Seal(SealError::Broken) | Self::Stale | Self::Sealer | Self::Overrun => true,
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! What one connection has asked for, and so may be told.
+//! What one connection has asked for, and therefore may receive.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,27 +12,27 @@ use super::{
 };
 use crate::metrics::Kind;
 
-/// Subscriptions of one connection. A client that has more is broken.
+/// The maximum number of subscriptions of a connection; a client that exceeds it is broken.
 const MAX_SUBSCRIPTIONS: usize = 16_384;
-/// Questions whose answers are waited for.
+/// Requests of the workload whose replies are awaited.
 const QUESTIONS: usize = 65_536;
-/// Requests that may still be answered.
+/// Requests to the workload that may still be answered.
 const REQUESTS: usize = 16_384;
-/// Deliveries whose end is waited for.
+/// Deliveries whose acknowledgements are awaited.
 const DELIVERIES: usize = 16_384;
 
-/// What may come in answer to something that was sent.
+/// What may arrive in reply to an operation of the workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// The broker's own word.
+    /// A reply of the broker itself.
     Broker,
-    /// A message from a queue; of the broker itself only that there is none.
+    /// A message from a queue; from the broker itself only a status that there is none.
     Delivery,
     /// The message stored under this subject, in JSON.
     Stored(String),
     /// The message stored under this subject, as it is.
     Direct(String),
-    /// The answer of a workload that serves this subject.
+    /// The reply of a workload that serves this subject.
     Answer(String),
 }
 
@@ -41,11 +41,11 @@ struct Subscription {
     filter: String,
     received: u64,
     max: Option<u64>,
-    /// It has ended, and the broker has answered so many PINGs since.
+    /// Set when the subscription has ended: the number of PONGs since.
     ended: Option<u8>,
 }
 
-/// A delivery that has not been settled.
+/// A delivery that is not yet acknowledged.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) kind: Kind,
@@ -54,7 +54,7 @@ pub(super) struct Work {
 
 /// The state of one connection.
 pub(super) struct Session {
-    /// Whether the client wants to hear `+OK`.
+    /// Whether the client asked for `+OK`.
     pub(super) verbose: bool,
     subscriptions: HashMap<String, Subscription>,
     expected: Recent<String, Expected>,
@@ -63,22 +63,22 @@ pub(super) struct Session {
     work: Recent<String, Work>,
 }
 
-/// As what a message has to be judged.
+/// How a message is to be judged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// The broker's word.
+    /// A reply of the broker itself.
     Broker,
-    /// What the workload sent to itself.
+    /// A message that the workload sent to itself.
     Own,
-    /// A stored message that was asked for, in JSON.
+    /// A stored message that was requested, in JSON.
     Stored(String),
-    /// A stored message that was asked for.
+    /// A stored message that was requested, as it is.
     Direct(String),
-    /// An answer.
+    /// A reply of another workload.
     Answer(String),
     /// A message from a queue.
     Delivery,
-    /// A message that was subscribed to.
+    /// A message of an ordinary subscription.
     Heard,
 }
 
@@ -104,22 +104,23 @@ impl Session {
         Ok(())
     }
 
-    /// Ends a subscription, after so many messages if a number is given.
+    /// Ends a subscription, after a number of messages if one is given.
     pub(super) fn unsubscribe(&mut self, sid: &str, max: Option<u64>) {
         let Some(subscription) = self.subscriptions.get_mut(sid) else {
             return;
         };
         subscription.max = max;
         match max {
-            // The broker has not heard of it yet, and a client that drains wants what is on its way.
+            // Keep it for now: the broker does not know yet, and a draining client wants the messages on
+            // their way.
             None => subscription.ended = Some(0),
             Some(max) if subscription.received >= max => drop(self.subscriptions.remove(sid)),
             Some(_) => {}
         }
     }
 
-    /// The broker has answered a PING: what it sent before has come. It may have been asked before it heard
-    /// of the last subscriptions that ended, so those stay until the next time.
+    /// Forgets ended subscriptions after a PONG: everything that the broker sent before has arrived. The
+    /// PING may be older than the last unsubscribes, so each subscription stays until the second PONG.
     pub(super) fn forget_ended(&mut self) {
         self.subscriptions.retain(|_, subscription| match &mut subscription.ended {
             None => true,
@@ -138,12 +139,12 @@ impl Session {
         self.pulled.insert(queue);
     }
 
-    /// Notes that a request waits for its answer at this subject.
+    /// Records that a request waits for its reply at this subject.
     pub(super) fn asked(&mut self, reply: &str) {
         self.asked.insert(reply.to_owned(), ());
     }
 
-    /// Whether a request waits there; it gets one answer.
+    /// Whether a request waits there. It gets one reply.
     pub(super) fn answers(&mut self, reply: &str) -> bool {
         self.asked.take(reply).is_some()
     }
@@ -156,7 +157,7 @@ impl Session {
         self.work.take(ack)
     }
 
-    /// A message has come on this subscription.
+    /// Counts a message of this subscription.
     pub(super) fn received(&mut self, sid: &str) {
         let Some(subscription) = self.subscriptions.get_mut(sid) else {
             return;
@@ -167,7 +168,7 @@ impl Session {
         }
     }
 
-    /// Where a pull waits that this subscription hears.
+    /// The subject at which a pull waits, if this subscription covers one.
     pub(super) fn pull_of(&self, gate: &Gate, sid: &str) -> Option<String> {
         let filter = &self.subscriptions.get(sid)?.filter;
         if !gate.is_own_inbox(filter) {
@@ -182,7 +183,7 @@ impl Session {
         self.expected.keys().find(waits).cloned()
     }
 
-    /// As what a message must be judged, by where it arrived.
+    /// How a message must be judged, from the subscription on which it arrived and its subject.
     pub(super) fn claim(
         &mut self,
         gate: &Gate,
@@ -197,8 +198,8 @@ impl Session {
         }
         if !gate.is_own_inbox(subject) {
             let queue = gate.queue_of(subject).ok_or(Rejection::Readdressed)?;
-            // A pull outlives the connection that it came by, if where its one message goes is listened to
-            // again; so there it is enough that the workload may pull.
+            // A pull outlives its connection if the client subscribes to its reply subject again. For that
+            // exact subject, the right to pull is enough.
             let again = !filter.contains(['*', '>'])
                 && view.rules().is_ok_and(|rules| rules.allows(Verb::Pull, &queue.name));
             let pulled = again || self.pulled.contains(queue.name.as_str());
@@ -208,8 +209,8 @@ impl Session {
             return Err(Rejection::Readdressed);
         }
         match self.expected.get(subject) {
-            // What is wrong with an answer does not end the waiting for the true one, nor a status that
-            // of a pull for more.
+            // An invalid reply does not stop the wait for the true one, and a status does not end a pull
+            // that may deliver more.
             Some(Expected::Answer(asked)) => Ok(Claim::Answer(asked.clone())),
             None | Some(Expected::Delivery) => Ok(Claim::Own),
             Some(_) => match self.expected.take(subject) {
@@ -220,7 +221,7 @@ impl Session {
         }
     }
 
-    /// An answer has come.
+    /// Records that a reply has come.
     pub(super) fn answered(&mut self, subject: &str) {
         self.expected.take(subject);
     }

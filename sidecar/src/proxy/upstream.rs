@@ -21,31 +21,32 @@ use crate::{
     tls::{self, no_host},
 };
 
-/// When the broker begins to speak TLS.
+/// When TLS begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Handshake {
-    /// After its INFO, in plain text, of which nothing is believed but the largest message.
+    /// After the broker's INFO. That INFO is in plain text and is not trusted, except for the maximum
+    /// message size.
     #[default]
     AfterInfo,
     /// At once (`handshake_first` of nats-server 2.10 and later).
     First,
 }
 
-/// Where the broker is.
+/// How to reach the broker.
 #[derive(Debug)]
 pub struct Upstream {
     /// `host:port` of its servers, tried in order.
     pub servers: Vec<String>,
-    /// When it begins to speak TLS.
+    /// When TLS begins.
     pub handshake: Handshake,
     /// How long a connection to one of them may take.
     pub patience: Duration,
-    /// Which of them was there last: it is tried first.
+    /// The server used last; it is tried first.
     pub last: AtomicUsize,
 }
 
-/// A connection, the server's INFO, and what it has said since.
+/// A connection, the server's INFO, and the bytes received since.
 pub(super) struct Connected {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) peer: Peer,
@@ -53,7 +54,7 @@ pub(super) struct Connected {
     pub(super) rest: BytesMut,
 }
 
-/// Why there is none; the name is a label.
+/// Why the broker cannot be reached; the name is a label.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreachable {
     #[error("cannot connect: {0}")]
@@ -62,7 +63,7 @@ pub(super) enum Unreachable {
     Tls(io::Error),
     #[error("no INFO of a NATS server: {0}")]
     Greeting(&'static str),
-    #[error("nothing for {0:?}")]
+    #[error("no connection within {0:?}")]
     Timeout(Duration),
 }
 
@@ -78,7 +79,7 @@ impl Unreachable {
 }
 
 impl Upstream {
-    /// Connects to the first server that lets us.
+    /// Connects to the first server that accepts.
     pub(super) async fn connect(&self, tls: Arc<ClientConfig>) -> Result<Connected, Unreachable> {
         let mut last = Unreachable::Greeting("no server is configured");
         let (count, first) = (self.servers.len(), self.last.load(Ordering::Relaxed));
@@ -108,12 +109,12 @@ impl Upstream {
         if self.handshake == Handshake::AfterInfo {
             let (info, rest) = greeting(&mut stream).await?;
             if !rest.is_empty() {
-                // It would be taken for something that was said under TLS.
+                // Bytes after INFO and before TLS would be taken for bytes received under TLS.
                 return Err(Unreachable::Greeting("more than INFO before TLS"));
             }
             before = Some(info);
         }
-        // Who the server is says the SPIFFE ID in its certificate, and not a name in the DNS.
+        // The SPIFFE ID in its certificate identifies the server, not a DNS name.
         let connecting = TlsConnector::from(tls).connect(no_host(), stream);
         let mut stream = connecting.await.map_err(Unreachable::Tls)?;
         let (info, rest) = match before {

@@ -5,24 +5,25 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Twice as long each time, less up to a half by chance so that many do not come back together.
+/// Doubles the wait after each failure, less a random part of up to half, so that many clients do not
+/// return together.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Notes a failure.
+    /// Records a failure.
     pub(super) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Notes that all is well.
+    /// Records a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits as long as failures demand: not at all if there were none.
+    /// Waits as long as the failures require; returns at once if there were none.
     pub(super) async fn wait(&self) {
         tokio::time::sleep(self.delay(rand::random_range(0.0..=1.0))).await;
     }

@@ -1,4 +1,5 @@
-//! Certificates from the issuer of hermesh: by token at first, by the certificate itself from then on.
+//! Certificates from hermesh's issuer: a join token gets the first one, which then authenticates its
+//! renewals.
 
 use std::{
     io,
@@ -20,11 +21,11 @@ use zeroize::Zeroizing;
 use super::{Identity, SourceError, backoff::Backoff, files::blocking, keep::Kind};
 use crate::issuer::{Answer, Ask, CertificateAuthority};
 
-/// The longest sleep, so that a clock that jumps, or a machine that slept, is noticed.
+/// The longest sleep, so that a jump of the clock or a suspended machine is noticed.
 const NAP: Duration = Duration::from_secs(60);
-/// The file in which key, certificate and roots are kept: one, so that they always belong together.
+/// The file that holds key, certificate and roots: one file, so that they always belong together.
 const FILE: &str = "identity.pem";
-/// What in it comes before the roots.
+/// The line before the roots in that file.
 const ROOTS: &str = "# The roots:\n";
 
 /// How to enrol.
@@ -32,11 +33,11 @@ const ROOTS: &str = "# The roots:\n";
 pub struct Enrolment {
     /// The issuer, `HOST:PORT`.
     pub address: String,
-    /// The roots by which the issuer is known at first.
+    /// The roots that authenticate the issuer at first.
     pub roots: PathBuf,
-    /// As whom.
+    /// The workload to enrol as.
     pub identity: SpiffeId,
-    /// The file with the join token; it may be gone once there is a certificate.
+    /// The file with the join token; it may be deleted once there is a certificate.
     pub token: Option<PathBuf>,
     /// Where key and certificate are kept.
     pub directory: PathBuf,
@@ -57,7 +58,8 @@ impl<A: CertificateAuthority> Enrolled<A> {
 
     async fn attempt(&self, current: Option<&Identity>) -> Result<Identity, SourceError> {
         let valid = current.filter(|current| self.clock.now() < current.expires());
-        // Before a token is used up, so that its certificate is not lost for want of a place.
+        // Check the directory before the token is used up: a certificate that cannot be stored would be
+        // lost.
         let directory = self.options.directory.clone();
         blocking(move || files::create_directory(&directory).map_err(file(&directory))).await?;
         let how = match valid {
@@ -101,12 +103,12 @@ impl<A: CertificateAuthority> Enrolled<A> {
             blocking(move || files::write_secret(&stored, text.as_bytes(), Existing::Replace))
                 .await;
         if let Err(error) = written {
-            // It serves all the same until the next start, which then needs a token.
+            // The certificate works until the next start, which will need a new token.
             tracing::error!(%error, path = %path.display(), "the new certificate is not stored");
         }
     }
 
-    /// What an earlier process stored.
+    /// Reads what an earlier process stored.
     async fn stored(&self) -> Result<Identity, SourceError> {
         let path = self.options.directory.join(FILE);
         let (stored, now) = (path.clone(), self.clock.now());
@@ -147,7 +149,7 @@ impl<A: CertificateAuthority> Kind for Enrolled<A> {
     }
 }
 
-/// How to show who asks, and by what to know the issuer.
+/// The proof for the issuer, and the roots that authenticate it.
 struct How {
     trust: Trust,
     credentials: Option<Credentials>,
@@ -175,7 +177,7 @@ impl How {
     }
 }
 
-/// Half of a certificate's life.
+/// The middle of a certificate's life.
 fn half(identity: &Identity) -> UnixMillis {
     let peer = identity.credentials.peer();
     peer.not_before.plus(peer.not_before.until(peer.not_after) / 2)
@@ -195,5 +197,5 @@ fn file(path: &Path) -> impl Fn(io::Error) -> SourceError {
 }
 
 fn answered(source: hermesh_mesh::identity::CertificateError) -> SourceError {
-    SourceError::Certificate { from: "what the issuer answered".to_owned(), source }
+    SourceError::Certificate { from: "the issuer's reply".to_owned(), source }
 }

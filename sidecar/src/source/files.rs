@@ -1,4 +1,4 @@
-//! Certificates in files that somebody else keeps fresh, cert-manager or a person say.
+//! Certificates in files that another program, such as cert-manager, or a person keeps up to date.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,33 +11,34 @@ use super::{Identity, SourceError, keep::Kind};
 /// Three PEM files of at most 64 KiB each.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// The certificate, and those between it and a root.
+    /// The certificate, and the intermediates between it and a root.
     pub certificate: PathBuf,
-    /// Its key, PKCS #8; nobody but its user and group may read it.
+    /// Its key, PKCS #8; only its owner and group may have access.
     pub key: PathBuf,
     /// The roots.
     pub roots: PathBuf,
-    /// How often they are looked at.
+    /// How often the files are read.
     pub every: Duration,
 }
 
 impl Files {
-    /// How often files are looked at unless told otherwise.
+    /// The default of [`Files::every`].
     pub const EVERY: Duration = Duration::from_secs(1);
 }
 
-/// Polls contents: an orchestrator swaps symbolic links, which neither names nor times of files show.
+/// Polls the contents: an orchestrator swaps symbolic links, which changes neither names nor times of the
+/// files.
 pub(super) struct Polled {
     files: Arc<Files>,
     clock: Arc<dyn Clock>,
     interval: Interval,
-    /// What was there when all was well.
+    /// The digest of the last contents that were valid.
     seen: Option<Digest>,
 }
 
 impl Polled {
     pub(super) fn new(files: Files, clock: Arc<dyn Clock>) -> Self {
-        // An interval of nothing would never rest.
+        // An interval of zero would spin.
         let mut interval = interval(files.every.max(Duration::from_millis(10)));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { files: Arc::new(files), clock, interval, seen: None }
@@ -97,13 +98,13 @@ impl Contents {
     }
 }
 
-/// Does what waits for a disk where that holds nobody up.
+/// Runs work that waits for a disk on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends, and this task with it.
+            // The runtime shuts down, and this task with it.
             Err(_) => std::future::pending().await,
         },
     }

@@ -1,4 +1,4 @@
-//! What all sources have in common: the last good identity stays until there is a better one.
+//! What all sources share: the last valid identity stays until there is a newer one.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -6,10 +6,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::{Handle, Health, Identity, SourceError};
 
-/// One kind of source.
+/// A kind of source.
 pub(super) trait Kind: Send + 'static {
-    /// Waits until there is something to tell: an identity, which may be the current one, or why there
-    /// is none. Paces itself.
+    /// Waits for the next event: an identity, which may be the current one, or an error. It sets its own
+    /// pace.
     fn next(
         &mut self,
         current: Option<&Identity>,
@@ -54,7 +54,7 @@ pub(super) async fn keep<K: Kind>(mut kind: K) -> Handle {
     Handle { identity, health, _task: Arc::new(task) }
 }
 
-/// A workload never becomes another one.
+/// Refuses a new identity that names another workload.
 fn same(next: Identity, current: &Identity) -> Result<Identity, SourceError> {
     if next.id() == current.id() {
         return Ok(next);
@@ -65,7 +65,7 @@ fn same(next: Identity, current: &Identity) -> Result<Identity, SourceError> {
 /// Distinct errors remembered; when there are more, all are forgotten.
 const REMEMBERED: usize = 32;
 
-/// What was logged, so that a state that lasts is logged once.
+/// Errors that were logged, so that a lasting state is logged once.
 #[derive(Default)]
 struct Told {
     errors: HashSet<String>,
@@ -82,7 +82,7 @@ impl Told {
             self.errors.clear();
         }
         if self.errors.insert(error.to_owned()) {
-            tracing::warn!(error, "no new certificate; the one before, if there is one, stays");
+            tracing::warn!(error, "no new certificate; the present one, if any, stays");
         }
     }
 

@@ -1,7 +1,7 @@
-//! Where a workload's certificate comes from, and how it stays valid.
+//! Where a workload's certificate comes from, and how it is renewed.
 //!
-//! Each source is a task that publishes the newest identity that is consistent and valid. What is not is
-//! told and counted, and changes nothing: the one before stays.
+//! Each source is a task that publishes the newest identity that is consistent and valid. An invalid one is
+//! logged and counted, and the present one stays.
 
 mod backoff;
 mod enrolment;
@@ -26,21 +26,21 @@ pub use files::Files;
 #[cfg(feature = "workload-api")]
 pub use workload_api::WorkloadApi;
 
-/// A workload's certificate and key, and whom it trusts.
+/// A workload's certificate and key, and the roots that it trusts.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Its own.
+    /// The workload's certificate and key.
     pub credentials: Credentials,
     /// The roots of its trust domain.
     pub trust: Trust,
 }
 
 impl Identity {
-    /// From a chain, its key and the roots, in PEM. The chain is valid now under these roots, for a
-    /// workload that connects.
+    /// Reads a chain, its key and the roots, in PEM. The chain must be valid now under these roots, for a
+    /// client.
     ///
     /// # Errors
-    /// It is not, or they do not belong together.
+    /// The chain is invalid, or the parts do not belong together.
     pub fn from_pem(
         chain: &[u8],
         key: &[u8],
@@ -60,17 +60,17 @@ impl Identity {
         Ok(Self { credentials, trust })
     }
 
-    /// Whose it is.
+    /// The workload.
     pub fn id(&self) -> &SpiffeId {
         self.credentials.id()
     }
 
-    /// Until when it is valid.
+    /// When the certificate expires.
     pub fn expires(&self) -> UnixMillis {
         self.credentials.peer().not_after
     }
 
-    /// Whether nothing differs that anybody sees.
+    /// Whether both identities are the same to every peer.
     fn is(&self, other: &Self) -> bool {
         let (mine, theirs): (&Chain, &Chain) =
             (self.credentials.chain(), other.credentials.chain());
@@ -85,48 +85,48 @@ pub enum SourceError {
     /// A file cannot be read or written.
     #[error("{}: {source}", .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// Certificate, key and roots do not make an identity.
     #[error("{from}: {source}")]
     Certificate {
-        /// Where they are from.
+        /// Where they come from.
         from: String,
-        /// Why not.
+        /// The reason.
         source: CertificateError,
     },
-    /// They are another workload's.
+    /// The new certificate belongs to another workload.
     #[error("the new certificate is that of {got}; expected {expected}, which does not change")]
     Changed {
-        /// Theirs.
+        /// The workload of the new certificate.
         got: SpiffeId,
-        /// Ours.
+        /// Our workload.
         expected: SpiffeId,
     },
-    /// There is nothing to enrol with.
+    /// There is neither a certificate nor a token.
     #[error("no valid certificate, and no join token to get one: set the token's file")]
     NoToken,
-    /// The token's file holds something else.
+    /// The token's file does not hold a token.
     #[error("{}: {source}", .path.display())]
     Token {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: TokenError,
     },
-    /// The issuer is away or refuses.
+    /// The issuer is unreachable or refuses.
     #[error(transparent)]
     Issuer(#[from] ClientError),
-    /// The Workload API is away or refuses.
+    /// The Workload API is unreachable or refuses.
     #[cfg(feature = "workload-api")]
     #[error("the Workload API at {socket}: {told}")]
     WorkloadApi {
-        /// Where it is.
+        /// Its address.
         socket: String,
-        /// What is wrong.
+        /// What went wrong.
         told: String,
     },
 }
@@ -134,7 +134,7 @@ pub enum SourceError {
 /// Where a certificate comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// Files that somebody else keeps fresh.
+    /// Files that another program keeps up to date.
     Files(Files),
     /// The issuer of hermesh.
     Issuer(Enrolment),
@@ -144,8 +144,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Waits for the first identity, for as long as it takes, and keeps it fresh from then on for as
-    /// long as a handle is there.
+    /// Waits for the first identity, without a time limit, then keeps it up to date for as long as a handle
+    /// exists.
     pub async fn start(self, clock: Arc<dyn Clock>) -> Handle {
         match self {
             Self::Files(files) => keep::keep(files::Polled::new(files, clock)).await,
@@ -161,7 +161,7 @@ impl Source {
     }
 }
 
-/// As [`Source::start`] of an enrolment, with another way to its issuer.
+/// Like [`Source::start`] for an enrolment, with another client for the issuer.
 pub async fn start_enrolment(
     enrolment: Enrolment,
     authority: impl CertificateAuthority,
@@ -170,20 +170,20 @@ pub async fn start_enrolment(
     keep::keep(enrolment::Enrolled::new(enrolment, authority, clock)).await
 }
 
-/// How a source fares.
+/// The state of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Until when the current certificate is valid.
+    /// When the current certificate expires.
     pub expires: UnixMillis,
-    /// How often a new identity was taken.
+    /// How many new identities were accepted.
     pub taken: u64,
-    /// How often there was none to take though there should have been.
+    /// How often a new identity was due and could not be had.
     pub failures: u64,
-    /// Why, since the last time that all was well.
+    /// The last error, if there was no success since.
     pub error: Option<String>,
 }
 
-/// The current identity. Cheap to clone; the source ends with its last handle.
+/// The current identity. Cheap to clone; the source stops when its last handle is dropped.
 #[derive(Clone)]
 pub struct Handle {
     identity: watch::Receiver<Arc<Identity>>,
@@ -202,12 +202,12 @@ impl Handle {
         self.identity.clone()
     }
 
-    /// How the source fares.
+    /// The state of the source.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
     }
 
-    /// How it fares, and changes of that.
+    /// The state of the source and its changes.
     pub fn watch_health(&self) -> watch::Receiver<Health> {
         self.health.clone()
     }

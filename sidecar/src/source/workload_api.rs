@@ -1,4 +1,4 @@
-//! Certificates from a SPIFFE Workload API, SPIRE's say, which pushes them.
+//! Certificates from a SPIFFE Workload API, such as SPIRE's, which pushes them.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use tokio::time::timeout;
 
 use super::{Identity, SourceError, backoff::Backoff, keep::Kind};
 
-/// How long the Workload API may take to take a call.
+/// How long the Workload API may take to accept a call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where a Workload API is. The first of the identities that it has for this workload counts.
+/// A Workload API. Of several identities for this workload, the first is used.
 #[derive(Debug, Clone)]
 pub struct WorkloadApi {
-    /// Its address, `unix:/run/spire/agent.sock` say.
+    /// Its address, for example `unix:/run/spire/agent.sock`.
     pub socket: String,
 }
 

@@ -1,4 +1,4 @@
-//! A root, certificates in PEM, and time to wait in.
+//! A root, certificates in PEM, and waiting with a time limit.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -44,7 +44,7 @@ pub(crate) fn pair(root: &Authority, workload: &str, from: UnixMillis, lifetime:
     Pair { key: key.to_string(), chain: files::to_pem(chain.certificates()) }
 }
 
-/// The next identity, which has to come.
+/// Waits for the next identity.
 pub(crate) async fn next(handle: &Handle, before: &Identity) -> Arc<Identity> {
     let mut watch = handle.watch();
     let other = |identity: &Arc<Identity>| !same(identity, before);
@@ -52,7 +52,7 @@ pub(crate) async fn next(handle: &Handle, before: &Identity) -> Arc<Identity> {
     changed.expect("comes").expect("the source lives").clone()
 }
 
-/// Waits until the source has failed more often than now.
+/// Waits until the source has failed once more.
 pub(crate) async fn failure(handle: &Handle) -> String {
     let mut health = handle.watch_health();
     let before = health.borrow().failures;

@@ -23,7 +23,7 @@ pub(crate) fn now() -> UnixMillis {
     SystemClock.now()
 }
 
-/// A day ago, and in a day.
+/// One day ago, and one day from now.
 pub(crate) fn today() -> (UnixMillis, UnixMillis) {
     (UnixMillis(now().0 - DAY.as_millis() as u64), now().plus(DAY))
 }
@@ -32,7 +32,7 @@ pub(crate) fn id(workload: &str) -> SpiffeId {
     SpiffeId::new(DOMAIN, workload).unwrap()
 }
 
-/// A root, and what it signs.
+/// A root and its certificates.
 pub(crate) struct Domain(pub(crate) Authority);
 
 impl Domain {
@@ -52,7 +52,7 @@ impl Domain {
         self.0.credentials(&grant).unwrap()
     }
 
-    /// A certificate of the root that says whatever `params` does.
+    /// A certificate signed by the root, with any contents.
     pub(crate) fn certificate(&self, params: &CertificateParams) -> Shown {
         let root_key = KeyPair::from_pem(&self.0.key()).unwrap();
         let root = Issuer::from_ca_cert_pem(self.0.certificate(), root_key).unwrap();
@@ -61,7 +61,7 @@ impl Domain {
     }
 }
 
-/// What somebody shows.
+/// A chain and key to present in TLS.
 pub(crate) struct Shown {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
@@ -73,14 +73,14 @@ impl Shown {
         Self { chain: vec![certificate], key }
     }
 
-    /// Signed by nobody else.
+    /// A self-signed certificate.
     pub(crate) fn self_signed(params: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         Self::new(params.self_signed(&key).unwrap().der().clone(), &key)
     }
 }
 
-/// What a workload's certificate says, with these URIs as its names.
+/// The contents of a workload's certificate, with these URIs as names.
 pub(crate) fn params(uris: &[&str]) -> CertificateParams {
     let (from, until) = today();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! An issuer that may be away, in this process; over HTTPS it is in `issuer.rs`.
+//! An issuer in this process, which may be unreachable; `issuer.rs` tests it over HTTPS.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 
 use super::common::*;
 
-/// An issuer, those who ask it, and what they asked.
+/// An issuer, its clients, and their requests.
 struct World {
     place: TempDir,
     clock: Arc<TokioClock>,
@@ -125,7 +125,7 @@ impl CertificateAuthority for Way {
     }
 }
 
-/// Half of the life of a certificate that was issued at `from`: it began a minute before.
+/// The middle of the life of a certificate issued at `from`, which begins a minute before.
 fn half(from: UnixMillis) -> UnixMillis {
     from.plus((HOUR - MINUTE) / 2)
 }
@@ -178,7 +178,7 @@ async fn an_issuer_that_is_away_at_renewal_is_asked_again() {
     let times: Vec<u64> = world.asked().iter().map(|(at, _)| at.0).collect();
     let waits: Vec<u64> = times[1..].windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits[0] <= 1000, "{waits:?}");
-    // 60 s at most, half of that at least, in the 15 minutes that remain.
+    // Waits of 30 to 60 s in the remaining 15 minutes.
     assert!((15..45).contains(&waits.len()), "{waits:?}");
     assert!(waits.iter().all(|wait| *wait <= 60_001), "{waits:?}");
     assert!(waits[8..].iter().all(|wait| *wait >= 30_000), "{waits:?}");

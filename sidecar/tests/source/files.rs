@@ -1,4 +1,4 @@
-//! Files that somebody else keeps fresh.
+//! Certificates in files that another program keeps up to date.
 
 use std::{
     fs,
@@ -100,7 +100,7 @@ async fn half_a_set_is_not_taken() {
     let handle = place.start().await;
     let first = handle.current();
     let new = pair(&root, "service/evaluation", NOW, 2 * HOUR);
-    // The certificate comes before its key; then half of the key; then all of it.
+    // The certificate appears before its key; then half of the key; then all of it.
     place.write("certificate.pem", &new.chain);
     let error = failure(&handle).await;
     assert!(error.contains("another certificate's key"), "{error}");
@@ -224,5 +224,5 @@ async fn a_source_ends_with_its_last_handle_and_prints_no_key() {
     }
     let mut watch = handle.watch();
     drop(handle);
-    watch.changed().await.expect_err("nobody is left to change it");
+    watch.changed().await.expect_err("the sender is still there");
 }

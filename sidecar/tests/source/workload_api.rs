@@ -1,4 +1,4 @@
-//! A Workload API of a few lines: gRPC over HTTP/2 on a Unix socket, as far as SPIFFE's client goes.
+//! A minimal Workload API: gRPC over HTTP/2 on a Unix socket, as much as SPIFFE's client needs.
 
 use std::{convert::Infallible, path::PathBuf, pin::Pin, sync::Arc, task, time::Duration};
 
@@ -42,7 +42,7 @@ struct Svid {
     bundle: Vec<u8>,
 }
 
-/// What is pushed now, or the status with which calls end.
+/// What the stream sends, or the status with which calls end.
 #[derive(Clone)]
 enum Push {
     Svids(Svids),
@@ -83,7 +83,7 @@ impl Body for Pushes {
     }
 }
 
-/// SPIRE, for these tests.
+/// A SPIRE agent for these tests.
 struct Agent {
     place: TempDir,
     push: watch::Sender<Push>,

@@ -1,5 +1,5 @@
-//! A broker that is not to be trusted: it has the certificate of a true one, stores and delivers with a
-//! nats-server behind it, and does to messages what it likes.
+//! A malicious broker: it has the certificate of a real one, stores and delivers through a nats-server
+//! behind it, and tampers with messages.
 
 use std::{net::SocketAddr, sync::Arc, sync::Mutex};
 
@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Domain;
 
-/// What it does to what the server sends: the frames that go in the place of one.
+/// Replaces a frame of the server by any number of frames.
 pub type Tamper = Box<dyn FnMut(&Frame<ServerOp>) -> Vec<Bytes> + Send>;
 
 pub struct Broker {
@@ -55,7 +55,7 @@ impl Broker {
     }
 
     pub fn tamper(&self, tamper: impl FnMut(&Frame<ServerOp>) -> Vec<Bytes> + Send + 'static) {
-        *self.tamper.lock().expect("nobody panics with it") = Box::new(tamper);
+        *self.tamper.lock().expect("not poisoned") = Box::new(tamper);
     }
 
     pub fn behave(&self) {
@@ -94,7 +94,7 @@ async fn carry(
     let back = async {
         loop {
             while let Some(frame) = parser.next(&mut read).expect("a nats-server") {
-                let frames = (tamper.lock().expect("nobody panics with it"))(&frame);
+                let frames = (tamper.lock().expect("not poisoned"))(&frame);
                 for frame in frames {
                     to_client.write_all(&frame).await?;
                 }

@@ -1,4 +1,4 @@
-//! A trust domain of its own, sidecars in it, and brokers of both kinds.
+//! A trust domain with sidecars, and honest and malicious brokers.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 pub mod broker;
@@ -24,10 +24,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 pub const DOMAIN: &str = "hermesh.local";
 pub const HOUR: Duration = Duration::from_secs(3600);
-/// For what must happen, on any machine.
+/// The time limit for things that must happen, on any machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The default policy, with some tenants and more lines.
+/// The default policy, with some tenants and additional lines.
 pub fn policy(more: &str) -> Policy {
     let text = Policy::default_text();
     let text = text.replace("tenants = []", r#"tenants = ["acme", "umbra"]"#);
@@ -39,13 +39,13 @@ pub fn id(workload: &str) -> SpiffeId {
     SpiffeId::new(DOMAIN, workload).expect("a name")
 }
 
-/// TLS to the broker, whose certificate is not revoked.
+/// The TLS configuration for the broker, whose certificate is not revoked.
 pub fn client(credentials: &Credentials, trust: &Trust) -> Arc<rustls::ClientConfig> {
     let broker = id("broker/nats");
     tls::client(credentials, trust, &broker, Arc::new(|_| false)).expect("TLS")
 }
 
-/// Who vouches for whom.
+/// A root, and the certificates that it signs.
 pub struct Domain {
     pub authority: Authority,
 }
@@ -77,7 +77,7 @@ impl Domain {
         self.authority.credentials(&Self::grant(workload)).expect("issues")
     }
 
-    /// A certificate and its key, as files have them.
+    /// A certificate and its key, in PEM.
     pub fn pem(&self, workload: &str) -> (String, String) {
         let (key, chain) = self.authority.key_and_chain(&Self::grant(workload)).expect("issues");
         (to_pem(chain.certificates()), key.to_string())
@@ -108,7 +108,7 @@ impl Sidecar {
     ) -> Self {
         let own = identity.credentials.id().clone();
         let client = client(&identity.credentials, &identity.trust);
-        // Kept for good: these tests do not change what new connections present unless they say so.
+        // Kept for the whole test: only some tests change what new connections present.
         let (_, tls) = watch::channel(client);
         let metrics = Metrics::new(own.workload(), &Registry::new()).expect("registers");
         let (identity, watched) = watch::channel(identity);
@@ -174,7 +174,7 @@ pub fn message(subject: &str, body: impl Into<Bytes>) -> Message {
     message
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let looking = async {
         while !holds() {

@@ -54,7 +54,7 @@ impl Server {
         Self { address, server, options, _directory: directory }
     }
 
-    /// Has it take its rules from another policy.
+    /// Makes it load rules from another policy.
     pub fn reload(&self, policy: &Policy) {
         self.server.reload(&render(policy, &self.options)).expect("reloads");
     }
@@ -74,7 +74,7 @@ fn write(domain: &Domain, options: &ServerOptions) {
     put(&options.roots, domain.authority.certificate());
 }
 
-/// A connection straight to the server, as somebody would make it who goes around a sidecar.
+/// A connection straight to the server, bypassing the sidecar.
 pub struct Straight(BufReader<TlsStream<TcpStream>>);
 
 impl Straight {
@@ -98,7 +98,7 @@ impl Straight {
         let name = ServerName::try_from("127.0.0.1").expect("a name");
         let stream = TlsConnector::from(tls).connect(name, plain.into_inner()).await?;
         let mut straight = Self(BufReader::new(stream));
-        // TLS 1.3 tells a client that it is refused only when it speaks.
+        // In TLS 1.3 a client learns that it is refused only when it sends.
         straight
             .say("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nPING\r\n")
             .await?;
@@ -113,7 +113,7 @@ impl Straight {
         self.0.flush().await
     }
 
-    /// The first line with this in it.
+    /// The first line that contains `what`.
     pub async fn hears(&mut self, what: &str) -> String {
         let reading = async {
             loop {
@@ -127,7 +127,7 @@ impl Straight {
         timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("{what}: never heard"))
     }
 
-    /// What is complained of, until the next PONG.
+    /// The errors until the next PONG.
     pub async fn errors(&mut self) -> std::io::Result<Vec<String>> {
         let mut errors = Vec::new();
         let reading = async {
@@ -148,7 +148,7 @@ impl Straight {
         Ok(errors)
     }
 
-    /// Whether the connection is ended from the other side.
+    /// Whether the other side ends the connection.
     pub async fn ends(&mut self, within: Duration) -> bool {
         let reading = async {
             let mut line = String::new();

@@ -32,12 +32,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Runs jobs on real processes and a real nats-server while services are killed (SIGKILL), stopped
-/// and continued, and nats-server is killed and restarted, at random moments that follow from a seed;
-/// then counts what was lost, answered twice, wrong, computed again, or left behind. With sidecars,
-/// these are killed and stopped as well, and what they refused counts, for none of it is forged.
+/// Runs jobs on real processes and a real nats-server while services are killed (SIGKILL), stopped and
+/// continued, and nats-server is killed and restarted, at random moments that a seed determines. Then
+/// counts the jobs and shards that were lost, answered twice, wrong or computed again, and the messages
+/// left behind. With sidecars, these are killed and stopped as well, and their rejections count as errors,
+/// because no message is forged.
 ///
-/// Exit code 0 if nothing was and every kind of fault occurred, else 1.
+/// Exit code 0 if there was no error and every kind of fault occurred, else 1.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -49,10 +50,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One service of a history.
+    /// Run one service of a history.
     #[command(hide = true)]
     Service(Process),
-    /// One sidecar of a history.
+    /// Run one sidecar of a history.
     #[command(hide = true)]
     Sidecar(SidecarProcess),
 }
@@ -62,13 +63,13 @@ struct History {
     /// Jobs of three stages each.
     #[arg(long, default_value_t = 10_000)]
     jobs: usize,
-    /// What the moments of the faults follow from.
+    /// The seed that determines the moments of the faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Tenants that submit them.
+    /// The number of tenants that submit them.
     #[arg(long, default_value_t = 8)]
     tenants: usize,
-    /// Real encryption in place of the stub; fewer jobs are enough then.
+    /// Real encryption instead of the stub; fewer jobs are enough then.
     #[arg(long)]
     real: bool,
     /// No faults, for comparison.
@@ -77,21 +78,21 @@ struct History {
     /// Mutual TLS, and a sidecar between each service or tenant and nats-server.
     #[arg(long)]
     sidecars: bool,
-    /// In the place of faults, replaces every certificate so many times while jobs run, and counts the
-    /// connections that this costs.
+    /// Instead of faults, replaces every certificate this many times while jobs run, and counts the
+    /// connections dropped by that.
     #[arg(long, value_name = "TIMES", requires = "sidecars", conflicts_with = "calm")]
     rotate: Option<u32>,
-    /// Seconds after which jobs that have not ended count as lost.
+    /// Seconds after which unfinished jobs count as lost.
     #[arg(long, default_value_t = 3000, value_name = "SECONDS")]
     patience: u64,
     /// Keep the events, the logs and the server's files here. [default: a temporary directory, which is
-    /// kept if something is wrong]
+    /// kept after an error]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
 
-/// What is logged unless `HERMESH_LOG` says otherwise: of sidecars also what they refuse, and nothing of
-/// every connection that cannot be made while a server or a sidecar is down.
+/// What is logged unless `HERMESH_LOG` is set: errors and the sidecars' rejections, without the failed
+/// connections while a server or a sidecar is down.
 const LOGGED: &str = "error,async_nats=off,hermesh_sidecar=warn";
 
 fn main() -> Result<ExitCode> {
@@ -119,7 +120,7 @@ async fn history(options: &History) -> Result<ExitCode> {
     let verdict = run(options, &directory).await;
     if !matches!(verdict, Ok(true)) {
         if options.keep.is_none() {
-            // Whoever wants to know why finds it there.
+            // Keep the files, so that the error can be examined.
             let _ = temporary.keep();
         }
         println!("events and logs are in {}", directory.display());
@@ -127,7 +128,7 @@ async fn history(options: &History) -> Result<ExitCode> {
     Ok(if verdict? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs one history and says whether all is well.
+/// Runs one history and returns whether it was without errors.
 #[allow(clippy::print_stdout)]
 async fn run(options: &History, directory: &Path) -> Result<bool> {
     let (engine, workload): (_, Arc<dyn Workload>) = match options.real {
@@ -135,7 +136,8 @@ async fn run(options: &History, directory: &Path) -> Result<bool> {
         false => (Engine::Stub, Arc::new(StubWorkload)),
     };
     let (mut cluster, bus, tenants) = start(options, engine, directory).await?;
-    // Kept to the end, or their tenants would hang up with the last job, and be counted as cut.
+    // Keep all connections until the end: tenants that disconnected with their last job would be counted as
+    // dropped.
     let _connected = tenants.clone();
 
     let outcomes = Arc::new(Outcomes::default());
@@ -156,7 +158,7 @@ async fn run(options: &History, directory: &Path) -> Result<bool> {
         }
         Ok((counts, rotations))
     };
-    // What fails ends both at once; that not all jobs end in time does not.
+    // An error ends both at once; jobs that do not end in time do not.
     let waiting = async {
         let done = match timeout(Duration::from_secs(options.patience), &mut work).await {
             Ok(done) => done?.map(|()| true)?,
@@ -186,9 +188,8 @@ async fn run(options: &History, directory: &Path) -> Result<bool> {
     well &= counts.values().all(|times| *times > 0);
     if options.sidecars {
         println!("  refused by sidecars since each was started last: {rejections:?}");
-        // An answer by another connection than its question came by, which was cut in between, is nobody's
-        // any more: nats-server would refuse it as well. Whoever asked has lost the connection too, or asks
-        // again.
+        // A connection may be cut between a request and its reply. A reply on another connection is then
+        // rejected, as nats-server would do. The requester lost its connection too, or repeats the request.
         let cut = |what: &String| !counts.is_empty() && what == "out unasked";
         well &= rejections.keys().all(cut);
     }
@@ -199,7 +200,7 @@ async fn run(options: &History, directory: &Path) -> Result<bool> {
     Ok(well)
 }
 
-/// Starts everything, and connects whoever looks at the end and all tenants.
+/// Starts everything, and connects the observer and all tenants.
 async fn start(
     options: &History,
     engine: Engine,
@@ -247,7 +248,7 @@ async fn progress(outcomes: Arc<Outcomes>, total: usize) {
     }
 }
 
-/// Prints what came of the jobs, and says whether that is as it must be.
+/// Prints the results of the jobs, and returns whether they are as required.
 #[allow(clippy::print_stdout)]
 fn report(
     jobs: usize,
@@ -267,7 +268,7 @@ fn report(
     println!("  {:>6} because the first died before it was stored", events.repeated_before_stored);
     println!("  {delivered_again:>6} finished shards delivered again, of which");
     println!("  {recomputed:>6} computed again");
-    println!("  {refused:>6} submissions refused for want of room, and made again");
+    println!("  {refused:>6} submissions refused by quota, and repeated");
     println!("  left behind: {left:?}");
     lost + wrong + answered_twice + recomputed + left.values().sum::<usize>() == 0
 }

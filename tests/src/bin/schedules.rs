@@ -1,4 +1,4 @@
-//! Runs seeded schedules of faults against the whole mesh in memory and says which invariants hold.
+//! Runs seeded fault schedules against the whole mesh in memory, and checks invariants.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use hermesh_tests::faults::{
     run::run,
 };
 
-/// Runs seeded schedules of drop, delay, duplicate, reorder, crash and broker restart against all
-/// services in memory, on a paused clock, and checks that no job is lost, answered twice or wrong.
-/// The exit code is 1 if an invariant does not hold.
+/// Runs seeded schedules of drop, delay, duplicate, reorder, crash and broker restart against all services
+/// in memory, on a paused clock, and checks that no job is lost, answered twice or wrong. The exit code is
+/// 1 if an invariant is violated.
 #[derive(Debug, Parser)]
 #[command(name = "schedules")]
 struct Options {
@@ -36,7 +36,7 @@ struct Options {
     /// Print the history of each schedule.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// How many schedules run at the same time; as many as there are cores if not given.
+    /// How many schedules run at the same time; by default the number of cores.
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -49,7 +49,7 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
     parse().ok_or_else(|| format!("expected two numbers like 0..10000, got {text:?}"))
 }
 
-/// What all schedules so far come to.
+/// The totals of all schedules so far.
 #[derive(Default)]
 struct Total {
     jobs: u64,

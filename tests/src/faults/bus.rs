@@ -1,4 +1,4 @@
-//! The bus as one process sees it: every operation waits for its turn, and may go wrong.
+//! The bus as one process sees it. Every operation waits for its turn, and faults may affect it.
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +24,11 @@ use super::{
 };
 use crate::bus::Moment;
 
-/// How long a process waits for what does not come.
+/// How long a process waits for a reply that does not come.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a delivery waits to be overtaken.
 const OVERTAKING: Duration = Duration::from_millis(200);
-/// Messages that a subscriber may fall behind.
+/// How many messages a subscriber may fall behind.
 const BUFFER: usize = 1024;
 
 /// The handle of one process on the bus of a simulation.
@@ -38,20 +38,20 @@ pub struct FaultyBus(Arc<Shared>);
 struct Shared {
     simulation: Arc<Simulation>,
     process: Arc<Process>,
-    /// Deliveries that others have overtaken, by the first queue that was pulled from.
+    /// Deliveries that others have overtaken, by the first of the queues pulled from.
     overtaken: StdMutex<BTreeMap<String, Delivery>>,
 }
 
-/// What came of an operation, once its turn came.
+/// The result of waiting for an operation's turn.
 enum Turn {
-    /// Nothing: it never reached the bus.
+    /// It never reached the bus.
     Lost(Option<Fault>),
     /// It takes effect.
     Goes(Option<Fault>),
 }
 
 impl FaultyBus {
-    /// The handle of `process`.
+    /// A handle for `process`.
     pub fn new(simulation: Arc<Simulation>, process: Arc<Process>) -> Self {
         Self(Arc::new(Shared { simulation, process, overtaken: StdMutex::default() }))
     }
@@ -71,7 +71,7 @@ impl FaultyBus {
         self.0.simulation.note(&self.0.process.name, what, fault, result);
     }
 
-    /// An operation that has taken effect: how the process comes to hear of it.
+    /// Passes the result of an operation that took effect to the process, subject to the fault.
     async fn heard<T>(&self, fault: Option<Fault>, result: Result<T, Error>) -> Result<T, Error> {
         match fault {
             Some(Fault::LoseReply) => {
@@ -95,7 +95,7 @@ impl FaultyBus {
         Err(Error::Timeout(PATIENCE))
     }
 
-    /// Waits until an operation that has an answer takes effect; an error if it never does.
+    /// Waits until an operation with a result takes effect; an error if it never does.
     async fn begin(&self, operation: Operation, subject: &str) -> Result<Option<Fault>, Error> {
         match self.turn(operation, subject).await {
             Turn::Goes(fault) => Ok(fault),
@@ -106,7 +106,7 @@ impl FaultyBus {
         }
     }
 
-    /// Its answer, as the process hears it.
+    /// Passes the result to the process, and records it.
     async fn end<T>(
         &self,
         (operation, subject, fault): (Operation, &str, Option<Fault>),
@@ -132,7 +132,7 @@ impl FaultyBus {
         matches!(self.0.simulation.sabotage, Sabotage::Blind(prefix) if subject.starts_with(prefix))
     }
 
-    /// A delivery that settles by this handle.
+    /// A delivery that settles through this handle.
     fn wrap(&self, mut delivery: Delivery, number: u64) -> Delivery {
         let message = std::mem::replace(&mut delivery.message, Message::new("", Vec::new()));
         let attempt = delivery.attempt;
@@ -190,7 +190,7 @@ impl Bus for FaultyBus {
 
     async fn emit(&self, message: Message) -> Result<(), Error> {
         let what = format!("Emit {}", message.subject);
-        // Whether it worked is not waited for, so who emits hears nothing of what goes wrong.
+        // An emit is not confirmed, so its sender learns of no fault.
         let fault = match self.turn(Operation::Emit, &message.subject).await {
             Turn::Lost(fault) => {
                 self.note(what, fault, "lost");
@@ -201,7 +201,7 @@ impl Bus for FaultyBus {
         if fault == Some(Fault::Duplicate) {
             self.inner().emit(message.clone()).await?;
         }
-        // Emitting says nothing of what was stored, so it is looked at.
+        // An emit does not return whether the message was stored, so check it here.
         let before = self.inner().exists(&message.subject).await?;
         self.inner().emit(message.clone()).await?;
         if !before && self.inner().exists(&message.subject).await? {
@@ -308,7 +308,7 @@ impl Bus for FaultyBus {
                 };
                 let Some(message) = message else { return };
                 let (bus, sender) = (bus.clone(), sender.clone());
-                // Each on its own, so that they may overtake each other.
+                // One task each, so that messages may overtake each other.
                 tokio::spawn(async move {
                     let what = format!("Show {}", message.subject);
                     match bus.turn(Operation::Show, &message.subject).await {
@@ -331,7 +331,7 @@ impl Bus for FaultyBus {
         let (operation, subject) = (Operation::Request, message.subject.clone());
         let fault = self.begin(operation, &subject).await?;
         if fault == Some(Fault::Duplicate) {
-            // The first answer is of no interest, and neither is why there may be none.
+            // The first reply, or its absence, does not matter.
             let _ = self.inner().request(message.clone(), timeout).await;
         }
         let result = self.inner().request(message, timeout).await;
@@ -352,7 +352,7 @@ struct FaultySettle {
 }
 
 impl FaultySettle {
-    /// Waits until it settles; nothing if that gets lost, while whoever settles believes that it has.
+    /// Waits until it settles. None if that gets lost, although the process believes that it settled.
     async fn begin(&self, operation: Operation) -> Option<(Delivery, Option<Fault>)> {
         let bus = &self.bus;
         bus.0.simulation.history().settled(&bus.0.process.name, &self.subject, self.number);

@@ -1,4 +1,4 @@
-//! Tenants: they register, submit, cancel and revoke, and try again until they are heard.
+//! Tenants: they register, submit, cancel and revoke, and retry until they succeed.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -18,21 +18,21 @@ use super::{
 };
 use crate::stub;
 
-/// What a client waits before it tries again.
+/// How long a client waits before it retries.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What a tenant has learned of its job.
+/// What a client reported about its job.
 #[derive(Debug)]
 pub struct Told {
     /// The number of the job.
     pub job: usize,
-    /// The outcome, as the client gives it to its user.
+    /// The outcome that the client returned.
     pub outcome: Result<Vec<u8>, Error>,
     /// When it stopped waiting.
     pub at: Duration,
     /// When it would have stopped waiting.
     pub patience: Duration,
-    /// Whether its order to cancel was accepted.
+    /// Whether its cancellation was accepted.
     pub cancelled: bool,
 }
 
@@ -46,7 +46,7 @@ struct Tenant {
     model: Digest,
 }
 
-/// Tries until it works, as long as that may help.
+/// Retries for as long as the error is retryable.
 async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     loop {
         match attempt().await {
@@ -56,7 +56,7 @@ async fn insist<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result
     }
 }
 
-/// Runs one tenant: it registers, and its jobs go their way. What it was told is added to `told`.
+/// Runs one tenant: it registers and submits its jobs. Adds their results to `told`.
 pub async fn run(
     world: Rc<World>,
     plan: Rc<Plan>,
@@ -67,7 +67,7 @@ pub async fn run(
         Ok(tenant) => Rc::new(tenant),
         Err(error) => {
             let detail = format!("{}: {error}", plan.tenants[number].name);
-            world.simulation.history().violated("whoever may register can", detail);
+            world.simulation.history().violated("an allowed tenant can register", detail);
             return;
         }
     };
@@ -146,7 +146,7 @@ async fn submit(world: &World, tenant: &Tenant, plan: &Plan, index: usize) -> To
     Told { job: index, outcome, at, patience, cancelled }
 }
 
-/// Whether the order was accepted.
+/// Whether the cancellation was accepted.
 async fn cancel(world: &World, tenant: &Tenant, job: JobId) -> bool {
     let order = CancelJob::new(tenant.name.clone(), job, &tenant.signing).encode("client");
     let wait = Duration::from_secs(10);
@@ -154,7 +154,7 @@ async fn cancel(world: &World, tenant: &Tenant, job: JobId) -> bool {
         insist(async || accepted(&tenant.bus.request(order.clone(), wait).await?)).await;
     match cancelled {
         Ok(()) => true,
-        // It came too late, or did not know of the job yet.
+        // It came too late, or the job was not known yet.
         Err(Error::Refused(refusal))
             if matches!(refusal.code, FailureCode::Ended | FailureCode::Cancelled) =>
         {

@@ -1,4 +1,4 @@
-//! Faults are data: what may go wrong with an operation, and how often.
+//! Faults are data: the ways in which an operation can fail, and how often.
 
 use std::{fmt, time::Duration};
 
@@ -6,22 +6,22 @@ use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::bus::Moment;
 
-/// What a process does on its bus.
+/// The operations of a process on its bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// A message is published.
     Publish,
     /// A message is emitted.
     Emit,
-    /// A message out of a queue is on its way to the process.
+    /// A message from a queue is on its way to the process.
     Deliver,
     /// A delivery is acknowledged.
     Ack,
-    /// A delivery is handed back, or given up.
+    /// A delivery is returned to its queue, or given up.
     Nak,
-    /// A delivery is reported to be in work.
+    /// A delivery is reported as in progress.
     Heartbeat,
-    /// A subject is read: the last message, whether there is one, which there are.
+    /// Subjects are read: the last message, whether one exists, or a list.
     Read,
     /// Subjects are purged.
     Purge,
@@ -31,24 +31,24 @@ pub enum Operation {
     Show,
 }
 
-/// The ways in which an operation goes wrong.
+/// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// It never reaches the other side.
+    /// It never takes effect.
     Drop,
-    /// It takes effect, and nobody hears of it.
+    /// It takes effect, and its reply is lost.
     LoseReply,
     /// It takes effect later.
     Delay,
-    /// It takes effect at once, and the process hears of it later.
+    /// It takes effect at once, and its reply comes later.
     Late,
     /// It happens twice.
     Duplicate,
-    /// What comes after it overtakes it.
+    /// Later operations overtake it.
     Reorder,
-    /// The process dies of it.
+    /// The process dies during it.
     Crash,
-    /// The broker dies, and comes back without what it had been told last.
+    /// The broker dies, and returns without the last acknowledgements.
     Restart,
 }
 
@@ -65,7 +65,7 @@ impl Kind {
         Self::Restart,
     ];
 
-    /// How often it is drawn among the others.
+    /// How often it is drawn, relative to the others.
     fn weight(self) -> u32 {
         match self {
             Self::Drop | Self::LoseReply | Self::Delay | Self::Late => 8,
@@ -75,7 +75,7 @@ impl Kind {
         }
     }
 
-    /// Whether that can happen to such an operation.
+    /// Whether it can affect such an operation.
     fn fits(self, operation: Operation) -> bool {
         use Operation::*;
         match self {
@@ -89,7 +89,7 @@ impl Kind {
     }
 }
 
-/// One fault, with all that is random about it.
+/// A fault with its random parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// See [`Kind::Drop`].
@@ -104,9 +104,9 @@ pub enum Fault {
     Duplicate,
     /// See [`Kind::Reorder`].
     Reorder,
-    /// See [`Kind::Crash`]; another process starts after that time.
+    /// See [`Kind::Crash`]; the next process starts after that time.
     Crash(Moment, Duration),
-    /// See [`Kind::Restart`]; the broker is away for that time.
+    /// See [`Kind::Restart`]; the broker is unreachable for that time.
     Restart(Duration),
 }
 
@@ -145,9 +145,9 @@ impl fmt::Display for Fault {
 /// The faults of one schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Faults {
-    /// How many operations of one go wrong.
+    /// The fraction of operations that a fault affects.
     pub rate: f64,
-    /// What may happen in this schedule: some leave out most, so that what is left shows.
+    /// The kinds of this schedule. Some schedules leave out most kinds, to show the effects of the rest.
     pub kinds: Vec<Kind>,
     /// When faults end, from the schedule's start.
     pub until: Duration,
@@ -168,8 +168,7 @@ impl Faults {
         }
     }
 
-    /// Draws what happens to one operation, if anything does. A process that is not `mortal` does not
-    /// crash.
+    /// Draws the fault of one operation, if any. A process that is not `mortal` does not crash.
     pub fn strike(&self, rng: &mut StdRng, operation: Operation, mortal: bool) -> Option<Fault> {
         if !rng.random_bool(self.rate) {
             return None;
@@ -193,8 +192,7 @@ impl Faults {
     }
 }
 
-/// Mostly short, at times of the order of what services wait for, now and then longer than a delivery
-/// may take.
+/// Mostly short, of the order of the services' timeouts; now and then longer than a delivery may take.
 fn delay(rng: &mut StdRng) -> Duration {
     let millis = match rng.random_range(0..20) {
         0 => rng.random_range(10_000..25_000),

@@ -1,4 +1,4 @@
-//! What happened, in order; and what the invariants need to know of it.
+//! The events of a schedule in order, and the state that the invariants need.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,18 +11,18 @@ use hermesh_mesh::{Bytes, Message, bus::Published};
 
 use super::fault::{Fault, Kind};
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// When, from the schedule's start.
     pub at: Duration,
-    /// To which process.
+    /// The process.
     pub process: Arc<str>,
-    /// What.
+    /// The operation.
     pub what: String,
-    /// What went wrong, if anything did.
+    /// The fault, if any.
     pub fault: Option<Fault>,
-    /// What came of it.
+    /// The result.
     pub result: &'static str,
 }
 
@@ -37,12 +37,12 @@ impl fmt::Display for Event {
     }
 }
 
-/// Something that must not happen, and did.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// What does not hold.
+    /// The invariant.
     pub invariant: &'static str,
-    /// Where it does not.
+    /// Where it is violated.
     pub detail: String,
 }
 
@@ -55,11 +55,11 @@ struct InHand {
 /// The history of one schedule.
 #[derive(Debug, Default)]
 pub struct History {
-    /// All of it.
+    /// All events.
     pub events: Vec<Event>,
-    /// What does not hold.
+    /// The violated invariants.
     pub violations: Vec<Violation>,
-    /// How often something went wrong, by kind.
+    /// The number of faults by kind.
     pub faults: BTreeMap<Kind, u64>,
     /// Processes that died.
     pub crashes: u64,
@@ -69,9 +69,9 @@ pub struct History {
     pub evaluated: u64,
     /// Evaluations of a shard that had been evaluated before, while no result of it was stored.
     pub repeated: u64,
-    /// Outcomes and refusals by subject, with the moment of storing.
+    /// Outcomes and refusals by subject, with the time when they were stored.
     pub ends: BTreeMap<String, (Duration, Message)>,
-    /// Shards by their bytes, which no two shards share.
+    /// Shards by their bytes, which are distinct.
     shards: HashMap<Bytes, Shard>,
     partials: BTreeMap<String, Duration>,
     revoked: BTreeMap<String, Duration>,
@@ -91,7 +91,7 @@ struct Shard {
 }
 
 impl History {
-    /// Notes an event.
+    /// Records an event.
     pub fn note(&mut self, event: Event) {
         if let Some(fault) = event.fault {
             *self.faults.entry(fault.kind()).or_default() += 1;
@@ -99,12 +99,12 @@ impl History {
         self.events.push(event);
     }
 
-    /// Notes a violation.
+    /// Records a violation.
     pub fn violated(&mut self, invariant: &'static str, detail: impl Into<String>) {
         self.violations.push(Violation { invariant, detail: detail.into() });
     }
 
-    /// A publish reached the bus.
+    /// Records a publish that reached the bus.
     pub fn published(&mut self, at: Duration, message: &Message, published: Published) {
         if published != Published::Stored {
             return;
@@ -133,7 +133,7 @@ impl History {
         }
     }
 
-    /// A delivery reached a process. The number names it until it is settled.
+    /// Records that a delivery reached a process. The number identifies it until it is settled.
     pub fn delivered(
         &mut self,
         at: Duration,
@@ -151,7 +151,7 @@ impl History {
         self.deliveries
     }
 
-    /// A process has done with a delivery.
+    /// Records that a process has settled a delivery.
     pub fn settled(&mut self, process: &Arc<str>, subject: &str, delivery: u64) {
         if let Some(rest) = subject.strip_prefix("hermesh.task.") {
             let name = rest.split_once('.').map_or(rest, |(_, name)| name).to_owned();
@@ -165,8 +165,8 @@ impl History {
         }
     }
 
-    /// A process evaluates a shard: whoever had it delivered after that became pointless should have
-    /// seen so.
+    /// Records that a process evaluates a shard. It must not, if the shard was delivered after the
+    /// evaluation had become pointless.
     pub fn evaluates(&mut self, process: &Arc<str>, bytes: &[u8]) {
         self.evaluated += 1;
         let Some(shard) = self.shards.get(bytes).cloned() else {

@@ -1,4 +1,4 @@
-//! What must hold at the end of every schedule.
+//! The invariants at the end of every schedule.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     plan::{AMPLE, Job, Plan},
 };
 
-/// A client that is told in the last moments of its patience may as well not be.
+/// A client may miss an outcome stored in the last moments before it stops waiting.
 const NEARLY: Duration = Duration::from_secs(5);
 
 /// Queues that must be empty when every job has ended.
@@ -31,7 +31,7 @@ const EMPTY: [&str; 9] = [
     DEAD_LETTERS,
 ];
 
-/// The queues that are not empty, with what they hold.
+/// The queues that are not empty, with their numbers of messages.
 pub fn left_behind(bus: &MemoryBus) -> Vec<(&'static str, usize)> {
     EMPTY.into_iter().map(|queue| (queue, bus.depth(queue))).filter(|(_, n)| *n > 0).collect()
 }
@@ -54,7 +54,7 @@ pub fn all_ended(plan: &Plan, history: &History) -> bool {
     plan.jobs.iter().all(|job| !ends(plan, job, history).is_empty())
 }
 
-/// Checks all of them.
+/// Checks all invariants.
 pub async fn check(plan: &Plan, bus: &MemoryBus, history: &mut History, told: &[Told]) {
     let mut found = Vec::new();
     for (index, job) in plan.jobs.iter().enumerate() {
@@ -91,7 +91,7 @@ pub async fn check(plan: &Plan, bus: &MemoryBus, history: &mut History, told: &[
     }
 }
 
-/// Whether the answer is the right one, or the failure one that the schedule explains.
+/// Whether the job has the right answer, or a failure that the schedule explains.
 fn right(plan: &Plan, job: &Job, message: &Message, told: Option<&Told>) -> Result<(), String> {
     let tenant = &plan.tenants[job.tenant];
     let accepted = told.is_some_and(|told| told.cancelled);
@@ -116,7 +116,7 @@ fn right(plan: &Plan, job: &Job, message: &Message, told: Option<&Told>) -> Resu
     if explained { Ok(()) } else { Err(format!("nothing explains {failure}")) }
 }
 
-/// Whether the client was told what is stored, if that was in time.
+/// Whether the client returned what is stored, if it was stored in time.
 fn heard(at: Duration, message: &Message, told: Option<&Told>) -> Result<(), String> {
     let Some(told) = told else {
         return Err("the client still waits".into());

@@ -1,9 +1,9 @@
-//! Simulation of the whole mesh under seeded faults: one seed is one schedule, one history, and one
+//! Simulates the whole mesh under seeded faults: a seed determines one schedule, one history and one
 //! verdict.
 //!
-//! All services run on the in-memory bus and a paused clock. Each process has a [`bus::FaultyBus`] of
-//! its own, and every operation on it waits until the [`simulation::Simulation`] lets it go: one at a
-//! time, when nobody has anything left to do, in an order and with faults that follow from the seed.
+//! All services run on the in-memory bus and a paused clock. Each process has its own [`bus::FaultyBus`].
+//! Every operation on it waits until the [`simulation::Simulation`] lets it proceed: one at a time, when no
+//! task can do anything else, in an order and with faults that the seed determines.
 
 pub mod bus;
 pub mod client;

@@ -1,4 +1,4 @@
-//! What a schedule does, drawn from its seed.
+//! The plan of a schedule, drawn from its seed.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use super::fault::Faults;
 use crate::stub::Model;
 
-/// A deadline that faults cannot use up: a job that misses it has been lost.
+/// A deadline that faults cannot use up: a job that misses it counts as lost.
 pub const AMPLE: Duration = Duration::from_secs(400);
 
-/// A defect that is built in, so that a test can show that it would be found.
+/// A deliberate defect, which a test uses to show that the invariants find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sabotage {
     /// None.
@@ -19,11 +19,11 @@ pub enum Sabotage {
     None,
     /// Some shards are computed wrongly.
     WrongResults,
-    /// Unique queues take any number of messages of a subject.
+    /// Unique queues store any number of messages of a subject.
     SharedSubjects,
-    /// What is published under this prefix is said to be stored, and is not.
+    /// Publishes under this prefix return success, and are not stored.
     Lost(&'static str),
-    /// Who reads under this prefix is told that there is nothing.
+    /// Reads under this prefix return nothing.
     Blind(&'static str),
 }
 
@@ -47,13 +47,13 @@ pub struct Job {
     pub tenant: usize,
     /// Its id.
     pub id: [u8; 16],
-    /// What its input is made of; no two jobs of a schedule share it.
+    /// The seed of its input; no two jobs of a schedule share it.
     pub input: u64,
     /// When it is submitted.
     pub at: Duration,
-    /// How long its answer is of use.
+    /// The time until its deadline.
     pub within: Duration,
-    /// How much it matters.
+    /// Its priority.
     pub priority: Priority,
     /// How long after its submission it is cancelled, if it is.
     pub cancelled: Option<Duration>,
@@ -68,11 +68,11 @@ pub struct Plan {
     pub tenants: Vec<Tenant>,
     /// The jobs.
     pub jobs: Vec<Job>,
-    /// How many of each service run.
+    /// The number of replicas of each service.
     pub replicas: [usize; 4],
     /// The faults.
     pub faults: Faults,
-    /// How long the broker may forget an acknowledgement.
+    /// For how long after an acknowledgement the broker may forget it.
     pub ack_lag: Duration,
 }
 

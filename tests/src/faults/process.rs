@@ -1,4 +1,4 @@
-//! Services that are started, die, and are started again.
+//! Services that start, die and start again.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     stub::{Model, Stub},
 };
 
-/// How long a service that did not come up waits.
+/// How long to wait before restarting a service that did not start.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The four services.
@@ -58,7 +58,7 @@ pub struct World {
     pub simulation: Arc<Simulation>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Who signs receipts.
+    /// The receipt signing key.
     pub identity: SigningKey,
 }
 
@@ -80,7 +80,7 @@ impl Running {
     }
 }
 
-/// Keeps one replica of a service running, whatever happens to it.
+/// Keeps one replica of a service running, through all of its deaths.
 pub async fn supervise(world: Rc<World>, service: Service, replica: usize) {
     for incarnation in 0.. {
         let name = format!("{}-{replica}.{incarnation}", service.name());
@@ -96,7 +96,7 @@ pub async fn supervise(world: Rc<World>, service: Service, replica: usize) {
                 process.died().await;
                 running.kill();
             }
-            // Whatever it has started by then is cut off with it.
+            // Whatever the failed start left running is cut off too.
             Some(Err(_)) => process.die(RETRY),
             None => {}
         }
@@ -150,7 +150,7 @@ async fn start(world: &World, service: Service, process: &Arc<Process>) -> Resul
     })
 }
 
-/// The stub's evaluation, which the history hears of.
+/// The stub's evaluation, recorded in the history.
 struct Evaluator {
     stub: Arc<Stub>,
     process: Arc<str>,

@@ -1,4 +1,4 @@
-//! One schedule from beginning to end.
+//! Runs one schedule from beginning to end.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -16,12 +16,12 @@ use super::{
 };
 use crate::mesh::scenario;
 
-/// How long after the last fault everything must have settled: the furthest deadline, and a while.
+/// How long after the last fault all jobs must have ended: the furthest deadline, plus a margin.
 const SETTLED: Duration = Duration::from_secs(600);
-/// For how long nothing may change any more: longer than any delivery waits.
+/// For how long nothing may change at the end: longer than any delivery waits.
 const QUIET: Duration = Duration::from_secs(40);
 
-/// Runs the schedule of a seed, with the defect of `sabotage` built in.
+/// Runs the schedule of a seed, with the defect of `sabotage`.
 pub fn run(seed: u64, sabotage: Sabotage) -> (Plan, History) {
     let plan = Plan::draw(seed);
     actor::block_in_place();

@@ -1,4 +1,4 @@
-//! Who decides what happens next: every operation of every process waits here for its turn.
+//! Decides which operation comes next: every operation of every process waits here for its turn.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ pub struct Process {
     /// `{service}-{replica}.{incarnation}`.
     pub name: Arc<str>,
     mortal: bool,
-    // Set when it dies, to how long it takes until another one starts.
+    // Set when it dies, to the time until the next one starts.
     death: watch::Sender<Option<Duration>>,
 }
 
@@ -34,7 +34,7 @@ impl Process {
         Arc::new(Self { name: name.into(), mortal, death: watch::Sender::new(None) })
     }
 
-    /// Dies: from now on nothing it does is seen, and nothing reaches it.
+    /// Dies: from now on its operations have no effect, and no message reaches it.
     pub fn die(&self, restart_after: Duration) {
         self.death.send_if_modified(|death| {
             let alive = death.is_none();
@@ -48,7 +48,7 @@ impl Process {
         self.death.borrow().is_some()
     }
 
-    /// Waits for its death, and says after which time another one is to start.
+    /// Waits for its death, and returns the time after which the next one starts.
     pub async fn died(&self) -> Duration {
         let mut death = self.death.subscribe();
         let after = death.wait_for(Option::is_some).await.ok().and_then(|death| *death);
@@ -62,7 +62,7 @@ struct Waiting {
     operation: Operation,
     subject: String,
     fault: Option<Fault>,
-    // Later tasks have greater ids, so this tells apart tasks that do the same at the same time.
+    // Later tasks have greater ids; this orders tasks that do the same at the same time.
     task: Option<tokio::task::Id>,
     go: oneshot::Sender<Option<Fault>>,
 }
@@ -76,7 +76,7 @@ enum Due {
 struct State {
     rng: StdRng,
     faults: Faults,
-    /// How long the broker may forget an acknowledgement.
+    /// For how long after an acknowledgement the broker may forget it.
     ack_lag: Duration,
     arrived: Vec<Waiting>,
     due: BTreeMap<(Instant, u64), Due>,
@@ -84,11 +84,11 @@ struct State {
     down_until: Instant,
 }
 
-/// A run of one schedule.
+/// One run of a schedule.
 pub struct Simulation {
-    /// What really stores and delivers.
+    /// The bus that stores and delivers.
     pub bus: MemoryBus,
-    /// What the bus is made to get wrong beyond all faults, so that the invariants can fail.
+    /// A deliberate defect of the bus, so that the invariants can fail.
     pub sabotage: Sabotage,
     started: Instant,
     state: Mutex<State>,
@@ -132,7 +132,7 @@ impl Simulation {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what came of an operation, or anything else that happened.
+    /// Records the result of an operation, or another event.
     pub fn note(
         &self,
         process: &Arc<str>,
@@ -144,7 +144,7 @@ impl Simulation {
         self.history().note(Event { at, process, what, fault, result });
     }
 
-    /// Waits for the operation's turn, and says what goes wrong with it. Who is dead waits for ever.
+    /// Waits for the operation's turn, and returns its fault. A dead process waits for ever.
     pub async fn turn(
         &self,
         process: &Arc<Process>,
@@ -167,11 +167,11 @@ impl Simulation {
         }
     }
 
-    /// Acknowledges: the broker says so at once, and may forget it for a while.
+    /// Acknowledges: the broker confirms at once, and may forget it for a while.
     pub async fn acknowledge(&self, delivery: Delivery) {
         let lag = self.state().ack_lag;
         if lag.is_zero() {
-            // The bus in memory always takes it.
+            // Cannot fail: the in-memory bus always accepts it.
             let _ = delivery.ack().await;
             return;
         }
@@ -181,11 +181,11 @@ impl Simulation {
         self.arrival.notify_one();
     }
 
-    /// Lets one operation go after the other, for ever.
+    /// Lets one operation after the other proceed, for ever.
     pub async fn drive(&self) {
         loop {
-            // Paused time moves only when no task has anything left to do, so whatever the last operation
-            // led to has arrived by then, in whatever order.
+            // Paused time advances only when no task can do anything else. So all consequences of the last
+            // operation have arrived by then, in any order.
             sleep(Duration::from_millis(1)).await;
             let next = {
                 let mut state = self.state();
@@ -236,11 +236,11 @@ impl Simulation {
             waiting.process.die(after);
             return;
         }
-        // Who has stopped waiting has stopped caring.
+        // Ignored: the process no longer waits.
         let _ = waiting.go.send(fault);
     }
 
-    /// The broker dies, forgets the acknowledgements it has not made durable, and is away for a while.
+    /// The broker dies, forgets the acknowledgements that are not durable, and is unreachable for a while.
     async fn restart(&self, down_until: Instant) {
         let mut forgotten = Vec::new();
         {
@@ -273,9 +273,9 @@ impl State {
         self.due.insert((at, self.next), due);
     }
 
-    /// Draws when what has arrived goes on, and what goes wrong with it.
+    /// Draws when the arrived operations proceed, and their faults.
     fn admit(&mut self, now: Instant, since_start: Duration) {
-        // Tasks may have arrived in any order; what they are about has only one.
+        // Tasks may arrive in any order; sorting by content makes the order deterministic.
         self.arrived.sort_by(|a, b| {
             let key = |w: &Waiting| (w.process.name.clone(), w.operation);
             key(a).cmp(&key(b)).then_with(|| a.subject.cmp(&b.subject)).then(a.task.cmp(&b.task))

@@ -18,7 +18,7 @@ use super::{
     trust::{BROKER, OBSERVER, TrustDomain, tenant},
 };
 
-/// How many processes of each service.
+/// How many processes each service has.
 pub const REPLICAS: [(Role, usize); 4] = [
     (Role::KeyManagement, 2),
     (Role::Preprocessing, 2),
@@ -26,22 +26,21 @@ pub const REPLICAS: [(Role, usize); 4] = [
     (Role::Aggregation, 2),
 ];
 
-/// Where the processes note what they do.
+/// The directory for the processes' events.
 pub const EVENTS: &str = "events";
-/// Where the processes log.
+/// The directory for the processes' logs.
 pub const LOGS: &str = "logs";
 
-/// How long a change may take until all have seen it.
+/// How long a change may take to reach all processes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// One of the processes, the nats-server aside.
+/// A process other than nats-server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Process {
     /// A service.
     Service(usize),
-    /// A sidecar: that of the service of this number, and after those the ones of tenants and of the
-    /// observer.
+    /// A sidecar: first those of the services, in their order, then those of tenants and of the observer.
     Sidecar(usize),
 }
 
@@ -62,10 +61,11 @@ struct Security {
 }
 
 impl Cluster {
-    /// Starts all processes of `program`, which is `crash-history`. Under `directory` they note what they
-    /// do in `events`, and log into `logs`.
+    /// Starts all processes of `program`, which is `crash-history`. Under `directory` they write events to
+    /// `events` and logs to `logs`.
     ///
     /// # Errors
+    /// A process cannot be started, or a directory cannot be created.
     /// A process cannot be started, or a directory cannot be made.
     pub fn start(
         server: NatsServer,
@@ -82,10 +82,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a nats-server that lets in nobody without a certificate, and all processes, each with a
-    /// sidecar of its own; besides, sidecars for tenants and for the observer.
+    /// Starts a nats-server that requires a certificate, and all processes, each with its own sidecar; also
+    /// sidecars for tenants and for the observer.
     ///
     /// # Errors
+    /// As [`Self::start`], or a certificate cannot be made.
     /// As [`Self::start`], or a certificate cannot be made.
     pub async fn start_with_sidecars(
         program: &Path,
@@ -156,7 +157,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// How many services there are.
+    /// The number of services.
     pub fn services(&self) -> usize {
         self.services.len()
     }
@@ -193,7 +194,7 @@ impl Cluster {
         self.member(process).revive()
     }
 
-    /// Kills a process where it stands.
+    /// Kills a process with SIGKILL.
     ///
     /// # Errors
     /// The system refuses.
@@ -201,7 +202,7 @@ impl Cluster {
         self.member(process).kill()
     }
 
-    /// Stops a process as if its machine had frozen, or lets it go on.
+    /// Stops a process as if its machine had frozen, or continues it.
     ///
     /// # Errors
     /// The system refuses.
@@ -209,20 +210,20 @@ impl Cluster {
         self.member(process).freeze(frozen)
     }
 
-    /// Makes sure that no process ended by itself.
+    /// Checks that no process ended by itself.
     ///
     /// # Errors
-    /// One did, or the system does not say.
+    /// One did, or the system returns an error.
     pub fn check(&mut self) -> io::Result<()> {
         let services = self.services.iter_mut().map(|(_, member)| member);
         let sidecars = self.sidecars.iter_mut().map(|sidecar| &mut sidecar.member);
         services.chain(sidecars).try_for_each(Member::check)
     }
 
-    /// What all sidecars count together.
+    /// The sum of all sidecars' metrics.
     ///
     /// # Errors
-    /// One does not answer.
+    /// A sidecar does not answer.
     pub async fn figures(&self) -> Result<Figures> {
         let mut all = Figures::default();
         for sidecar in &self.sidecars {
@@ -231,18 +232,18 @@ impl Cluster {
         Ok(all)
     }
 
-    /// How many connections the server has accepted since it was started.
+    /// How many connections the server has accepted since it started.
     ///
     /// # Errors
-    /// It does not say, or there are no sidecars.
+    /// The server does not answer, or there are no sidecars.
     pub async fn connections(&self) -> Result<u64> {
         self.said("total_connections").await
     }
 
-    /// Gives everybody a new certificate, the nats-server included, and waits until all have taken it.
+    /// Gives every workload a new certificate, nats-server included, and waits until all use theirs.
     ///
     /// # Errors
-    /// A certificate cannot be made, or not all take it.
+    /// A certificate cannot be made, or a workload does not use it.
     pub async fn rotate(&mut self) -> Result<()> {
         let loaded = self.said_text("config_load_time").await?;
         let Some(security) = &mut self.security else { return Ok(()) };
@@ -256,7 +257,7 @@ impl Cluster {
         }
         let deadline = Instant::now() + PATIENCE;
         while self.said_text("config_load_time").await? == loaded {
-            ensure!(Instant::now() < deadline, "nats-server has not read its configuration again");
+            ensure!(Instant::now() < deadline, "nats-server has not reloaded its configuration");
             sleep(LOOK_AGAIN).await;
         }
         for sidecar in &self.sidecars {
@@ -273,14 +274,14 @@ impl Cluster {
         Ok(self.said_text(field).await?.parse()?)
     }
 
-    /// One field of what the server says of itself.
+    /// One field of the server's status.
     async fn said_text(&self, field: &str) -> Result<String> {
         let Some(security) = &self.security else { anyhow::bail!("there are no sidecars") };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, security.monitoring));
         let answer = get(address, "/varz").await?;
         let value = answer.split_once(&format!("\"{field}\": ")).map(|(_, rest)| rest);
         let value = value.and_then(|value| value.split(['\n', ',']).next());
-        let value = value.ok_or_else(|| anyhow::anyhow!("nats-server does not say its {field}"))?;
+        let value = value.ok_or_else(|| anyhow::anyhow!("nats-server's status lacks {field}"))?;
         Ok(value.trim_matches('"').to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! What the processes wrote down, and what must hold of it.
+//! Reads the events that the processes wrote, and checks them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,19 +13,18 @@ pub struct Counts {
     pub shards: usize,
     /// Results of shards that were computed, stored or not.
     pub evaluations: usize,
-    /// Shards computed more than once, because the first attempt died or was overtaken before its
-    /// result was stored.
+    /// Shards computed more than once because the first attempt died, or was overtaken, before its result
+    /// was stored.
     pub repeated_before_stored: usize,
-    /// Deliveries of shards whose result was known to be stored: how often `recomputed` could have been
-    /// counted.
+    /// Deliveries of shards whose result was known to be stored: opportunities for `recomputed`.
     pub delivered_again: usize,
-    /// Shards taken up again, and computed, after their result was known to be stored. Must be none.
+    /// Shards started again, and computed, after their result was known to be stored. Must be none.
     pub recomputed: usize,
     /// Jobs whose outcome was stored more than once. Must be none.
     pub answered_twice: usize,
 }
 
-/// Reads what all processes noted in `directory`.
+/// Reads the events of all processes in `directory`.
 ///
 /// # Errors
 /// The directory or a file cannot be read.
@@ -37,7 +36,7 @@ pub fn read(directory: &Path) -> io::Result<Counts> {
     Ok(count(&history))
 }
 
-/// Counts what happened. A line is `what millis role.process subject`.
+/// Counts the events. A line is `what millis role.process subject`.
 pub fn count(history: &str) -> Counts {
     let events: Vec<(&str, u64, &str, &str)> = history.lines().filter_map(parse).collect();
     let mut stored = HashMap::<&str, u64>::new();
@@ -56,9 +55,9 @@ pub fn count(history: &str) -> Counts {
         answered_twice: answers.values().filter(|times| **times > 1).count(),
         ..Counts::default()
     };
-    // When each process last took up each shard, or last looked whether it is done; gone once it has
-    // computed it, for what it then publishes again is the same result. The lines of one process are in
-    // order.
+    // When each process last started each shard, or last checked whether it is done. Removed once the
+    // process has computed it, because what it publishes after that is the same result. The lines of one
+    // process are in order.
     let mut taken = HashMap::<(&str, &str), u64>::new();
     let mut evaluated = HashSet::new();
     for (what, at, who, subject) in &events {

@@ -1,4 +1,4 @@
-//! What goes wrong, and when: all of it follows from a seed.
+//! The faults and their times, all determined by a seed.
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -6,7 +6,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::cluster::{Cluster, Process};
 
-/// The names of all kinds; the last two only where there are sidecars.
+/// The names of all kinds; the last two occur only with sidecars.
 pub const KINDS: [&str; 5] = [
     "service killed",
     "service stopped and continued",
@@ -14,29 +14,29 @@ pub const KINDS: [&str; 5] = [
     "sidecar killed",
     "sidecar stopped and continued",
 ];
-/// How many of these are not the sidecars'.
+/// How many of these do not need sidecars.
 const WITHOUT_SIDECARS: usize = 3;
 
-/// One thing that goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// SIGKILL to a service or a sidecar, and a new process after a while.
     Kill {
-        /// Which.
+        /// The process.
         process: Process,
-        /// For how long it is down.
+        /// How long it is down.
         down: Duration,
     },
     /// SIGSTOP to a service or a sidecar, and SIGCONT after a while.
     Freeze {
-        /// Which.
+        /// The process.
         process: Process,
-        /// For how long.
+        /// How long it is stopped.
         frozen: Duration,
     },
     /// SIGKILL to nats-server, and a restart on the same files.
     KillServer {
-        /// For how long it is down.
+        /// How long it is down.
         down: Duration,
     },
 }
@@ -76,7 +76,7 @@ impl Iterator for Schedule {
             |range: std::ops::Range<u64>| Duration::from_millis(self.random.random_range(range));
         let pause = millis(50..1200);
         let (down, frozen, long) = (millis(0..1000), millis(50..3000), millis(16_000..20_000));
-        // Both alike, however many there are of each.
+        // Services and sidecars are equally likely, however many there are of each.
         let process = match self.sidecars > 0 && self.random.random_bool(0.5) {
             true => Process::Sidecar(self.random.random_range(0..self.sidecars)),
             false => Process::Service(self.random.random_range(0..self.services)),
@@ -84,7 +84,8 @@ impl Iterator for Schedule {
         let fault = match self.random.random_range(0..100) {
             0..55 => Fault::Kill { process, down },
             55..82 => Fault::Freeze { process, frozen },
-            // Longer than a delivery waits: what it has in hand goes to others, and it comes back.
+            // Longer than a delivery's `ack_wait`: its deliveries go to other processes before it
+            // continues.
             82..86 => Fault::Freeze { process, frozen: long },
             _ => Fault::KillServer { down },
         };
@@ -92,10 +93,10 @@ impl Iterator for Schedule {
     }
 }
 
-/// What is to be undone, and when.
+/// A fault to undo, and when.
 type Undo = (tokio::time::Instant, Fault);
 
-/// Only watches until told to stop.
+/// Only watches the processes until told to stop.
 ///
 /// # Errors
 /// A process ended by itself.
@@ -111,8 +112,8 @@ pub async fn calm(
     }
 }
 
-/// Lets faults happen until told to stop, and mends all of them before it returns. Returns how many
-/// of each kind there were, none included.
+/// Injects faults until told to stop, and undoes all of them before it returns. Returns how many of each
+/// kind there were, zeros included.
 ///
 /// # Errors
 /// A process could not be started or signalled, or ended by itself.
@@ -154,7 +155,7 @@ pub async fn rage(
     Ok(counts)
 }
 
-/// Does it, unless its victim is down or frozen already. Returns for how long.
+/// Injects a fault, unless its process is down or stopped already. Returns its duration.
 fn inflict(cluster: &mut Cluster, fault: Fault, pending: &[Undo]) -> io::Result<Option<Duration>> {
     let victim = |fault: &Fault| match fault {
         Fault::Kill { process, .. } | Fault::Freeze { process, .. } => Some(*process),

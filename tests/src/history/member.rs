@@ -10,13 +10,13 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process that is started again, on the same log, however often it is killed.
+/// A process that can be started again with the same log, however often it is killed.
 pub struct Member {
     name: String,
     program: PathBuf,
     arguments: Vec<OsString>,
     log: PathBuf,
-    // None while it is down.
+    // None while the process is down.
     child: Option<Child>,
 }
 
@@ -45,7 +45,7 @@ impl Member {
         Ok(())
     }
 
-    /// Kills it where it stands.
+    /// Kills it with SIGKILL.
     ///
     /// # Errors
     /// The system refuses.
@@ -57,7 +57,7 @@ impl Member {
         Ok(())
     }
 
-    /// Stops it as if its machine had frozen, or lets it go on.
+    /// Stops it as if its machine had frozen, or continues it.
     ///
     /// # Errors
     /// The system refuses.
@@ -69,10 +69,10 @@ impl Member {
         Ok(())
     }
 
-    /// Makes sure that it has not ended by itself.
+    /// Checks that it has not ended by itself.
     ///
     /// # Errors
-    /// It has, or the system does not say.
+    /// It has, or the system returns an error.
     pub fn check(&mut self) -> io::Result<()> {
         if let Some(child) = &mut self.child
             && let Some(status) = child.try_wait()?
@@ -85,7 +85,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // Nothing is left to do if the system refuses.
+        // Ignored: there is nothing else to do.
         let _ = self.kill();
     }
 }

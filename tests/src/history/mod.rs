@@ -1,5 +1,5 @@
-//! A history of crashes: real processes on a real nats-server, killed, stopped and continued at random
-//! moments that follow from a seed, while jobs run; and what must hold afterwards.
+//! Crash histories: random sequences, determined by a seed, of real processes and a real nats-server being
+//! killed, stopped and continued while jobs run; and the checks afterwards.
 
 pub mod cluster;
 pub mod events;

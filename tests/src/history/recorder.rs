@@ -1,4 +1,4 @@
-//! A bus that writes down what its process does with shards and answers, in a file that outlives it.
+//! A bus that records its process's operations on shards and answers in a file, which survives the process.
 
 use std::{
     fs::{File, OpenOptions},
@@ -74,7 +74,7 @@ impl Bus for Recorder {
     }
 
     async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error> {
-        // Its delivery has been noted by whoever hands it over.
+        // The process that hands over the delivery has recorded it.
         self.note("adopted", &message.subject);
         self.inner.adopt(handle, message).await
     }

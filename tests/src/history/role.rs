@@ -1,4 +1,4 @@
-//! One service as a process of its own, with the stub or the real engine.
+//! One service as its own process, with the stub or the real engine.
 
 use std::{any::Any, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::{PER_SHARD, recorder::Recorder, trust::DOMAIN};
 use crate::{mesh::guarded, stub::Stub};
 
-/// Which service.
+/// The services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {
     /// Key management.
@@ -54,7 +54,7 @@ impl Role {
     }
 }
 
-/// What computes.
+/// The engine of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
     /// Plain numbers.
@@ -68,18 +68,18 @@ pub enum Engine {
 pub struct Process {
     /// The service.
     pub role: Role,
-    /// What computes.
+    /// The engine.
     pub engine: Engine,
     /// The server.
     pub nats: String,
-    /// The directory in which it notes what it does.
+    /// The directory for its events.
     pub events: PathBuf,
-    /// Whether the server is a sidecar, which lets it listen to its own inbox only.
+    /// Whether the server is a sidecar, which permits subscriptions in the process's own inbox only.
     #[arg(long)]
     pub sidecar: bool,
 }
 
-/// The key that signs receipts; a fixed one, for the histories' replicas share it.
+/// The receipt signing key, a constant that all replicas share.
 pub fn identity() -> SigningKey {
     SigningKey::from_bytes(&[42; 32])
 }
@@ -87,7 +87,7 @@ pub fn identity() -> SigningKey {
 /// Runs the service until the process is killed.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// The service cannot start.
 pub fn run(process: &Process) -> anyhow::Result<()> {
     actix::System::new().block_on(async {
         let workload = format!("service/{}", process.role.name());
@@ -101,7 +101,7 @@ pub fn run(process: &Process) -> anyhow::Result<()> {
         let _running = loop {
             match start(process, &bus).await {
                 Ok(running) => break running,
-                // The server may be down just now.
+                // The server may be down at the moment.
                 Err(error) if error.retryable() => sleep(Duration::from_millis(200)).await,
                 Err(error) => return Err(error.into()),
             }
@@ -111,17 +111,17 @@ pub fn run(process: &Process) -> anyhow::Result<()> {
     })
 }
 
-/// Connects, however long it takes until the server is there.
+/// Connects, and waits for the server without a time limit.
 pub async fn connect(url: &str) -> BusHandle {
     connect_with(NatsOptions { url: url.to_owned(), ..NatsOptions::default() }).await
 }
 
-/// As [`connect`], but to the sidecar of a workload.
+/// Like [`connect`], but to the sidecar of a workload.
 pub async fn connect_as(workload: &str, url: &str) -> BusHandle {
     connect_with(options(workload, url)).await
 }
 
-/// How a workload connects to its sidecar.
+/// The options with which a workload connects to its sidecar.
 pub fn options(workload: &str, url: &str) -> NatsOptions {
     let id = SpiffeId::new(DOMAIN, workload).expect("the name of a workload");
     NatsOptions {

@@ -1,4 +1,4 @@
-//! New certificates for everybody while jobs run, and what that costs connections.
+//! Replaces all certificates while jobs run, and counts dropped connections.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,18 +10,18 @@ use tokio::{
 
 use super::{cluster::Cluster, faults::calm, workload::Outcomes};
 
-/// What was seen from the first answer to the last.
+/// The results, from the first answer to the last.
 #[derive(Debug)]
 pub struct Rotations {
     /// How often every certificate was replaced.
     pub times: u32,
-    /// How many certificates that were.
+    /// The number of these certificates.
     pub certificates: usize,
-    /// How long each took until all had it, the longest.
+    /// The longest time until all workloads used their new certificates.
     pub longest: Duration,
     /// Connections that ended at a sidecar, by reason. Must be none.
     pub ended: BTreeMap<String, u64>,
-    /// Connections that nats-server accepted anew. Must be none.
+    /// New connections that nats-server accepted. Must be none.
     pub connected: u64,
 }
 
@@ -32,11 +32,10 @@ impl Rotations {
     }
 }
 
-/// Replaces every certificate so many times, spread over the jobs, and then only watches until told to
-/// stop.
+/// Replaces every certificate this many times, spread over the jobs, then only watches until told to stop.
 ///
 /// # Errors
-/// Not everybody takes a new certificate, the jobs are over before the last rotation is, or a process ends.
+/// A workload does not use its new certificate, the jobs end before the last rotation, or a process ends.
 pub async fn rotate(
     cluster: &mut Cluster,
     times: u32,
@@ -71,7 +70,7 @@ pub async fn rotate(
     })
 }
 
-/// Waits until so many jobs have ended, or for the stop.
+/// Waits until this many jobs have ended, or for the stop.
 async fn reached(outcomes: &Outcomes, jobs: usize, stop: &watch::Receiver<bool>) {
     while outcomes.ended() < jobs && !*stop.borrow() {
         sleep(Duration::from_millis(10)).await;

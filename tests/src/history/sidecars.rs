@@ -1,4 +1,4 @@
-//! The sidecars of a history: a process beside each service and each tenant.
+//! The sidecars of a history: one process for each service and each tenant.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{member::Member, trust::TrustDomain};
 
-/// How a sidecar is started.
+/// The command line of a sidecar.
 #[derive(Debug, Args)]
 pub struct SidecarProcess {
     /// Its configuration.
@@ -32,7 +32,7 @@ pub struct SidecarProcess {
 /// Runs a sidecar until it is killed.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// The sidecar cannot start.
 pub fn run(process: &SidecarProcess) -> Result<()> {
     let config = config::load(Some(&process.config), &Environment::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -46,15 +46,15 @@ pub fn run(process: &SidecarProcess) -> Result<()> {
     })
 }
 
-/// Free ports, none of them twice.
+/// Free ports, each given out once.
 #[derive(Debug, Default)]
 pub struct Ports(Vec<u16>);
 
 impl Ports {
-    /// One more.
+    /// Another free port.
     ///
     /// # Errors
-    /// There seems to be none.
+    /// No free port was found.
     pub fn take(&mut self) -> Result<u16> {
         loop {
             let port = free_port()?;
@@ -68,9 +68,9 @@ impl Ports {
 
 /// A sidecar.
 pub struct Sidecar {
-    /// For whom it speaks.
+    /// Its workload.
     pub workload: String,
-    /// Where its certificates are.
+    /// The directory of its certificates.
     pub directory: PathBuf,
     /// Where its workload connects.
     pub address: SocketAddr,
@@ -112,12 +112,12 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// Where its workload connects, as it is told.
+    /// The URL at which its workload connects.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
     }
 
-    /// What it counts now.
+    /// Its current metrics.
     ///
     /// # Errors
     /// It does not answer.
@@ -126,14 +126,14 @@ impl Sidecar {
     }
 }
 
-/// What a sidecar counts.
+/// The metrics of a sidecar.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
-    /// What was not let through, by direction and reason; no zeros.
+    /// Rejections by direction and reason; no zeros.
     pub rejections: BTreeMap<String, u64>,
     /// Connections that have ended, by reason; no zeros.
     pub ended: BTreeMap<String, u64>,
-    /// When the certificate ends, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub expires: u64,
 }
 
@@ -143,7 +143,7 @@ impl Figures {
         for line in text.lines() {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            // Seconds since 1970 and counts are whole, and exact as f64.
+            // The values are whole numbers, which an f64 holds exactly.
             let value = value.parse::<f64>().unwrap_or_default() as u64;
             let label = |name: &str| {
                 let value = labels.split_once(&format!("{name}=\"")).map(|(_, rest)| rest);
@@ -164,7 +164,7 @@ impl Figures {
         figures
     }
 
-    /// Adds those of another sidecar.
+    /// Adds the metrics of another sidecar.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in
             [(&mut self.rejections, &other.rejections), (&mut self.ended, &other.ended)]
@@ -176,7 +176,7 @@ impl Figures {
     }
 }
 
-/// The body of an answer over plain HTTP.
+/// The body of a response over plain HTTP.
 pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

@@ -1,4 +1,4 @@
-//! The trust domain of a history: its root, its policy, and the certificates of everybody in it.
+//! The trust domain of a history: its root, its policy, and the certificates of all workloads.
 
 use std::{
     fs,
@@ -19,11 +19,11 @@ use hermesh_mesh::{
     },
 };
 
-/// The default policy's.
+/// The default policy's trust domain.
 pub const DOMAIN: &str = "hermesh.local";
-/// The nats-server.
+/// The workload of nats-server.
 pub const BROKER: &str = "broker/nats";
-/// Who looks at the end what is left.
+/// The workload that checks the queues at the end.
 pub const OBSERVER: &str = "test/observer";
 
 /// A tenant of a history.
@@ -31,7 +31,7 @@ pub fn tenant(number: usize) -> String {
     format!("tenant-{number}")
 }
 
-/// Whole queues, so that they may be listed; nobody in a mesh may read all of these.
+/// The observer may list whole queues, which no workload of a real mesh may.
 const OBSERVED: &str = r#"
 [identities."test/observer"]
 read = [
@@ -47,7 +47,7 @@ read = [
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A root and what it vouches for, in files under one directory.
+/// A root and the files that depend on it, in one directory.
 pub struct TrustDomain {
     authority: Authority,
     policy: Policy,
@@ -56,7 +56,7 @@ pub struct TrustDomain {
 }
 
 impl TrustDomain {
-    /// A new root, and the default policy with so many tenants and the observer.
+    /// A new root, and the default policy with this many tenants and the observer.
     ///
     /// # Errors
     /// The files cannot be written.
@@ -74,26 +74,26 @@ impl TrustDomain {
         Ok(domain)
     }
 
-    /// Where the policy is.
+    /// The path of the policy.
     pub fn policy_file(&self) -> PathBuf {
         self.directory.join("policy.toml")
     }
 
-    /// Where a workload has its files.
+    /// The directory of a workload's files.
     pub fn directory(&self, workload: &str) -> PathBuf {
         self.directory.join(workload.replace('/', "-"))
     }
 
-    /// Certificate, key and roots of whoever has its files there.
+    /// Certificate, key and roots in a workload's directory.
     pub fn files(of: &Path) -> [PathBuf; 3] {
         ["certificate.pem", "key.pem", "roots.pem"].map(|name| of.join("current").join(name))
     }
 
-    /// Gives a workload the certificate of one generation, of which each ends a minute after the one
-    /// before. Returns when. The three files change together, as an orchestrator has them change.
+    /// Gives a workload the certificate of a generation; each generation expires one minute after the
+    /// previous one. Returns the expiry. The three files change together, as with an orchestrator.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The files cannot be written.
     pub fn issue(&self, workload: &str, into: &Path, generation: u32) -> Result<UnixMillis> {
         let until = self.since.plus(HOUR + Duration::from_secs(60) * generation);
         let grant = Grant {
@@ -116,7 +116,7 @@ impl TrustDomain {
         Ok(until)
     }
 
-    /// The configuration of the nats-server, whose files are in `store`.
+    /// The configuration of nats-server, with its files in `store`.
     pub fn server(&self, port: u16, monitoring: u16, store: &Path) -> String {
         let [certificate, key, roots] = Self::files(&self.directory(BROKER));
         let options = ServerOptions {

@@ -1,4 +1,4 @@
-//! The jobs of a history, and whether their answers are right.
+//! The jobs of a history, and the check of their answers.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ use crate::stub::{self, Model};
 
 /// Longer than any history may take.
 const DEADLINE: Duration = Duration::from_secs(3600);
-/// Jobs of one tenant under way at the same time: below what admission allows.
+/// Jobs of one tenant in progress at the same time: below admission's quota.
 const WINDOW: usize = 24;
 
-/// Inputs, and what their answers must be.
+/// Inputs, and the check of their answers.
 pub trait Workload: Send + Sync + 'static {
     /// The evaluation key of a tenant, as bytes.
     fn key(&self, tenant: &str) -> Vec<u8>;
@@ -36,7 +36,7 @@ pub trait Workload: Send + Sync + 'static {
     /// The input of one job, as bytes.
     fn input(&self, number: usize) -> Vec<u8>;
 
-    /// Whether this is the answer to that job's input.
+    /// Whether `answer` is right for that job's input.
     fn is_right(&self, number: usize, answer: &[u8]) -> bool;
 }
 
@@ -67,16 +67,16 @@ impl Workload for StubWorkload {
     }
 }
 
-/// What came back.
+/// Counts of the jobs' outcomes.
 #[derive(Debug, Default)]
 pub struct Outcomes {
-    /// Answers that are right.
+    /// Right answers.
     pub right: AtomicUsize,
-    /// Answers that are not. Must be none.
+    /// Wrong answers. Must be none.
     pub wrong: AtomicUsize,
     /// Jobs that failed or never ended. Must be none.
     pub lost: AtomicUsize,
-    /// Submissions refused for want of room, and made again.
+    /// Submissions refused by quota, and repeated.
     pub refused: AtomicUsize,
 }
 
@@ -94,7 +94,7 @@ struct Tenant {
     window: Semaphore,
 }
 
-/// Submits `jobs` jobs of tenants, of which each has a bus, and checks every answer.
+/// Submits `jobs` jobs of tenants, each with its own bus, and checks every answer.
 ///
 /// # Errors
 /// A tenant could not be registered, or a job panicked.
@@ -133,11 +133,11 @@ pub async fn run(
     Ok(())
 }
 
-/// Waits until nothing is left of any job, or long enough for redeliveries and sweeps, and returns what
-/// is left.
+/// Waits until no messages of jobs are left, or long enough for redeliveries and sweeps. Returns what is
+/// left.
 ///
 /// # Errors
-/// The bus's.
+/// Those of the bus.
 pub async fn settled(bus: &BusHandle) -> Result<BTreeMap<&'static str, usize>, Error> {
     for _ in 0..90 {
         if left_behind(bus).await?.values().all(|left| *left == 0) {
@@ -209,7 +209,7 @@ async fn answer(
                 outcomes.refused.fetch_add(1, Ordering::Relaxed);
                 sleep(failure.retry_after.unwrap_or(Duration::from_secs(1))).await;
             }
-            // The broker has no room for this tenant just now.
+            // The tenant's quota at the broker is used up for the moment.
             Err(Error::Full { .. }) => {
                 outcomes.refused.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(500)).await;

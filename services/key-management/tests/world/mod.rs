@@ -1,5 +1,4 @@
-//! A registry in memory around the logic, in which every effect is one step, and a replica may die
-//! between any two.
+//! A registry in memory around the logic. Every effect is one step, and a replica may die between any two.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -25,12 +24,12 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) now: UnixMillis,
     pub(crate) facts: BTreeMap<String, Fact>,
-    /// Uploads of anybody, and their parameter sets.
+    /// Uploads of all tenants, and their parameter sets.
     pub(crate) uploads: BTreeMap<Digest, String>,
     pub(crate) kept: BTreeSet<Digest>,
 }
 
-/// One request in work at one replica.
+/// One request in progress at one replica.
 pub(crate) struct Running {
     request: Request,
     effects: Vec<Effect>,
@@ -107,7 +106,7 @@ impl World {
         Running { request, effects, inspected: None }
     }
 
-    /// One effect.
+    /// Carries out one effect.
     pub(crate) fn step(&mut self, running: &mut Running) -> Option<Result<Reply, Error>> {
         let object = match &running.request {
             Request::UploadKey(request) => request.key,
@@ -116,7 +115,7 @@ impl World {
         };
         match running.effects.remove(0) {
             Effect::Inspect => {
-                // What is kept will do as well; all of that is for `p`.
+                // Stored bytes can be inspected as well; all of them are for `p`.
                 let kept = self.kept.contains(&object).then(|| "p".to_owned());
                 let Some(parameters) = self.uploads.get(&object).cloned().or(kept) else {
                     return Some(Err(Error::Incomplete(object)));
@@ -155,7 +154,7 @@ impl World {
         None
     }
 
-    /// Looks for keys that are over.
+    /// Sweeps for keys that are no longer needed.
     pub(crate) fn sweep(&mut self) {
         for key in self.kept.clone() {
             let holders = self.keys(|holder| holder.record.key == key);
@@ -172,7 +171,7 @@ impl World {
     }
 
     fn tell(&mut self, input: Input) -> Result<Vec<Effect>, Error> {
-        // A logic of its own for every step: it remembers nothing.
+        // A new logic for every step: it has no state.
         Logic::new(self.options.clone()).handle(input, self.now)
     }
 
@@ -265,7 +264,7 @@ pub(crate) fn upload(
     })
 }
 
-/// The subject of a fact, for tests that look at what stands.
+/// The subject of a record.
 pub(crate) fn subject(fact: &Fact) -> String {
     match fact {
         Fact::Audit(entry) => entry.subject(),
