@@ -98,8 +98,8 @@ fn refused(row: usize, error: hermesh_compiler::Error) -> Error {
 /// rounded to multiples of their `resolution`, unless it is 0.
 ///
 /// The noise in the outputs of an `approximate` program depends on the client key (Li and Micciancio 2021). Scores and
-/// labels reveal something about the key wherever the noise changes them; rounding makes that rarer but does not prevent
-/// it. Count output that others see with [`crate::revealed`].
+/// labels reveal something about the key wherever the noise changes them; rounding makes that rarer but does not
+/// prevent it. Count output that others see with [`crate::revealed`].
 pub fn decrypt(
     model: &impl AsRef<Client>,
     key: &ClientKey,

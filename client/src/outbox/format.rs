@@ -1,5 +1,5 @@
-//! Format of an entry: a first line with version, state, time and the digests of answers in files; a digest of all other
-//! lines; the message's subject and headers, one per line; an empty line; the ciphertext.
+//! Format of an entry: a first line with version, state, time and the digests of answers in files; a digest of all
+//! other lines; the message's subject and headers, one per line; an empty line; the ciphertext.
 //!
 //! ```text
 //! Outbox: 2 pending 1700000000000
@@ -33,7 +33,8 @@ const FORMAT: Format = Format {
 const WITHOUT_DIGEST: u32 = 1;
 /// Name of the file in error messages.
 const WHAT: &str = "a job of the outbox";
-/// Largest head (all lines before the ciphertext), in bytes: 48 headers, names of at most 64 and values of at most 1024.
+/// Largest head (all lines before the ciphertext), in bytes: 48 headers, names of at most 64 and values of at most
+/// 1024.
 const MAX_HEAD: u64 = 64 << 10;
 const DIGEST: &str = "Digest: ";
 /// Ends the head.

@@ -39,7 +39,7 @@ fn what_goes_past_the_bound_is_refused_and_not_counted() {
         let refused = revealed.add(key(1), scores(1, 0.1), 100.0, past);
         assert!(matches!(refused, Err(Error::KeyUsedUp { .. })), "{refused:?}");
     }
-    // Rotation begins anew.
+    // A new key starts at zero.
     revealed.add(key(2), scores(2, 2.0), 100.0, Past::Refuse).unwrap();
 }
 
@@ -80,7 +80,7 @@ fn a_file_that_is_not_ours_is_refused() {
         fs::write(directory.path().join("revealed.json"), bad).unwrap();
         let refused = revealed.add(key(1), scores(1, 0.1), 100.0, Past::Refuse);
         assert!(refused.is_err(), "{bad}");
-        // It stays as it is, for the owner to look at.
+        // The file stays unchanged, so that the owner can inspect it.
         let kept = fs::read_to_string(directory.path().join("revealed.json")).unwrap();
         assert_eq!(kept, bad);
     }
