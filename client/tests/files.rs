@@ -148,7 +148,7 @@ fn a_key_shows_so_much_and_no_more_unless_only_its_owner_looks() {
     let shown = run_it(&["--scores", "--raw"]);
     assert!(shown.status.success() && !shown.stdout.is_empty());
     let said = String::from_utf8(shown.stderr).unwrap();
-    assert!(said.contains("warning: this key has given away"), "{said}");
+    assert!(said.contains("warning: this key has revealed"), "{said}");
     for more in [&["--scores", "--raw"][..], &["--scores"], &[]] {
         assert_eq!(run_it(more).status.code(), Some(1), "{more:?}");
     }

@@ -13,8 +13,8 @@ pub(crate) fn run(options: &Export) -> Result<()> {
     let vouches = client.vouches();
     ensure!(
         vouches || options.unchecked,
-        "the client's half of this model could not tell which rows would be answered wrongly: compile it with \
-         --guarantee bounded (and --domain), or export it all the same with --unchecked"
+        "the client model of this model could not detect rows that would get wrong answers: compile the model with \
+         --guarantee bounded (and --domain), or export it anyway with --unchecked"
     );
     let bytes = client.encode()?;
     files::write(&options.output, &bytes, Audience::Public, Existing::Replace)?;
@@ -30,13 +30,13 @@ pub(crate) fn run(options: &Export) -> Result<()> {
     note(&format!("{}: {}", options.output.display(), units::bytes(bytes.len() as u64)));
     if !revealed.is_empty() {
         note(&format!(
-            "it holds {} that the client computes itself: {}",
+            "it contains {} that the client computes itself: {}",
             count(revealed.len(), "layer"),
             revealed.join(", ")
         ));
     }
     if !vouches {
-        warn("clients that have only this half cannot tell which rows would be answered wrongly");
+        warn("clients with only this client model cannot detect rows that would get wrong answers");
     }
     Ok(())
 }
