@@ -1,5 +1,4 @@
-//! What the services do with a job, without the services: on the engine directly, with public
-//! material only.
+//! Computes a job on the engine directly, without services, from the program, the evaluation key and the ciphertext.
 
 use std::num::NonZeroUsize;
 
@@ -16,7 +15,7 @@ pub fn pool(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
     Ok(ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get)).build()?)
 }
 
-/// A program, an evaluation key expanded for it, and threads.
+/// A program, the expanded evaluation key, and threads.
 pub struct Evaluator<'a> {
     program: &'a Program,
     /// Absent for programs without Lookups.
@@ -43,20 +42,20 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// The same expanded key, for another program under its parameter set and on other threads. Timings
-    /// begin anew.
+    /// Reuses the expanded key for another program with the same parameter set, and for other threads. Timings start
+    /// at zero.
     pub fn with<'b>(self, program: &'b Program, pool: &'b ThreadPool) -> Result<Evaluator<'b>> {
         check(program.parameter_set(), self.program.parameter_set())?;
         let Self { bootstrap, packing, .. } = self;
         Ok(Evaluator { program, bootstrap, packing, pool, timings: Timings::default() })
     }
 
-    /// Memory that the expanded key takes, in bytes.
+    /// Memory of the expanded key, in bytes.
     pub fn key_memory_bytes(&self) -> usize {
         self.bootstrap.as_ref().map_or(0, BootstrapKey::memory_bytes) + self.packing.memory_bytes()
     }
 
-    /// Computes on an encrypted input; `done` hears of Lookups as they are finished.
+    /// Computes the answer of an encrypted input. `done` is called with the number of Lookups of each finished shard.
     pub fn compute(&self, input: &[u8], mut done: impl FnMut(u64) + Send) -> Result<Vec<u8>> {
         let rows = Input::decode(input, self.program)?.rows();
         self.pool.install(|| {
@@ -74,7 +73,7 @@ impl<'a> Evaluator<'a> {
                     (Step::Outputs(outputs), _) => {
                         return Ok(pack(self.program, &self.packing, &outputs, &self.timings)?);
                     }
-                    // A program with Lookups is for a set with Lookups, so its key was expanded.
+                    // Unreachable: a program with Lookups has a parameter set with a bootstrap key, expanded in `new`.
                     (Step::Lookups { stage, .. }, None) => {
                         let why = "no key to look up with".to_owned();
                         return Err(hermesh_engine::Error::BadStage { stage, why }.into());
@@ -87,8 +86,8 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// Lookups per shard of a stage. Shards are evaluated one after the other, each on all threads:
-    /// as few as batches allow, all of the same size, so that no thread waits for a small rest.
+    /// Lookups per shard of a stage. Shards are evaluated one after the other, each on all threads. There are as few
+    /// shards as the batch size allows, all of the same size, so that no thread idles during a small last shard.
     fn shard(&self, stage: usize, rows: usize) -> usize {
         let lookups = self.program.lookups(stage) * rows;
         let rounds = lookups.div_ceil(BATCH * self.threads()).max(1);
@@ -100,7 +99,7 @@ impl<'a> Evaluator<'a> {
         self.pool.current_num_threads()
     }
 
-    /// Where the time of all computations went.
+    /// Time of all computations, by operator.
     pub fn timings(&self) -> &Timings {
         &self.timings
     }

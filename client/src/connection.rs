@@ -20,7 +20,7 @@ use crate::{Error, Result};
 const SCHEME: &str = "nats://";
 const DEFAULT_PORT: u16 = 4222;
 
-/// Where a mesh listens: `nats://host:port`.
+/// Address of a mesh: `nats://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshAddress {
     host: String,
@@ -28,10 +28,10 @@ pub struct MeshAddress {
 }
 
 impl MeshAddress {
-    /// Whether what is sent there stays on this machine.
+    /// True if traffic to this address stays on this machine.
     pub fn is_loopback(&self) -> bool {
         let host = self.host.trim_matches(['[', ']']);
-        // Names in localhost never leave the machine (RFC 6761).
+        // `localhost` always resolves to a loopback address (RFC 6761).
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
@@ -48,10 +48,10 @@ impl FromStr for MeshAddress {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let expected = |why: &str| format!("expected nats://HOST:PORT, {why}");
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| {
-            expected("of a NATS server, or of the sidecar or tunnel that speaks TLS to one")
+            expected("the address of a NATS server, or of a sidecar or tunnel that connects to one with TLS")
         })?;
         if rest.contains('@') {
-            return Err(expected("without user and password: others can read a command line"));
+            return Err(expected("without user and password: other users can read a command line"));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         // The last colon of an IPv6 address is in its brackets.
@@ -84,12 +84,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects. Only loopback addresses are spoken to in plain text, unless `plaintext` says that the
-    /// network in between is trusted. Answers go to the inbox of this tenant: a mesh that asks who is who
-    /// lets it listen nowhere else.
+    /// Connects. Without `plaintext`, which states that the network in between is trusted, only loopback addresses are
+    /// accepted, because the connection is not encrypted. Replies go to the inbox of this tenant: a mesh that
+    /// authenticates clients lets it subscribe to no other.
     ///
     /// # Errors
-    /// [`Error::Plaintext`], [`Error::Io`], or [`Error::Mesh`] if nobody listens there.
+    /// [`Error::Plaintext`], [`Error::Io`], or [`Error::Mesh`] if there is no server at the address.
     pub fn open(address: &MeshAddress, plaintext: bool, tenant: Option<&TenantId>) -> Result<Self> {
         if !address.is_loopback() && !plaintext {
             return Err(Error::Plaintext { address: address.to_string() });
@@ -108,10 +108,10 @@ impl Connection {
         Ok(Self { runtime, bus, clock: Arc::new(SystemClock) })
     }
 
-    /// Waits for a conversation with the mesh.
+    /// Blocks until an exchange with the mesh is done.
     ///
     /// # Errors
-    /// Its own.
+    /// Those of `future`.
     pub fn run<T, E>(&self, future: impl Future<Output = std::result::Result<T, E>>) -> Result<T>
     where
         Error: From<E>,
@@ -119,21 +119,21 @@ impl Connection {
         Ok(self.runtime.block_on(future)?)
     }
 
-    /// Waits for anything else that needs the connection's runtime, time say.
+    /// Blocks on any other future that needs the connection's runtime, such as a timer.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
 
-    /// The tenant's side of the mesh, for the holder of the secret.
+    /// A mesh client that signs with the tenant's key.
     pub fn client(&self, secret: &Secret, services: &[VerifyingKey]) -> Client {
         let (tenant, signing) = (secret.tenant.clone(), secret.signing.clone());
-        // Replaced by those to trust; a tenant does not sign receipts.
+        // A placeholder, replaced by `services`: a tenant does not sign receipts.
         let own = signing.verifying_key();
         Client::new(self.bus(), self.clock.clone(), tenant, signing, own)
             .trusting(services.to_vec())
     }
 
-    /// Waits for a job that was submitted before; nothing secret is needed for that.
+    /// Waits for a job that was submitted before. Needs no secret.
     ///
     /// # Errors
     /// [`Error::Mesh`].
@@ -143,7 +143,7 @@ impl Connection {
         self.run(Pending::attach(self.bus(), &*self.clock, services, context, signature))
     }
 
-    /// The keys that the mesh says it signs receipts with.
+    /// The receipt signing keys that the mesh states.
     ///
     /// # Errors
     /// [`Error::Mesh`].

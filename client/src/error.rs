@@ -6,7 +6,7 @@ use hermesh_mesh::{Digest, JobId};
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why the client could not do what it was asked to.
+/// Any error of the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +19,7 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
-    /// The mesh refused, or its answer does not hold.
+    /// The mesh refused, or its reply does not verify.
     #[error(transparent)]
     Mesh(#[from] hermesh_mesh::Error),
 
@@ -32,7 +32,7 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// More bytes than the reader accepts; a gzip bomb ends here.
+    /// More bytes than the reader accepts, such as a gzip bomb.
     #[error(
         "expected at most {limit} bytes after decompression, found more; use a smaller file or \
          raise the limit with --max-data"
@@ -41,14 +41,14 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The rows asked for do not fit the limit once they are 64-bit floats.
+    /// The requested rows, as 64-bit floats, exceed the limit.
     #[error(
         "expected a table of at most {limit} bytes, found {rows} rows of {columns} values of \
          8 bytes; read fewer rows with --limit or raise the limit with \
          --max-data"
     )]
     TableTooLarge {
-        /// Rows asked for.
+        /// Requested rows.
         rows: usize,
         /// Values in one row.
         columns: usize,
@@ -71,7 +71,7 @@ pub enum Error {
         format: &'static str,
         /// What the format requires.
         expected: &'static str,
-        /// What came instead, shortened.
+        /// What was there instead, shortened.
         found: String,
     },
     /// An element type that cannot become a number (or a label).
@@ -82,7 +82,7 @@ pub enum Error {
     ElementType {
         /// The format that the data claims to be.
         format: &'static str,
-        /// The types that are read.
+        /// The types that can be read.
         expected: &'static str,
         /// The type in the header, shortened.
         found: String,
@@ -97,7 +97,7 @@ pub enum Error {
         format: &'static str,
         /// The dimensions in the header.
         shape: Vec<usize>,
-        /// Bytes that the dimensions ask for; saturated if they overflow.
+        /// Bytes that the dimensions require; saturated if they overflow.
         expected: usize,
         /// Bytes after the header.
         found: usize,
@@ -158,13 +158,13 @@ pub enum Error {
         found: f64,
     },
 
-    /// More bytes than any file of this kind has.
+    /// More bytes than any file of this kind can have.
     #[error("expected a file of at most {limit} bytes, found more; is it the right one?")]
     FileTooLarge {
         /// The limit in bytes.
         limit: u64,
     },
-    /// Labels that do not go with the rows.
+    /// Not one label per row.
     #[error("expected a label for each of the {rows} rows, found {labels}")]
     LabelCount {
         /// Rows.
@@ -172,7 +172,7 @@ pub enum Error {
         /// Labels.
         labels: usize,
     },
-    /// Targets that do not go with the model's outputs.
+    /// Not one column of targets per output of the model.
     #[error(
         "expected numbers in {expected} columns, one for each output of the model, found {found}"
     )]
@@ -182,22 +182,22 @@ pub enum Error {
         /// Columns.
         found: usize,
     },
-    /// More rows than one input holds.
+    /// More rows than one job holds.
     #[error(
-        "expected at most {limit} rows in one job, found {found}; take the first with --limit, or \
-         split the file"
+        "expected at most {limit} rows in one job, found {found}; use only the first rows with \
+         --limit, or split the file"
     )]
     TooManyRows {
-        /// Rows that one input holds.
+        /// The most rows in one job.
         limit: usize,
         /// Rows found.
         found: usize,
     },
-    /// A row that would not be answered rightly.
+    /// A row that would get a wrong answer.
     #[error(
-        "row {row} (counted from 0) is refused, for its answer would be wrong: {reason}. Compile the model with \
+        "row {row} (counted from 0) is refused because its answer would be wrong: {reason}. Compile the model with \
          calibration rows like it or a wider --domain, or use --out-of-range clamp, which moves features into the \
-         domain, or --out-of-range keep, which encrypts it all the same"
+         domain, or --out-of-range keep, which encrypts the row unchanged"
     )]
     RowRefused {
         /// The row.
@@ -205,7 +205,7 @@ pub enum Error {
         /// Why.
         reason: hermesh_compiler::Refusal,
     },
-    /// A secret that opens, but holds something else than a client's keys.
+    /// A secret file that decrypts but does not contain a client's keys.
     #[error("expected the keys of a client, found {found}; make new ones with hermesh keygen")]
     NotClientKeys {
         /// What was found.
@@ -221,61 +221,60 @@ pub enum Error {
     #[error(transparent)]
     Compiler(#[from] hermesh_compiler::Error),
 
-    /// A mesh on another machine, without encryption in between.
+    /// A mesh on another machine, without transport encryption.
     #[error(
-        "{address} is not on this machine, and plain NATS would show everyone on the way who asks \
-         what, and let them cut in: run it through the sidecar, which speaks TLS, or through a tunnel \
-         to a loopback address; on a network that you trust, use --insecure-plaintext"
+        "{address} is not on this machine, and over plain NATS an attacker on the network can see \
+         who sends which job, and can alter messages: connect through the sidecar, which uses TLS, or \
+         through a tunnel to a loopback address; on a network that you trust, use --insecure-plaintext"
     )]
     Plaintext {
         /// The address.
         address: String,
     },
-    /// No mesh was named, now or before.
+    /// No address of a mesh: no option, no environment variable, none stored.
     #[error(
-        "expected the address of a mesh, found none: name it with --mesh nats://HOST:PORT or \
-         HERMESH_MESH, or once for all with hermesh tenant register"
+        "expected the address of a mesh, found none: set it with --mesh nats://HOST:PORT or \
+         HERMESH_MESH, or store it with hermesh tenant register"
     )]
     NoMesh,
-    /// Whose receipts to trust is not known.
+    /// No receipt signing key to trust.
     #[error(
-        "expected to know whose receipts to trust, found neither --service-key nor a mesh that these \
+        "expected a receipt signing key to trust, found neither --service-key nor a mesh that these \
          keys are registered with: run hermesh tenant register first"
     )]
     NotRegistered,
-    /// The mesh does not say with which key it signs receipts.
-    #[error(
-        "the mesh states no key that it signs receipts with: is hermesh-aggregation running there?"
-    )]
+    /// The mesh does not state a receipt signing key.
+    #[error("the mesh states no receipt signing key: is hermesh-aggregation running there?")]
     NoServiceKey,
-    /// The mesh signs receipts with other keys than it did.
+    /// The receipt signing keys of the mesh differ from the stored ones.
     #[error(
-        "the mesh states that it signs receipts with {stated}, and {stored} was stored when these \
-         keys were first registered: it may be another mesh, or somebody in its place. If its \
-         operator confirms the new keys, run hermesh tenant register --accept-new-keys, or name \
-         the right one with --service-key"
+        "the mesh states that it signs receipts with {stated}, but {stored} was stored when these \
+         keys were first registered: it may be another mesh or an impostor. If the operator \
+         confirms the new keys, run hermesh tenant register --accept-new-keys, or pass the right key \
+         with --service-key"
     )]
     ServiceKeysChanged {
-        /// Those that are trusted.
+        /// The trusted keys.
         stored: String,
-        /// Those that the mesh states now.
+        /// The keys that the mesh states now.
         stated: String,
     },
-    /// None of the pinned keys is one of the mesh.
-    #[error("the mesh signs receipts with {stated}, and not with the key of --service-key")]
+    /// The mesh states none of the pinned keys.
+    #[error("the mesh signs receipts with {stated}, not with the key of --service-key")]
     PinnedKeyAbsent {
-        /// Those that the mesh states.
+        /// The keys that the mesh states.
         stated: String,
     },
-    /// `mesh.json` is not one of ours.
+    /// A `mesh.json` that hermesh did not write.
     #[error(
-        "expected what hermesh tenant register writes, found {found}; run it again, or upgrade hermesh"
+        "expected a file that hermesh tenant register wrote, found {found}; run it again, or upgrade \
+         hermesh"
     )]
     NotMembership {
         /// What was found.
         found: String,
     },
-    /// A file of the outbox that is not one of ours.
+    /// A file in the outbox that hermesh did not write.
     #[error("expected a job of the outbox, found {found}; move the file away")]
     NotAnOutboxEntry {
         /// What was found.
@@ -283,26 +282,26 @@ pub enum Error {
     },
     /// A job that the outbox does not hold.
     #[error(
-        "job {job} is not in the outbox of these keys: jobs are known where they were signed; \
-         hermesh status lists them"
+        "job {job} is not in the outbox of these keys: use the directory of keys that signed it; \
+         hermesh status lists the jobs of a directory"
     )]
     NoSuchJob {
         /// The job.
         job: JobId,
     },
-    /// A job that is not to be sent.
-    #[error("job {job} is {found}, and only what is pending is sent")]
+    /// A job that must not be sent.
+    #[error("job {job} is {found}; only pending jobs are sent")]
     NotPending {
         /// The job.
         job: JobId,
         /// Its state.
         found: &'static str,
     },
-    /// A ciphertext that had an answer that did not decrypt.
+    /// A ciphertext whose answer did not decrypt.
     #[error(
-        "the ciphertext {input} had an answer that does not decrypt, so it is never sent again: \
-         whoever altered the answer would learn about the secret key. Encrypt the input anew, and \
-         only if you know why it failed"
+        "the answer for ciphertext {input} did not decrypt, so the ciphertext is never sent again: \
+         an attacker who altered the answer would learn about the client key from the retry. Encrypt \
+         the input again only if you know why decryption failed"
     )]
     NeverAgain {
         /// The ciphertext's digest.
@@ -310,9 +309,9 @@ pub enum Error {
     },
     /// A job whose answer did not decrypt.
     #[error(
-        "job {job} had an answer that does not decrypt, so neither it nor its ciphertext is ever sent \
-         again: whoever altered the answer would learn about the secret key. Encrypt the input anew, \
-         and only if you know why it failed"
+        "the answer of job {job} did not decrypt, so neither the job nor its ciphertext is ever sent \
+         again: an attacker who altered the answer would learn about the client key from the retry. \
+         Encrypt the input again only if you know why decryption failed"
     )]
     Undecryptable {
         /// The job.
@@ -320,27 +319,27 @@ pub enum Error {
     },
     /// Too many jobs that have not ended.
     #[error(
-        "{limit} jobs in the outbox have not ended: fetch their answers with hermesh result, or see \
-         hermesh status"
+        "the outbox is full: {limit} jobs have not ended; fetch their answers with hermesh result, or \
+         list them with hermesh status"
     )]
     OutboxFull {
-        /// The most there may be.
+        /// The most jobs that may be unfinished.
         limit: usize,
     },
-    /// No secret key for what was encrypted under this one.
+    /// No client key that belongs to this evaluation key.
     #[error(
-        "expected the secret key that goes with evaluation key {key}, found neither client.key nor \
-         an older one in old/ to be that: use the directory in which it was made"
+        "expected the client key that belongs to evaluation key {key}, but neither client.key nor an \
+         older key in old/ does: use the directory in which it was made"
     )]
     NoSecretFor {
         /// The evaluation key's digest.
         key: Digest,
     },
 
-    /// A file is in the way and overwriting was not asked for.
+    /// The file exists and the caller did not ask to overwrite it.
     #[error(
-        "expected no file of that name, found one; choose another name, or overwrite it on \
-         purpose with --force (what only the old key decrypts is lost then)"
+        "expected no file of that name, found one; choose another name, or overwrite it with \
+         --force (answers that only the old client key decrypts are then lost)"
     )]
     AlreadyExists,
     /// A secret that other users of the machine may read.
@@ -358,7 +357,7 @@ pub enum Error {
         /// What the file looks like instead.
         found: &'static str,
     },
-    /// A secret that asks for more key-derivation work than is reasonable.
+    /// A secret that needs more key-derivation work than the client accepts.
     #[error(
         "expected a secret of scrypt work factor at most {accepted}, found {found}; it was not \
          made by hermesh"
@@ -372,8 +371,8 @@ pub enum Error {
     /// The passphrase does not open the secret.
     #[error("the passphrase does not open this secret, or its header was altered; try again")]
     WrongPassphrase,
-    /// The passphrase is right and the content is not what was sealed.
-    #[error("expected the secret as it was sealed, found it altered or cut short; use a backup")]
+    /// The passphrase is right but the encrypted content was altered.
+    #[error("the secret was altered or cut short after it was encrypted; use a backup")]
     SecretDamaged,
     /// A secret beyond the limit.
     #[error("expected a secret of at most {limit} bytes, found more")]
@@ -381,8 +380,10 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
-    /// No way to learn the passphrase.
-    #[error("expected a passphrase, found neither {variable} nor a terminal to ask at; set it")]
+    /// No source of a passphrase.
+    #[error(
+        "expected a passphrase, found neither {variable} nor a terminal to prompt on; set {variable}"
+    )]
     NoPassphrase {
         /// The environment variable that may carry it.
         variable: &'static str,
@@ -392,18 +393,18 @@ pub enum Error {
     /// An empty passphrase protects nothing.
     #[error("expected a passphrase of at least one character, found an empty one")]
     EmptyPassphrase,
-    /// A new passphrase that would be guessed.
+    /// A new passphrase that is too easy to guess.
     #[error(
-        "the passphrase is too weak: it takes about 10^{found} guesses, and 10^{least} are asked for{why}; a thief \
-         with a copy of the key file needs about a second of one core for each guess. Use four or more random \
-         words, or twelve or more random characters"
+        "the passphrase is too weak: it takes about 10^{found} guesses, but at least 10^{least} are required{why}; an \
+         attacker with a copy of the key file needs about a second of one core for each guess. Use four or more \
+         random words, or twelve or more random characters"
     )]
     WeakPassphrase {
         /// Estimated guesses, as log₁₀, rounded down.
         found: u32,
         /// The least that is accepted, as log₁₀.
         least: u32,
-        /// What makes it weak, in parentheses, if that is known; nothing of the passphrase itself.
+        /// Why it is weak, in parentheses, if known. Contains nothing of the passphrase itself.
         why: String,
     },
     /// The passphrase's bytes are not UTF-8.
@@ -412,29 +413,29 @@ pub enum Error {
         /// The environment variable.
         variable: &'static str,
     },
-    /// Two different answers when a new passphrase was asked for twice.
+    /// The two entries of a new passphrase differ.
     #[error("expected the same passphrase twice, found two different ones; run it again")]
     PassphrasesDiffer,
 
-    /// Showing more would tell too much about the key.
+    /// Showing this output would reveal too much about the client key.
     #[error(
-        "showing this would tell {more:.0} bits about the key, which has given away {before:.0} of the \
-         {budget:.0} that it can bear: if only you see the output, say so with --private; to go on \
-         sharing, use a new key (hermesh key rotate, or keygen without a mesh), or show fewer rows, or add \
-         noise with --share-noise"
+        "this output would reveal {more:.0} bits about the client key, and {before:.0} of the {budget:.0} bits \
+         that are safe to reveal are used up: if only you see the output, pass --private; to go on sharing \
+         output, use a new key (hermesh key rotate, or keygen without a mesh), show fewer rows, or add noise \
+         with --share-noise"
     )]
     KeyUsedUp {
-        /// Bits given away before.
+        /// Bits revealed before.
         before: f64,
-        /// Bits in what was asked for.
+        /// Bits that the requested output reveals.
         more: f64,
-        /// Bits that may be given away.
+        /// Bits that may be revealed in total.
         budget: f64,
     },
-    /// `revealed.json` is not one of ours.
+    /// A `revealed.json` that hermesh did not write.
     #[error(
-        "expected the counts of shown scores and labels as hermesh keeps them, found {found}; restore the \
-         file from a backup, or use a new key: what the old one has given away is not known"
+        "expected the counts of shown scores and labels that hermesh writes, found {found}; restore the file \
+         from a backup, or use a new key: how much the old key has revealed is unknown"
     )]
     NotACount {
         /// What was found.

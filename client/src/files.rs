@@ -1,5 +1,4 @@
-//! Writing files so that whoever reads one sees all of it or nothing, even after a crash; and
-//! reading them within a bound.
+//! Writes files atomically: a reader sees a complete file or none, even after a crash. Reads files up to a size limit.
 
 use std::fs::File;
 #[cfg(unix)]
@@ -11,21 +10,21 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::{Error, Result};
 
-/// What to do about a file that is already there.
+/// What to do if the file exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Leave it and fail.
     Keep,
-    /// Put the new one in its place.
+    /// Replace it.
     Replace,
 }
 
 /// Who may read the new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Its owner only (mode 600), from the first moment on.
+    /// Its owner only (mode 600), from creation on.
     Owner,
-    /// Everyone (mode 644), unless the user's umask forbids it.
+    /// All users (mode 644), unless the user's umask forbids it.
     Public,
 }
 
@@ -47,8 +46,8 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `bytes` under a temporary name in the same directory, then renames. What is public also
-/// goes to devices and pipes, as they are, and through links to what they name.
+/// Writes `bytes` under a temporary name in the same directory, then renames the file. Public files may also be written
+/// to devices and pipes, which are not replaced, and through symbolic links to their targets.
 pub fn write(path: &Path, bytes: &[u8], audience: Audience, existing: Existing) -> Result<()> {
     let follow = audience == Audience::Public && existing == Existing::Replace;
     let written = match path.metadata() {
@@ -71,7 +70,7 @@ fn write_atomically(
     audience: Audience,
     existing: Existing,
 ) -> Result<()> {
-    // Early, for a clear answer before the work; the rename below is what guarantees it.
+    // Fails early with a clear error; the rename below guarantees it.
     if existing == Existing::Keep && path.symlink_metadata().is_ok() {
         return Err(Error::AlreadyExists);
     }
@@ -91,7 +90,7 @@ fn write_atomically(
         std::io::ErrorKind::AlreadyExists => Error::AlreadyExists,
         _ => Error::io("put the file in its place")(failure.error),
     })?;
-    // The rename itself lasts once the directory is on disk.
+    // The rename is durable only after the directory is synced.
     #[cfg(unix)]
     File::open(directory)
         .and_then(|directory| directory.sync_all())
@@ -102,7 +101,7 @@ fn write_atomically(
 #[cfg(unix)]
 fn temporary(directory: &Path, audience: Audience) -> std::io::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
-    // Given at creation, where the umask can only narrow it.
+    // Set at creation, where the umask can only narrow it.
     let mode = match audience {
         Audience::Owner => 0o600,
         Audience::Public => 0o644,

@@ -1,5 +1,5 @@
-//! A client's keys in a directory: `client.key`, secret, and `evaluation.key`, public; and beside them
-//! `mesh.json`, `outbox/`, `revealed.json` and, once keys have been changed, `old/`.
+//! The directory of a client's keys: `client.key` (secret) and `evaluation.key` (public), with `mesh.json`, `outbox/`,
+//! `revealed.json` and, after a key rotation, `old/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,10 @@ const FORMAT: Format =
 const HEADER_BYTES: usize = 7;
 const SEED_BYTES: usize = 32;
 
-/// Bound on an evaluation key's file, in bytes: the catalogue's largest has 126 MB.
+/// Largest file of an evaluation key, in bytes. The largest key of the catalogue has 126 MB.
 const MAX_EVALUATION_KEY: u64 = 256 << 20;
 
-/// All that is secret about a client.
+/// The secrets of a client.
 #[derive(Debug)]
 pub struct Secret {
     /// Encrypts inputs and decrypts answers.
@@ -41,10 +41,11 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Before sealing: header, name, seed of the signing key, client key. Each has its own check.
+    /// The plain bytes that `vault` encrypts: header, tenant name, seed of the signing key, client key. Each part is
+    /// checked when decoded.
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let (name, client) = (self.tenant.as_str().as_bytes(), self.client.encode());
-        // Room for everything at once: growing would leave copies that nobody zeroizes.
+        // The full capacity at once: a growing vector would leave copies that are not zeroized.
         let length = HEADER_BYTES + name.len() + SEED_BYTES + client.len();
         let mut bytes = Zeroizing::new(Vec::with_capacity(length));
         bytes.extend_from_slice(MAGIC);
@@ -88,12 +89,12 @@ impl KeyDirectory {
         Self(path.to_owned())
     }
 
-    /// Where the secret is.
+    /// Path of the secret file.
     pub fn client_key(&self) -> PathBuf {
         self.0.join("client.key")
     }
 
-    /// What is remembered of the mesh.
+    /// Path of the stored [`Membership`](crate::membership::Membership).
     pub fn membership(&self) -> PathBuf {
         self.0.join("mesh.json")
     }
@@ -103,17 +104,17 @@ impl KeyDirectory {
         Outbox::new(&self.0.join("outbox"))
     }
 
-    /// What was shown under these keys and those that they have replaced.
+    /// The counts of what was shown under these keys and the keys that they have replaced.
     pub fn revealed(&self) -> Revealed {
         Revealed::new(&self.0)
     }
 
-    /// Where the public key is.
+    /// Path of the evaluation key.
     pub fn evaluation_key(&self) -> PathBuf {
         self.0.join("evaluation.key")
     }
 
-    /// Fails if there are keys already: to be asked before a passphrase is chosen and time is spent.
+    /// Fails if keys exist. Called before the user chooses a passphrase and key generation takes time.
     pub fn check_free(&self) -> Result<()> {
         for path in [self.client_key(), self.evaluation_key()] {
             if path.symlink_metadata().is_ok() {
@@ -123,7 +124,7 @@ impl KeyDirectory {
         Ok(())
     }
 
-    /// Writes both keys, the secret one under the passphrase.
+    /// Writes both keys; the secret is encrypted with the passphrase.
     pub fn write(
         &self,
         secret: &Secret,
@@ -135,12 +136,11 @@ impl KeyDirectory {
             .map_err(Error::io("create the directory"))
             .map_err(Error::in_file(&self.0))?;
         files::write(&self.evaluation_key(), evaluation.encode(), Audience::Public, existing)?;
-        // Last: without it the public key is of no use, so nothing that looks complete is left
-        // behind by a crash in between.
+        // Last: after a crash in between, the directory has no secret and so does not look complete.
         vault::write(&self.client_key(), &secret.encode(), passphrase, existing)
     }
 
-    /// The secret, opened with the passphrase.
+    /// Reads the secret with the passphrase.
     pub fn read_secret(&self, passphrase: &Passphrase) -> Result<Secret> {
         Self::read_secret_at(&self.client_key(), passphrase)
     }
@@ -150,7 +150,7 @@ impl KeyDirectory {
         Secret::decode(&bytes).map_err(Error::in_file(path))
     }
 
-    /// The public key.
+    /// Reads the evaluation key.
     pub fn read_evaluation_key(&self) -> Result<EvaluationKey> {
         read_evaluation_key(&self.evaluation_key())
     }
@@ -162,8 +162,8 @@ pub fn read_evaluation_key(path: &Path) -> Result<EvaluationKey> {
     EvaluationKey::decode(&bytes).map_err(|error| Error::in_file(path)(error.into()))
 }
 
-/// A tenant's name for people who did not choose one: of the public signing key, so that two of
-/// them do not meet on one mesh.
+/// The tenant's name if the user chose none. It is derived from the public signing key so that two tenants of one mesh
+/// do not get the same name.
 pub fn default_tenant(signing: &SigningKey) -> Result<TenantId> {
     let public = signing.verifying_key().to_string();
     let name = format!("tenant-{}", &public[..16]);

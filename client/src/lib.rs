@@ -1,17 +1,16 @@
 //! The client side of hermesh: what runs on the user's own machine, where the secret key lives.
 //!
-//! - [`data`] reads the inputs and labels people have (`.npy`, IDX, CSV, gzip or not) and writes
-//!   results;
-//! - [`vault`] keeps secret keys at rest under a passphrase;
-//! - [`files`] writes files so that a reader sees all of one or nothing;
-//! - [`keys`] is the directory that holds a client's keys;
-//! - [`connection`] speaks to a mesh in other processes, [`membership`] remembers whose receipts to
-//!   trust there, [`outbox`] keeps the jobs that were signed for it;
-//! - [`revealed`] counts what shown scores and labels tell about each key;
-//! - [`model`] reads compiled models, and turns rows into what is encrypted and back;
-//! - [`compute`] is the services' work without the services, on the engine directly;
-//! - [`quote`] says what an inference will cost, by a short measurement, and [`speed`] how fast this
-//!   machine is under a parameter set;
+//! - [`data`] reads inputs and labels (`.npy`, IDX, CSV, plain or gzip) and writes results;
+//! - [`vault`] stores secrets encrypted with a passphrase;
+//! - [`files`] writes files atomically;
+//! - [`keys`] is the directory of a client's keys;
+//! - [`connection`] connects to a mesh in other processes, [`membership`] stores its address and the receipt signing
+//!   keys to trust, [`outbox`] keeps the jobs that were signed for it;
+//! - [`revealed`] counts how much shown scores and labels reveal about each key;
+//! - [`model`] reads compiled models, encodes and encrypts rows, and decrypts and decodes answers;
+//! - [`compute`] computes jobs on the engine directly, without services;
+//! - [`quote`] estimates the cost of an inference by a short measurement, and [`speed`] measures this machine under a
+//!   parameter set;
 //! - [`terminal`] draws pictures, tables and progress;
 //! - [`cli`] is the definition of the command line.
 

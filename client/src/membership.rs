@@ -1,4 +1,4 @@
-//! What a client remembers of its mesh: where it is, and whose receipts to trust (`mesh.json`).
+//! The stored membership in a mesh (`mesh.json`): its address and the receipt signing keys to trust.
 
 use hermesh_engine::Error as EngineError;
 use hermesh_engine::artifact::Format;
@@ -10,13 +10,13 @@ use crate::files::{self, Audience, Existing};
 use crate::keys::KeyDirectory;
 use crate::{Error, Result};
 
-/// Bound on the file, in bytes.
+/// Largest file, in bytes.
 const MAX_FILE: u64 = 1 << 16;
 /// Version 1 is the same without the digest.
 const FORMAT: Format =
     Format { oldest: 1, newest: 2, readers: &[], again: "run `hermesh tenant register` again" };
 const WITHOUT_DIGEST: u32 = 1;
-/// What the file is, in messages.
+/// Name of the file in error messages.
 const WHAT: &str = "mesh.json";
 
 /// A tenant's membership in a mesh. Nothing in it is secret.
@@ -26,15 +26,15 @@ pub struct Membership {
     pub mesh: MeshAddress,
     /// The tenant's name.
     pub tenant: TenantId,
-    /// The key under which the tenant's statements verify.
+    /// The key that verifies the tenant's signatures.
     pub signing_key: VerifyingKey,
-    /// The keys whose receipts are trusted.
+    /// The receipt signing keys that the client trusts.
     pub service_keys: Vec<VerifyingKey>,
     /// When the tenant was registered.
     pub registered: UnixMillis,
 }
 
-/// The file's form.
+/// The fields of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Form {
@@ -45,20 +45,19 @@ struct Form {
     service_keys: Vec<String>,
     /// Milliseconds since 1970.
     registered: UnixMillis,
-    /// Of all other fields.
+    /// Digest of all other fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
 }
 
-/// What every version of the file has.
+/// The field that every version of the file has.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
 }
 
 impl Form {
-    /// SHA-256 of the fields as compact JSON, in their order, without this one. So it does not matter how the file is
-    /// indented.
+    /// SHA-256 of the fields as compact JSON, in their order, without the digest. It does not depend on indentation.
     fn digest(&mut self) -> Result<String> {
         self.digest = None;
         Ok(Digest::of(&serde_json::to_vec(self).map_err(not_ours)?).to_string())
@@ -66,10 +65,10 @@ impl Form {
 }
 
 impl Membership {
-    /// What is remembered in this directory, if anything.
+    /// The membership stored in this directory, if any.
     ///
     /// # Errors
-    /// The file cannot be read, or is not one of ours.
+    /// The file cannot be read, or hermesh did not write it.
     pub fn read(keys: &KeyDirectory) -> Result<Option<Self>> {
         let path = keys.membership();
         if path.symlink_metadata().is_err() {
@@ -79,12 +78,12 @@ impl Membership {
         Self::decode(&bytes).map(Some).map_err(Error::in_file(&path))
     }
 
-    /// Remembers it.
+    /// Stores the membership.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, keys: &KeyDirectory) -> Result<()> {
-        // Not secret, but whoever could alter it could forge receipts.
+        // The content is not secret, but an attacker who can alter the file can forge receipts.
         files::write(&keys.membership(), &self.encode()?, Audience::Owner, Existing::Replace)
     }
 
@@ -105,7 +104,7 @@ impl Membership {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self> {
-        // First, for another version may have other fields.
+        // The version first, because another version may have other fields.
         let Versioned { version } = serde_json::from_slice(bytes).map_err(not_ours)?;
         FORMAT.check(WHAT, version)?;
         let mut form: Form = serde_json::from_slice(bytes).map_err(not_ours)?;
@@ -131,8 +130,8 @@ fn not_ours(found: impl ToString) -> Error {
     Error::NotMembership { found: found.to_string() }
 }
 
-/// Which service keys to trust from now on: those that were `pinned`, else those of the first time,
-/// unless the user accepts that they have changed.
+/// The receipt signing keys to trust from now on: the `pinned` ones; else the `stored` ones; the `stated` ones on first
+/// use or if the user accepts the change.
 ///
 /// # Errors
 /// [`Error::NoServiceKey`], [`Error::ServiceKeysChanged`], [`Error::PinnedKeyAbsent`].
@@ -237,7 +236,7 @@ mod tests {
             let refused = Membership::decode(bad.as_bytes());
             assert!(matches!(refused, Err(Error::Engine(EngineError::Damaged { .. }))), "{bad}");
         }
-        // Without any digest, a file says that it is of a version that has none.
+        // A file without a digest is damaged unless it states version 1, which has none.
         let at = text.find(",\n  \"digest\"").unwrap();
         let bare = text[..at].to_owned() + "\n}\n";
         let refused = Membership::decode(bare.as_bytes());

@@ -1,4 +1,4 @@
-//! Compiled models, and the way from rows to an encrypted input and from an answer to predictions.
+//! Reads compiled models, turns rows into an encrypted input, and answers into predictions.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use crate::data::{Labels, Table};
 use crate::{Error, Result, files};
 
-/// Bound on a job's or an answer's file, in bytes: the largest input of the widest program.
+/// Largest file of a job or an answer, in bytes: the largest input of the widest program.
 pub const MAX_CIPHERTEXT: u64 = 1 << 30;
 
-/// Reads a compiled model, or the client's half of one.
+/// Reads a compiled model, whole or a client model.
 pub fn read(path: &Path) -> Result<Artifact> {
     let bytes = files::read(path, MAX_MODEL_BYTES)?;
     Artifact::decode(&bytes).map_err(|error| Error::in_file(path)(error.into()))
@@ -30,7 +30,7 @@ pub fn read_whole(path: &Path) -> Result<Model> {
     }
 }
 
-/// The labels of a file as the model's own: `7` in a file may be the model's number or its name.
+/// Converts the labels of a file to the model's type: `7` in a file may be a number or a name in the model.
 pub fn labels(head: &Head, labels: &Labels) -> Vec<Label> {
     let known: &[Label] = match &head.decision {
         Decision::Scores => &[],
@@ -51,20 +51,20 @@ pub fn labels(head: &Head, labels: &Labels) -> Vec<Label> {
 pub struct Encrypted {
     /// The input.
     pub bytes: Vec<u8>,
-    /// What was done to rows.
+    /// Changes made to rows.
     pub moved: Moved,
 }
 
-/// What was done to rows before they were encrypted.
+/// Changes made to rows before they were encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Moved {
-    /// Values outside the range of their encoding, which were moved to its edge.
+    /// Values outside the range of their encoding, moved to its edge.
     pub clamped_values: usize,
-    /// Rows that are not answered rightly, and were kept all the same.
+    /// Rows that were kept although their answers will be wrong.
     pub rows_out_of_frame: usize,
 }
 
-/// Checks rows, and encrypts them into one input.
+/// Checks rows and encrypts them into one input.
 pub fn encrypt(
     model: &impl Admit,
     key: &ClientKey,
@@ -94,12 +94,12 @@ fn refused(row: usize, error: hermesh_compiler::Error) -> Error {
     }
 }
 
-/// Decrypts an answer to one prediction per row. Labels are those of the outputs as they are;
-/// scores are those of outputs rounded to multiples of their `resolution`, unless it is 0.
+/// Decrypts an answer to one prediction per row. Labels come from the unrounded outputs; scores come from outputs
+/// rounded to multiples of their `resolution`, unless it is 0.
 ///
-/// The noise in the outputs of an `approximate` program depends on the secret key (Li and Micciancio
-/// 2021). Scores and labels tell about the key wherever the noise changes them; rounding makes that
-/// rarer and does not end it. What is shown to others is to be counted with [`crate::revealed`].
+/// The noise in the outputs of an `approximate` program depends on the client key (Li and Micciancio 2021). Scores and
+/// labels reveal something about the key wherever the noise changes them; rounding makes that rarer but does not
+/// prevent it. Count output that others see with [`crate::revealed`].
 pub fn decrypt(
     model: &impl AsRef<Client>,
     key: &ClientKey,
@@ -110,7 +110,7 @@ pub fn decrypt(
     Ok(outputs.iter().map(|outputs| predict(model, outputs, resolution)).collect())
 }
 
-/// Decrypts an answer to the outputs of each row, before the head, with all their noise.
+/// Decrypts an answer to the outputs of each row, before the model's head, with their noise.
 pub fn decrypt_outputs(
     model: &impl AsRef<Client>,
     key: &ClientKey,
@@ -122,7 +122,7 @@ pub fn decrypt_outputs(
     Ok(Zeroizing::new(rows.iter().map(|row| model.decode_outputs(row)).collect()))
 }
 
-/// What outputs mean: the label of the outputs as they are, and scores of outputs that are rounded.
+/// The prediction of one row: the label of the unrounded outputs, and scores of the rounded outputs.
 pub fn predict(model: &impl AsRef<Client>, outputs: &[f64], resolution: &[f64]) -> Prediction {
     let model = model.as_ref();
     let rounded: Vec<f64> =

@@ -1,4 +1,4 @@
-//! Learning the passphrase that protects a secret key.
+//! Obtains the passphrase that protects a client key, from the environment or the terminal.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,25 +14,26 @@ pub type Passphrase = age::secrecy::SecretString;
 /// The environment variable that may carry the passphrase.
 pub const VARIABLE: &str = "HERMESH_PASSPHRASE";
 
-/// How many guesses a new passphrase must withstand, by zxcvbn's estimate (Wheeler, *zxcvbn: Low-Budget Password
-/// Strength Estimation*, USENIX Security 2016): passwords that leaked, words, names, dates, keyboard patterns and
-/// repetitions in the order in which a guessing program tries them.
+/// log10 of the guesses that a new passphrase must withstand, estimated by zxcvbn (Wheeler, *zxcvbn: Low-Budget
+/// Password Strength Estimation*, USENIX Security 2016). zxcvbn models a guessing program that tries leaked passwords,
+/// words, names, dates, keyboard patterns and repetitions.
 ///
-/// A copy of a key file can be guessed at without limit, but each guess costs about a second of a core and 256 MiB
-/// (see `vault`). So 10¹² guesses take ten thousand cores three years; zxcvbn's own highest score, from 10¹⁰ on, would
-/// take them twelve days, which is too little for a key that decrypts everything.
+/// An attacker with a copy of a key file can guess without limit, but each guess costs about a second of a core and 256
+/// MiB (see `vault`). 10¹² guesses take ten thousand cores three years. zxcvbn's highest score begins at 10¹⁰, which
+/// would take them twelve days: too little for a key that decrypts everything.
 const LEAST_GUESSES_LOG10: u32 = 12;
 
-/// What the passphrase is wanted for.
+/// Use of the passphrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To protect a new secret: asked for twice, since a slip could not be undone, and refused if it is weak.
+    /// To protect a new secret. The user enters it twice, because a typing error could not be undone; weak ones are
+    /// refused.
     Create,
     /// To open an existing secret.
     Open,
 }
 
-/// The passphrase from `HERMESH_PASSPHRASE`, else from the terminal, where it is not echoed.
+/// Reads the passphrase from `HERMESH_PASSPHRASE`, else from the terminal, without echo.
 pub fn obtain(purpose: Purpose) -> Result<Passphrase> {
     obtain_from(std::env::var_os(VARIABLE), purpose, |prompt| rpassword::prompt_password(prompt))
 }
@@ -54,11 +55,11 @@ fn obtain_from(
     let mut ask =
         |prompt| ask(prompt).map_err(|source| Error::NoPassphrase { variable: VARIABLE, source });
     match purpose {
-        Purpose::Open => not_empty(ask("Passphrase of the secret key: ")?.into()),
+        Purpose::Open => not_empty(ask("Passphrase of the client key: ")?.into()),
         Purpose::Create => {
-            let first = not_empty(ask("New passphrase for the secret key: ")?.into())?;
+            let first = not_empty(ask("New passphrase for the client key: ")?.into())?;
             let first = strong(first)?;
-            let second = Zeroizing::new(ask("The same again: ")?);
+            let second = Zeroizing::new(ask("Repeat the passphrase: ")?);
             if first.expose_secret() != second.as_str() {
                 return Err(Error::PassphrasesDiffer);
             }
@@ -74,13 +75,13 @@ fn not_empty(passphrase: Passphrase) -> Result<Passphrase> {
     Ok(passphrase)
 }
 
-/// Refuses what is guessed too soon. Only for new secrets: whether an old one opens is no question of taste.
+/// Refuses weak passphrases. Only for new secrets: an existing secret must open with the passphrase it has.
 fn strong(passphrase: Passphrase) -> Result<Passphrase> {
     let estimate = zxcvbn::zxcvbn(passphrase.expose_secret(), &["hermesh"]);
     if estimate.guesses_log10() >= f64::from(LEAST_GUESSES_LOG10) {
         return Ok(passphrase);
     }
-    // One of a list of texts, so nothing of the passphrase is in it.
+    // A fixed text of zxcvbn, which contains nothing of the passphrase.
     let warning = estimate.feedback().and_then(|feedback| feedback.warning());
     Err(Error::WeakPassphrase {
         found: estimate.guesses_log10().max(0.0) as u32,
@@ -146,7 +147,7 @@ mod tests {
             let Err(error @ Error::WeakPassphrase { .. }) = refused else { panic!("{weak}") };
             let said = error.to_string();
             assert!(!said.contains(weak) || weak == "a" || weak == "password", "{said}");
-            // Before it is asked for a second time.
+            // Before the second prompt.
             let refused = obtain_from(None, Purpose::Create, answers(&[weak]));
             assert!(matches!(refused, Err(Error::WeakPassphrase { .. })), "{weak}");
             obtain_from(Some(weak.into()), Purpose::Open, answers(&[])).unwrap();

@@ -1,4 +1,4 @@
-//! What the engine's operators cost on this machine, by a small program under a real key.
+//! Measures the cost of the engine's operators on this machine, with a small program and a real key.
 
 use std::time::Instant;
 
@@ -9,32 +9,32 @@ use hermesh_engine::{
 use crate::Result;
 use crate::compute::Evaluator;
 
-/// What all tables have. Not 0: what is looked up in a table of zeros is a zero without a mask, and a
-/// bootstrap of that has nothing to do.
+/// Entry of all lookup tables. Not 0: a table of zeros gives a zero ciphertext without a mask, and bootstrapping that
+/// would cost nothing.
 const ENTRY: u64 = 1 << 61;
 
-/// Thread-seconds of one value.
+/// Thread-seconds per value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rates {
     /// A Lookup without keyswitch, as in the first stage.
     pub(crate) first: f64,
     /// A Lookup with keyswitch.
     pub(crate) later: f64,
-    /// Of that, the keyswitch.
+    /// The keyswitch, part of `later`.
     pub(crate) keyswitch: f64,
     /// Packing one output.
     pub(crate) pack: f64,
 }
 
-/// Two stages of Lookups, the first without keyswitch and the second with, and some outputs; and an
-/// input. Without Lookups in the set, only the outputs.
+/// A program and an input: two stages of Lookups, the first without keyswitch and the second with, and some outputs.
+/// If the parameter set has no Lookups, only the outputs.
 pub(crate) struct Probe {
     pub(crate) program: Program,
     input: Vec<u8>,
 }
 
 impl Probe {
-    /// With that many Lookups a stage.
+    /// A probe with `lookups` Lookups per stage.
     pub(crate) fn new(
         client: &ClientKey,
         set: &'static ParameterSet,
@@ -46,7 +46,7 @@ impl Probe {
         Ok(Self { program, input })
     }
 
-    /// Computes once. `evaluator` is one for the probe's program.
+    /// Computes once. `evaluator` must be for the probe's program.
     pub(crate) fn run(&self, evaluator: &Evaluator<'_>) -> Result<Rates> {
         let mut done = Vec::new();
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What an inference will cost on this machine, by a short measurement with a real key.
+//! Estimates the cost of an inference on this machine, by a short measurement with a real key.
 
 use std::time::Instant;
 
@@ -17,13 +17,13 @@ pub struct Quote {
     pub bootstraps: usize,
     /// Seconds from an encrypted input to an encrypted answer; keys are expanded already.
     pub latency_seconds: f64,
-    /// Bootstraps in a second, on all threads together; none in programs without Lookups.
+    /// Bootstraps per second on all threads together; `None` for programs without Lookups.
     pub bootstraps_per_second: Option<f64>,
     /// Threads.
     pub threads: usize,
 }
 
-/// Where the time of one inference of one row goes.
+/// Time of one inference of one row, by stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Costs {
     /// Threads.
@@ -36,21 +36,21 @@ pub struct Costs {
     pub pack_seconds: f64,
 }
 
-/// Of one stage.
+/// Cost of one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct StageCost {
-    /// Seconds of the Linear; with the expansion of the input in the first stage.
+    /// Seconds of the Linear; the first stage includes the expansion of the input.
     pub linear_seconds: f64,
     /// Bootstraps.
     pub bootstraps: usize,
-    /// Seconds of these, keyswitches included.
+    /// Seconds of the bootstraps, keyswitches included.
     pub bootstrap_seconds: f64,
 }
 
-/// Measures what `program` will cost. Takes a few seconds.
+/// Estimates the cost of `program`. Takes a few seconds.
 ///
-/// The first Linear is measured on the program itself, Lookups and packing on a small program under
-/// the same parameter set; the other Linears are taken in proportion to the first.
+/// The first Linear is measured on the program itself; Lookups and packing on a small program under the same parameter
+/// set. The other Linears are estimated in proportion to the first.
 pub fn measure(program: &Program, pool: &ThreadPool) -> Result<Quote> {
     let set = program.parameter_set();
     let threads = pool.current_num_threads();
@@ -68,8 +68,8 @@ pub fn measure(program: &Program, pool: &ThreadPool) -> Result<Quote> {
     })
 }
 
-/// What `program` will cost at these rates, which were measured on as many threads; only its first
-/// Linear is measured now.
+/// Estimates the cost of `program` from rates that were measured on the same number of threads. Only the first Linear
+/// is measured now.
 pub(crate) fn costs(
     program: &Program,
     client: &ClientKey,
@@ -90,7 +90,7 @@ pub(crate) fn costs(
             StageCost {
                 linear_seconds: linear * work,
                 bootstraps,
-                // As many as the thread does that has most to do.
+                // The bootstraps of the thread with the most work.
                 bootstrap_seconds: bootstraps.div_ceil(threads) as f64 * rate,
             }
         })
@@ -108,14 +108,13 @@ impl Costs {
 }
 
 impl StageCost {
-    /// Seconds of all of it.
+    /// Seconds of the whole stage.
     pub fn seconds(&self) -> f64 {
         self.linear_seconds + self.bootstrap_seconds
     }
 }
 
-/// Work of each Linear relative to that of the first: weights, each on a ciphertext of the stage's
-/// dimension.
+/// Work of each Linear relative to the first: number of weights times the dimension of the stage's ciphertexts.
 fn linear_work(program: &Program) -> Vec<f64> {
     let set = program.parameter_set();
     let work = |(index, stage): (usize, &Stage)| {

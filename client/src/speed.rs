@@ -1,4 +1,4 @@
-//! How fast this machine is under a parameter set.
+//! Measures this machine under a parameter set.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -12,41 +12,41 @@ use crate::compute::{self, Evaluator};
 use crate::probe::{Probe, Rates};
 use crate::quote::{self, Costs};
 
-/// What was measured.
+/// Result of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speed {
     /// The set's name.
     pub parameter_set: &'static str,
-    /// Of the set.
+    /// Security of the set, in bits.
     pub security_bits: u32,
-    /// None for a set without Lookups.
+    /// Rates on one thread; `None` for a set without Lookups.
     pub one_thread: Option<Throughput>,
-    /// The same as on one if there is only one.
+    /// Rates on all threads; equal to `one_thread` if there is only one.
     pub all_threads: Option<Throughput>,
-    /// On the wire.
+    /// Size of the evaluation key as transferred, in bytes.
     pub evaluation_key_bytes: usize,
-    /// Of the expanded key.
+    /// Memory of the expanded key, in bytes.
     pub memory_bytes: usize,
-    /// Of both keys, on all threads.
+    /// Time to generate both keys, on all threads.
     pub key_generation_seconds: f64,
-    /// Of the evaluation key, on all threads.
+    /// Time to expand the evaluation key, on all threads.
     pub key_expansion_seconds: f64,
 }
 
-/// On some threads together.
+/// Rates on a number of threads together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Throughput {
     /// Threads.
     pub threads: usize,
-    /// With keyswitch, as in all stages but the first.
+    /// Rate with keyswitch, as in all stages except the first.
     pub bootstraps_per_second: f64,
-    /// Without keyswitch, as in the first stage.
+    /// Rate without keyswitch, as in the first stage.
     pub first_stage_bootstraps_per_second: f64,
-    /// Of the time of a bootstrap with keyswitch, from 0 to 1.
+    /// Share of the keyswitch in the time of a bootstrap with keyswitch, from 0 to 1.
     pub keyswitch_share: f64,
 }
 
-/// Two pools: of one thread and of all.
+/// Two thread pools: one thread, and all threads.
 #[derive(Debug)]
 pub struct Pools {
     one: ThreadPool,
@@ -54,19 +54,19 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// `all` is one per core by default.
+    /// `all` defaults to one thread per core.
     pub fn new(all: Option<NonZeroUsize>) -> Result<Self> {
         Ok(Self { one: compute::pool(Some(NonZeroUsize::MIN))?, all: compute::pool(all)? })
     }
 
-    /// Threads of the larger one.
+    /// Threads of the larger pool.
     pub fn threads(&self) -> usize {
         self.all.current_num_threads()
     }
 }
 
-/// Measures a set for `bound`, half of it on one thread, after its keys have been made; at least one
-/// pass over the key is finished on either. With a program also what it costs, on one thread and on all.
+/// Generates keys, then measures a set for the time `bound`: half on one thread, half on all, at least one pass each.
+/// With a program, also estimates its cost on one thread and on all.
 pub fn measure(
     set: &'static ParameterSet,
     program: Option<&Program>,
@@ -111,7 +111,7 @@ pub fn measure(
     Ok((speed, costs))
 }
 
-/// The mean over as many passes as are begun within `bound`.
+/// The mean over all passes that begin within `bound`.
 fn rates(probe: &Probe, evaluator: &Evaluator<'_>, bound: Duration) -> Result<Rates> {
     let start = Instant::now();
     let mut passes = vec![probe.run(evaluator)?];
@@ -152,7 +152,7 @@ mod tests {
         let (one, all) = (speed.one_thread.unwrap(), speed.all_threads.unwrap());
         assert_eq!((one.threads, all.threads), (1, 2));
         for found in [one, all] {
-            // A keyswitch is some work, and does not save any.
+            // A keyswitch adds some work.
             let ratio = found.bootstraps_per_second / found.first_stage_bootstraps_per_second;
             assert!(0.3 < ratio && ratio < 3.0, "{found:?}");
             assert!(0.0 < found.keyswitch_share && found.keyswitch_share < 0.7, "{found:?}");

@@ -1,6 +1,6 @@
-//! Secrets at rest: `age` files under a passphrase (scrypt), readable by their owner only.
+//! Stores secrets as `age` files encrypted with a passphrase (scrypt), readable by their owner only.
 //!
-//! The format is plain `age`, so `age -d client.key` opens what is written here.
+//! The format is plain `age`: `age -d client.key` decrypts the files.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,20 +16,20 @@ use crate::{Error, Result};
 #[cfg(test)]
 mod tests;
 
-/// Bound on a secret, in bytes: far above any key, far below trouble.
+/// Largest secret, in bytes: far above any key, and small enough to hold in memory.
 pub const MAX_SECRET: usize = 16 << 20;
 
 /// log2 of scrypt's N for new secrets: 256 MiB and about a second of one core. Fixed rather than
 /// calibrated, because a busy machine would calibrate itself to a weak one.
 const WORK_FACTOR: u8 = 18;
 
-/// log2 of the largest N accepted from a file: 1 GiB and some four seconds.
+/// log2 of the largest N accepted from a file: 1 GiB and about four seconds.
 const MAX_WORK_FACTOR: u8 = 20;
 
-/// What `age` adds: a header of a few hundred bytes, and 16 bytes for every 64 KiB.
+/// Largest encrypted secret. `age` adds a header of a few hundred bytes, and 16 bytes for every 64 KiB.
 const MAX_SEALED: usize = MAX_SECRET + MAX_SECRET / 4096 + 4096;
 
-/// Encrypts a secret under a passphrase. Takes about a second, on purpose.
+/// Encrypts a secret with a passphrase. The key derivation takes about a second, to slow down guessing.
 pub fn seal(secret: &[u8], passphrase: &Passphrase) -> Result<Vec<u8>> {
     seal_with(WORK_FACTOR, secret, passphrase)
 }
@@ -57,7 +57,7 @@ pub fn open(sealed: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>
     identity.set_max_work_factor(MAX_WORK_FACTOR);
     let identity: &dyn age::Identity = &identity;
     let mut reader = decryptor.decrypt(std::iter::once(identity)).map_err(refused)?;
-    // Room for everything at once: growing would leave copies that nobody zeroizes.
+    // The full capacity at once: a growing vector would leave copies that are not zeroized.
     let mut secret = Zeroizing::new(Vec::with_capacity(sealed.len()));
     reader.read_to_end(&mut secret).map_err(|_| Error::SecretDamaged)?;
     Ok(secret)
@@ -78,7 +78,7 @@ fn refused(error: DecryptError) -> Error {
     }
 }
 
-/// Seals a secret into a new file of mode 600.
+/// Encrypts a secret into a new file of mode 600.
 pub fn write(
     path: &Path,
     secret: &[u8],
@@ -89,7 +89,7 @@ pub fn write(
     files::write(path, &sealed, Audience::Owner, existing)
 }
 
-/// Opens the secret in a file, unless others could have read it.
+/// Decrypts the secret in a file. Refuses files that other users can read.
 pub fn read(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>> {
     load(path).and_then(|sealed| open(&sealed, passphrase)).map_err(Error::in_file(path))
 }
@@ -104,7 +104,7 @@ fn load(path: &Path) -> Result<Vec<u8>> {
     Ok(sealed)
 }
 
-/// Asks the open file, not the path, so that nothing can be swapped in between.
+/// Checks the open file, not the path, so that an attacker cannot swap the file in between.
 #[cfg(unix)]
 fn check_private(file: &File) -> Result<()> {
     use std::os::unix::fs::MetadataExt;

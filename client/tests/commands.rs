@@ -1,4 +1,4 @@
-//! The other commands, and what all of them promise.
+//! The commands not tested elsewhere, and what all commands have in common.
 
 mod common;
 
@@ -48,8 +48,8 @@ fn eval_gives_the_figures_of_the_contract() {
         "agreement_plain",
     ] {
         let share = found[share].as_f64().unwrap();
-        // Plain, it is right on 98.9 % of these digits: all of the first four, or the model is not
-        // the one that was trained.
+        // The plain model is right on 98.9 % of these digits, and on the first four, unless it is not the trained
+        // model.
         assert!((0.75..=1.0).contains(&share) && (share * 4.0).fract() == 0.0, "{share}");
     }
     let program = fixture.read_model();
@@ -86,7 +86,7 @@ fn quote_and_inspect_describe_a_model() {
     let quote = json(&["quote", "--model", &fixture.model, "--threads", "1", "--json"]);
     let lookups = fixture.read_model().program().lookups_per_row() as f64;
     let rate = quote["bootstraps_per_second"].as_f64().unwrap();
-    // Lookups are nearly all of it.
+    // Lookups take nearly all of the latency.
     let latency = quote["latency_seconds"].as_f64().unwrap();
     assert!(latency >= lookups / rate && latency.is_finite(), "{quote}");
     assert_eq!(quote["threads"], json!(1));

@@ -1,4 +1,4 @@
-//! What `eval` says of models that predict numbers, on networks so small that it is quick.
+//! `eval` of models that predict numbers, on networks small enough to be quick.
 
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
@@ -25,7 +25,7 @@ fn csv<const N: usize>(rows: &[[f64; N]]) -> String {
     rows.iter().map(|row| row.map(|x| x.to_string()).join(",") + "\n").collect()
 }
 
-/// A network of the compiler's tests, compiled; rows for it, and what it makes of them plus one.
+/// A compiled network of the compiler's tests, rows for it, and its outputs plus one.
 struct Tiny {
     model: String,
     inputs: String,
@@ -79,7 +79,7 @@ fn one_number_a_row() {
         );
         assert!(0.0 < mean && mean <= largest && largest < 1.0, "{deviation}");
     }
-    // They are off by one.
+    // The targets are off by one.
     let plain = &all["targets"]["plain"];
     assert!((number(&plain["mean_absolute_deviation"]) - 1.0).abs() < 1e-9, "{plain}");
     assert!(number(&all["targets"]["encrypted"]["r2"]) < number(&all["encrypted"]["r2"]));
@@ -110,7 +110,7 @@ fn several_numbers_a_row() {
     assert!((r2(&numbers["all"]) - mean).abs() < 1e-12 && mean > 0.9, "{numbers}");
     assert_eq!(found.get("agreement"), None);
 
-    // Several scores may be those of classes: labels say so, and without any it is left open.
+    // Several scores may belong to classes: labels decide that, and without labels it stays open.
     let labels = format!("{}.labels", tiny.targets);
     fs::write(&labels, "0\n1\n0\n1\n0\n1\n").unwrap();
     let found = tiny.eval(&["--labels", &labels, "--simulate-only"]);

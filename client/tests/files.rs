@@ -1,4 +1,4 @@
-//! compile, keygen, encrypt, evaluate and decrypt, each a process of its own, on files.
+//! compile, keygen, encrypt, evaluate and decrypt on files, each as a separate process.
 
 mod common;
 
@@ -122,14 +122,14 @@ fn a_key_shows_so_much_and_no_more_unless_only_its_owner_looks() {
     let bits = counts()["bits"].as_f64().unwrap();
     assert!((5.0..100.0).contains(&bits), "{bits}");
 
-    // 400 are more than a key bears. Said before anything is computed, and nothing is counted.
+    // 400 scores are more than a key allows. The command fails before it computes, and counts nothing.
     let refused = run_it(&["--scores"]);
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!((refused.status.code(), refused.stdout.as_slice()), (Some(1), &b""[..]));
     assert!(said.contains("--private") && said.contains("--share-noise"), "{said}");
     assert_eq!(counts()["scores"], json!(50));
 
-    // With noise they count for little; the owner may see all of them, without a count.
+    // With added noise they count for little; with --private the owner may see all of them, uncounted.
     assert!(run_it(&["--scores", "--share-noise", "10"]).status.success());
     let noisy = counts();
     assert_eq!(noisy["scores"], json!(450));
@@ -137,7 +137,7 @@ fn a_key_shows_so_much_and_no_more_unless_only_its_owner_looks() {
     assert!(run_it(&["--scores", "--raw", "--private"]).status.success());
     assert_eq!(counts(), noisy);
 
-    // Labels far from a boundary tell nothing.
+    // Labels far from a boundary reveal nothing.
     let shown = run_it(&[]);
     assert_eq!(String::from_utf8(shown.stdout).unwrap(), lines(&labels));
     let labelled = counts();
@@ -148,7 +148,7 @@ fn a_key_shows_so_much_and_no_more_unless_only_its_owner_looks() {
     let shown = run_it(&["--scores", "--raw", "--limit", "3"]);
     assert!(shown.status.success() && !shown.stdout.is_empty());
     let said = String::from_utf8(shown.stderr).unwrap();
-    assert!(said.contains("warning: this key has given away"), "{said}");
+    assert!(said.contains("warning: this key has revealed"), "{said}");
     let raw = counts();
     let refused = run_it(&["--scores", "--raw"]);
     assert_eq!((refused.status.code(), refused.stdout.as_slice()), (Some(1), &b""[..]));
@@ -210,7 +210,7 @@ fn damaged_files_are_refused() {
         altered
     };
     let cut: fn(&mut Vec<u8>) = |bytes| bytes.truncate(bytes.len() - 1);
-    // In the middle, where there are weights, bodies of ciphertexts, bits of keys.
+    // Damage in the middle: weights, bodies of ciphertexts, bits of keys.
     let flip: fn(&mut Vec<u8>) = |bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
@@ -302,7 +302,7 @@ fn an_exact_program_equals_its_reference() {
     ]);
     assert_eq!(report["precision"], json!("exact"));
     assert!(report["failure_log2"].as_f64().unwrap() <= -64.0);
-    // Without labels there is agreement, and no accuracy.
+    // Without labels the report has agreement but no accuracy.
     assert!(report["agreement"].as_f64().unwrap() >= 0.95);
     assert_eq!(report["plain_accuracy"], json!(null));
     let (x, y) = (digits("test-images.npy"), digits("test-labels.npy"));

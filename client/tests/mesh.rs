@@ -1,4 +1,4 @@
-//! The commands for a mesh of processes, against one that `hermesh up` has started.
+//! The commands for a mesh of processes, against a mesh that `hermesh up` has started.
 
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
@@ -26,7 +26,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use up::Mesh;
 
-/// A tenant's own directory of keys.
+/// A tenant's directory of keys.
 fn keys(fixture: &Fixture, name: &str) -> String {
     let keys = fixture.path(name);
     assert_eq!(ok(&["keygen", "--model", &fixture.model, "--out", &keys]), "");
@@ -56,7 +56,7 @@ fn a_mesh_of_processes_answers() {
     assert_eq!(registered["service_keys"].as_array().unwrap().len(), 1);
     assert_eq!(json(&["tenant", "show", "--keys", keys, "--json"]), registered);
 
-    // An upload that was cut off at half goes on at half.
+    // An upload that was interrupted halfway continues there.
     let tenant = text(&registered["tenant"]).parse().unwrap();
     let bytes = fs::read(format!("{keys}/evaluation.key")).unwrap();
     let (size, bus) = (bytes.len(), nats(&url));
@@ -100,12 +100,12 @@ fn a_mesh_of_processes_answers() {
     assert!(fails(&["cancel", job, "--keys", keys]).contains("ended"));
     assert!(mesh.calls().iter().sum::<f64>() > 0.0);
 
-    // Receipts of others are refused.
+    // Receipts signed with other keys are refused.
     let other = SigningKey::generate().verifying_key().to_string();
     let message = fails(&[&result[..], &["--service-key", &other]].concat());
     assert!(message.contains("not a key that this client trusts"), "{message}");
 
-    // What a crash left unsent is sent by another process.
+    // Another process sends the jobs that a crash left unsent.
     let ciphertext = fixture.path("mesh-job.ct");
     let signed = json(&[
         "encrypt",
@@ -132,7 +132,7 @@ fn a_mesh_of_processes_answers() {
         lines(&labels)
     );
 
-    // A job whose workers stand still is cancelled, and ends as that.
+    // A job whose workers are stopped is cancelled, and ends as cancelled.
     mesh.signal(&mesh.workers, Signal::STOP);
     let stuck = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
     let stuck = stuck.trim();
@@ -142,7 +142,7 @@ fn a_mesh_of_processes_answers() {
     assert_eq!((&status["state"], &status["code"]), (&json!("failed"), &json!("cancelled")));
     assert!(fails(&["result", stuck, "--keys", keys, "--model", model]).contains("cancelled"));
 
-    // Keys change; both the old and the new are good for a while, and old answers still decrypt.
+    // After a key rotation both keys are valid for a while, and old answers still decrypt.
     let old = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
     let rotated = json(&["key", "rotate", "--keys", keys, "--overlap", "1h", "--json"]);
     assert_eq!(text(&rotated["replaces"]), first);
@@ -162,13 +162,13 @@ fn a_mesh_of_processes_answers() {
     };
     assert_eq!((state(&first), state(second)), ((1, false), (2, true)));
 
-    // The same by one command, of a tenant that nobody knew.
+    // The same by one command, for a tenant that is not registered.
     let others = self::keys(fixture, "mesh-infer-keys");
     let infer = ["infer", "--model", model, "--keys", &others, "--input", &input, "--mesh", &url];
     let document = json(&[&infer[..], &["--json"]].concat());
     assert_eq!(document["labels"], json!(labels));
 
-    // What is the first tenant's own, the other does not see.
+    // The other tenant does not see the keys and models of the first.
     let private = ok(&["model", "register", &regression().model, "--keys", keys]);
     let listed = |what: &[&str], keys: &str| ok(&[what, &["--keys", keys, "--json"]].concat());
     let foreign = [first.as_str(), second, private.trim()];
@@ -178,7 +178,7 @@ fn a_mesh_of_processes_answers() {
         assert!(!foreign.iter().any(|digest| others.contains(digest)), "{what:?}: {others}");
     }
     assert!(fails(&["result", job, "--keys", &others, "--model", model]).contains("outbox"));
-    // Nor can it end the first one's jobs: by the same name, it has another.
+    // It cannot cancel the first tenant's jobs either: the same id names a different job of its own.
     mesh.signal(&mesh.workers, Signal::STOP);
     let kept = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
     let kept = kept.trim();
@@ -187,7 +187,7 @@ fn a_mesh_of_processes_answers() {
     let result = ["result", kept, "--wait", "--keys", keys, "--model", model];
     assert_eq!(ok(&result), lines(&labels));
 
-    // Withdrawn at once.
+    // Revoked at once.
     assert_eq!(ok(&["key", "revoke", second, "--keys", keys]), "");
     assert!(fails(&submit).contains("revoked"));
     let audit = json(&["key", "audit", "--keys", keys, "--json"]);
@@ -201,7 +201,7 @@ fn a_mesh_of_processes_answers() {
     assert_eq!(mesh.alive(), [0; 0]);
 }
 
-/// One worker is ended while it computes, as in a rolling update.
+/// One worker is stopped while it computes, as in a rolling update.
 #[test]
 fn a_worker_that_is_ended_loses_no_work() {
     let fixture = perceptron();
@@ -262,13 +262,13 @@ fn what_does_not_decrypt_is_never_sent_again() {
     let answer = fixture.path("undecryptable-answer.ct");
     let fetch = ["result", job, "--keys", keys, "--answer", &answer];
     assert_eq!(ok(&[&fetch[..], &mesh].concat()), "");
-    // In a step of its own, and from a file: it is known whose answer that is.
+    // Decrypted in a separate step from a file: the job of the answer is known.
     let decrypt = ["decrypt", "--model", model, "--keys", keys, "--input", &answer];
     assert!(fails(&decrypt).contains("ever sent again"));
     let result = ["result", job, "--keys", keys, "--model", model];
     let result = [&result[..], &mesh].concat();
     assert!(fails(&result).contains("ever sent again"));
-    // Not under another name either.
+    // Not under another job id either.
     let submit = ["submit", "--model", model, "--keys", keys, "--job", &ciphertext];
     assert!(fails(&[&submit[..], &mesh].concat()).contains("ever sent again"));
     assert_eq!(ok(&[&["submit", "--keys", keys, "--pending"][..], &mesh].concat()), "");
@@ -276,7 +276,7 @@ fn what_does_not_decrypt_is_never_sent_again() {
     assert_eq!(sent, Vec::<String>::new());
     assert_eq!(outbox.get(context.job).unwrap().state, State::Undecryptable);
 
-    // An answer that another program has fetched: whose it is has to be said.
+    // An answer that another program has fetched: the user has to name its job.
     let signed = json(&[&encrypt[..], &["--sign", "--json"]].concat());
     let (job, foreign) = (text(&signed["job"]), fixture.path("undecryptable-foreign.ct"));
     fs::write(&foreign, b"other garbage").unwrap();

@@ -1,5 +1,5 @@
-//! What hermesh 0.1.0 wrote is read, or refused with the version that reads it and the command that makes it again.
-//! The files were written by its commands, and stay as they are.
+//! Files of hermesh 0.1.0 are read, or refused with the version that reads them and the command that makes them again.
+//! The files were written by its commands and must not change.
 
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
@@ -20,7 +20,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/0.1.0").join(name)
 }
 
-/// A copy of its directory of keys, with the permissions that a repository does not keep.
+/// A copy of its directory of keys, with the permissions that git does not keep.
 fn keys(name: &str) -> (PathBuf, KeyDirectory) {
     let directory = scratch(name);
     let entries = fs::read_dir(golden("outbox")).unwrap();
@@ -40,7 +40,7 @@ fn keys_open_even_under_a_weak_passphrase() {
     let secret = keys.read_secret(&"a".to_owned().into()).unwrap();
     assert_eq!(secret.tenant.as_str(), "acme");
     assert_eq!(secret.client.parameter_set().name, "lwe-1024/1");
-    // Written anew, it has the name of the same evaluation key.
+    // Written again, it names the same evaluation key.
     let again = hermesh_engine::ClientKey::decode(&secret.client.encode()).unwrap();
     assert_eq!(again.evaluation_key(), secret.client.evaluation_key());
 }
@@ -59,7 +59,7 @@ fn the_mesh_and_the_jobs_are_remembered() {
     let entries = outbox.list().unwrap();
     let states: Vec<State> = entries.iter().map(|entry| entry.state).collect();
     assert_eq!(states, [State::Signed, State::Submitted]);
-    // Whatever is noted is written in today's format, with the ciphertext as it was.
+    // Changed entries are written in the current format, with the same ciphertext.
     let (id, input) = (entries[0].id(), fs::read(golden("job.ct")).unwrap());
     outbox.set(id, State::Pending, entries[0].since).unwrap();
     let text = fs::read(directory.join(format!("outbox/{id}.job"))).unwrap();
@@ -81,7 +81,7 @@ fn models_are_refused_with_what_reads_them_and_what_makes_them_again() {
     }
 }
 
-/// They are of the model as it was compiled then, whose bytes, and so whose name, are others today.
+/// They belong to the model as compiled then; its bytes, and so its digest, are different now.
 #[test]
 fn jobs_and_answers_name_the_model_that_they_are_of() {
     let model = regression().read_model();

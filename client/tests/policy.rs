@@ -1,4 +1,4 @@
-//! `hermesh policy`: what the default allows, what is wrong with another, and what nats-server gets.
+//! `hermesh policy`: the default policy, errors in other policies, and the configuration of nats-server.
 
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
@@ -41,7 +41,7 @@ fn the_default_is_printed_and_is_good() {
     assert_eq!(acme["limits"]["connections"], json!(16));
 }
 
-/// What containers get is the default policy, with a tenant, and nats-server's configuration of it.
+/// The containers' policy is the default policy with a tenant, and their nats-server configuration is rendered from it.
 #[test]
 fn what_is_deployed_follows_from_the_default() {
     let deployed = |path: &str| format!("{}/../deploy/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -139,7 +139,7 @@ fn nats_server_takes_what_is_rendered() {
         text.contains("listen: \"127.0.0.1:4300\"") && text.contains("http: \"127.0.0.1:8300\"")
     );
     assert!(text.contains("user: \"spiffe://hermesh.local/tenant/umbra\""));
-    // The form of the whole: that certificates are there is for a server to find out.
+    // Checks the form only; the server checks that the certificates exist.
     let configuration = directory.path().join("nats.conf");
     let plain: Vec<&str> = text.split_inclusive('\n').collect();
     let tls = plain.iter().position(|line| line.starts_with("tls {")).unwrap();

@@ -1,5 +1,5 @@
-//! A program in another language takes part: with files made by `hermesh encrypt --sign` and the Python
-//! client of NATS, and nothing else of ours.
+//! A Python program submits a job, with files made by `hermesh encrypt --sign`, the Python client of NATS, and no code
+//! of hermesh.
 
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
@@ -18,14 +18,14 @@ use hermesh_mesh::nats_server::{NatsServer, NatsServerOptions, free_port};
 use tokio::runtime::Runtime;
 
 const SERVICES: [&str; 4] = ["key-management", "preprocessing", "evaluation", "aggregation"];
-/// Seconds, far more than starting a service takes.
+/// Time limit, far longer than a service takes to start.
 const PATIENCE: u32 = 120;
 
-/// A nats-server and the four services, each a process of its own; killed when dropped.
+/// A nats-server and the four services, one process each; killed when dropped.
 struct Mesh {
     server: NatsServer,
     services: Vec<Child>,
-    /// Where evaluation serves its metrics.
+    /// URL of the metrics of evaluation.
     evaluation: String,
 }
 
@@ -89,7 +89,7 @@ fn succeeds(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {error}");
 }
 
-/// An interpreter that has the Python client of NATS; kept for the next run of the tests.
+/// A Python interpreter with the NATS client; kept for the next run of the tests.
 fn interpreter() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-venv");
     let interpreter = directory.join("bin/python");
@@ -104,7 +104,7 @@ fn interpreter() -> PathBuf {
     interpreter
 }
 
-/// What the program says, and whether it succeeded.
+/// The program's output, and true if it succeeded.
 fn submit(
     interpreter: &Path,
     mesh: &Mesh,
@@ -142,7 +142,7 @@ fn a_python_program_publishes_a_job_and_fetches_the_answer() {
 
     mesh.answers(&["tenant", "register", "--mesh", &url, "--keys", keys]);
 
-    // Before the key is there, the program prints why it gets no answer.
+    // Before the key is uploaded, the program prints why it gets no answer.
     ok(&encrypt);
     let (success, said) = submit(&interpreter, &mesh, &job, &headers, &answer);
     assert!(!success && said.contains("error: unknown-key: evaluation key "), "{said}");
@@ -154,18 +154,18 @@ fn a_python_program_publishes_a_job_and_fetches_the_answer() {
     assert!(success && said.contains(" lookups"), "{said}");
     assert_eq!(ok(&fixture.decryption(&answer)), lines(&expected));
 
-    // The same job once more is the same answer, and no second computation.
+    // Submitting the same job again gives the same answer without a second computation.
     let again = fixture.path("python-again.ct");
     let computed = operator_calls(&mesh.evaluation);
     assert!(computed > 0.0);
     assert!(submit(&interpreter, &mesh, &job, &headers, &again).0);
     assert_eq!(fs::read(&again).unwrap(), fs::read(&answer).unwrap());
 
-    // Under signed headers, another body is refused.
+    // A different body under the signed headers is refused.
     ok(&encrypt);
     fs::write(&job, b"another").unwrap();
     let (success, said) = submit(&interpreter, &mesh, &job, &headers, &again);
     assert!(!success && said.starts_with("error: digest-mismatch: "), "{said}");
-    // By now preprocessing is done with the repetition too, which stood before this in the same queue.
+    // Preprocessing has handled the repetition by now, because it was earlier in the same queue.
     assert_eq!(operator_calls(&mesh.evaluation), computed);
 }

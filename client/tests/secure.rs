@@ -1,4 +1,4 @@
-//! A secure mesh, as `hermesh up --secure` starts it, and a Prometheus that watches it.
+//! A secure mesh started by `hermesh up --secure`, and a Prometheus that collects its metrics.
 
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
@@ -26,7 +26,7 @@ use up::Mesh;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
-/// Where a tenant finds its mesh.
+/// The address of a tenant's sidecar.
 fn of_tenant(mesh: &Mesh, tenant: &str) -> String {
     let sidecars = mesh.document["sidecars"].as_array().unwrap();
     let sidecar = sidecars.iter().find(|sidecar| sidecar["tenant"] == tenant).unwrap();
@@ -42,7 +42,7 @@ fn a_secure_mesh_answers_and_is_watched() {
     let prometheus = Prometheus::start(&directory);
     let (acme, other) = (of_tenant(&mesh, "acme"), of_tenant(&mesh, "other"));
 
-    // No key is for others to read.
+    // Other users must not be able to read any key.
     let secret = |path: &str| {
         let mode = fs::metadata(directory.join(path)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{path}");
@@ -51,7 +51,7 @@ fn a_secure_mesh_answers_and_is_watched() {
     secret("identities/service/evaluation/key.pem");
     secret("identities/tenant/acme/key.pem");
 
-    // Two jobs, with a look in between: rates need a before and an after.
+    // Two jobs with a scrape in between, because rates need two samples.
     let (model, keys) = (&fixture.model, fixture.path("secure-keys"));
     let keys = &keys;
     assert_eq!(ok(&["keygen", "--model", model, "--out", keys, "--tenant", "acme"]), "");
@@ -72,7 +72,7 @@ fn a_secure_mesh_answers_and_is_watched() {
         }
     }
 
-    // Another tenant's sidecar carries nothing of acme's: neither its requests, nor its work.
+    // Another tenant's sidecar accepts neither acme's requests nor acme's jobs.
     let options = NatsOptions {
         url: other.clone(),
         inbox: Some("_INBOX.tenant.other".into()),
@@ -94,7 +94,7 @@ fn a_secure_mesh_answers_and_is_watched() {
         prometheus.all_of_the_dashboard(&mesh);
     }
 
-    // A change of the policy reaches everybody, and disturbs nobody whom it does not concern.
+    // A change of the policy reaches all processes, and does not disturb the tenants that it does not concern.
     let policy = directory.join("policy.toml");
     let changed = fs::read_to_string(&policy)
         .unwrap()
@@ -109,7 +109,7 @@ fn a_secure_mesh_answers_and_is_watched() {
     assert_eq!(mesh.alive(), Vec::<i32>::new());
     drop(prometheus);
 
-    // Root and policy are kept, and whoever the policy does not admit cannot be a tenant.
+    // Root and policy are kept, and a name that the policy does not admit cannot be a tenant.
     let root = fs::read(directory.join("domain/root.pem")).unwrap();
     let stranger = ["up", "--secure", "--tenant", "new", "--dir", directory.to_str().unwrap()];
     assert!(fails(&stranger).contains("does not admit new"));
@@ -130,13 +130,13 @@ fn tenants_are_those_of_a_secure_mesh() {
     assert!(fails(&nobody).contains("--tenant"));
 }
 
-/// The queries of the dashboard's panels, and whether nothing may come of them in a mesh that is well.
+/// The queries of the dashboard's panels; true for those that may be empty in a healthy mesh.
 fn queries(path: &Path) -> Vec<(String, String, bool)> {
     let dashboard: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         let title = text(&panel["title"]);
-        // Grafana shows this in the place of data.
+        // Grafana shows this text if there is no data.
         let may_be_empty = panel["fieldConfig"]["defaults"]["noValue"].is_string();
         for target in panel["targets"].as_array().into_iter().flatten() {
             queries.push((title.to_owned(), text(&target["expr"]).to_owned(), may_be_empty));

@@ -1,4 +1,4 @@
-//! The command line, as a definition only: what each command does is in a module of its own.
+//! Definition of the command line with `clap`. The commands themselves are in `commands`.
 
 mod policy;
 mod remote;
@@ -23,14 +23,13 @@ pub use shared::{Compute, Data, Member, Mesh, Output, Report, Rows, Terms, WhatT
 
 /// Machine-learning inference on encrypted inputs.
 ///
-/// The inputs are encrypted, and the answers decrypted, on this machine; whoever computes sees
-/// neither. Inputs (X) and labels (Y) are .npy, .csv or IDX files, gzip-compressed or not,
-/// recognised by content. The passphrase of a secret key comes from a prompt or from
-/// HERMESH_PASSPHRASE.
+/// Inputs are encrypted and answers decrypted on this machine. The services that compute see neither. Inputs (X) and
+/// labels (Y) are .npy, .csv or IDX files, plain or gzip-compressed; the format is recognised by content. The
+/// passphrase of the client key comes from a prompt or from HERMESH_PASSPHRASE.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "hermesh", version)]
 pub struct Cli {
-    /// What to do.
+    /// Command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -38,49 +37,59 @@ pub struct Cli {
 /// The commands.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Command {
-    /// Show everything at once: a bundled model answers for encrypted handwritten digits.
+    /// Run a bundled model on encrypted handwritten digits.
     Demo(Demo),
-    /// Turn an ONNX model into a program for encrypted inputs.
+    /// Compile an ONNX model into a program for encrypted inputs.
     Compile(Compile),
-    /// Write the client's half of a model, which has none of its weights.
+    /// Write the client model: it encrypts rows and decrypts answers without the weights.
     Export(Export),
-    /// Say what a hermesh file (model, key, job or answer) contains.
+    /// Describe a hermesh file: a model, a key, a job or an answer.
     Inspect(Inspect),
-    /// Make the secret key of a client and the public evaluation key that goes with it.
+    /// Make a secret client key and its public evaluation key.
     Keygen(Keygen),
     /// Encrypt inputs into a job.
     Encrypt(Encrypt),
-    /// Compute on a job, with public material only.
+    /// Compute the encrypted answer of a job from the job, the model and the evaluation key.
     Evaluate(Evaluate),
     /// Decrypt an answer.
     Decrypt(Decrypt),
-    /// Encrypt inputs, have a mesh compute, decrypt the answers.
+    /// Encrypt inputs, have a mesh compute on them, and decrypt the answers.
     Infer(Box<Infer>),
-    /// Measure accuracy, latency and sizes on data, encrypted and plain.
+    /// Measure accuracy, latency and sizes of a model on data, encrypted and plain.
     Eval(Eval),
-    /// Say what one inference costs before it runs.
+    /// Estimate latency and sizes of one inference on this machine, without running it.
     Quote(Quote),
-    /// Measure how many bootstraps this machine does in a second, under each parameter set.
+    /// Measure bootstraps per second on this machine under each parameter set.
     Bench(Bench),
-    /// Run a mesh on this machine: nats-server and the services, each a process of its own.
+    /// Run a mesh on this machine: nats-server and the services, one process each.
+    ///
+    /// Needs nats-server and the programs of hermesh-programs, in the directory of this program or in the search path;
+    /// with --secure also hermesh-sidecar. A service that dies is restarted. Ctrl-C or SIGTERM stops all of them in
+    /// order.
     Up(Up),
-    /// Make yourself known to a mesh, and see what is remembered of it.
+    /// Register a tenant with a mesh, and show what is stored about the mesh.
     #[command(subcommand)]
     Tenant(Tenant),
-    /// Upload, change, list and revoke evaluation keys on a mesh.
+    /// Upload, rotate, list and revoke evaluation keys on a mesh.
     #[command(subcommand)]
     Key(Key),
     /// Register and list models on a mesh.
     #[command(subcommand)]
     Model(Model),
-    /// Check and explain who may do what in a mesh, and have nats-server enforce it.
+    /// Check and explain the access policy of a mesh, and write the nats-server configuration that enforces it.
     #[command(subcommand)]
     Policy(Policy),
     /// Send encrypted inputs to a mesh as a job.
+    ///
+    /// Prints the job's id. The job is written to DIR/outbox before it is sent. If sending is interrupted, the same
+    /// message is sent again from there. The outbox holds up to 1000 jobs that have not ended; of ended jobs it keeps
+    /// the headers of the newest 256. An input whose answer did not decrypt is never sent again.
     Submit(Box<Submit>),
-    /// Say how far a job is, or list the jobs of the outbox.
+    /// Show the progress of a job, or list the jobs of the outbox.
     Status(Status),
-    /// Follow a job, or all that have not ended, until they end.
+    /// Follow a job, or all jobs that have not ended, until they end.
+    ///
+    /// Draws progress bars on a terminal and prints lines elsewhere; with --json, one document per line.
     Watch(Watch),
     /// Fetch the answer of a job, verify its receipt, and decrypt it.
     Result(Box<Fetch>),
@@ -91,13 +100,13 @@ pub enum Command {
 /// `hermesh demo`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Demo {
-    /// Number of held-out digits to run.
+    /// Number of test digits to run.
     #[arg(long, value_name = "N", default_value = "10")]
     pub samples: NonZeroUsize,
-    /// Chooses which of the held-out digits are run (never used for keys or encryption).
+    /// Seed that selects the test digits. It is never used for keys or encryption.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub seed: u64,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
 }
@@ -108,89 +117,90 @@ pub struct Compile {
     /// The ONNX model.
     #[arg(value_name = "MODEL.onnx")]
     pub model: PathBuf,
-    /// Typical inputs; value ranges and noise are measured on them. Of a model of several inputs, the
-    /// rows of all side by side.
+    /// Typical inputs, on which value ranges and noise are measured. If the model has several inputs, each row holds
+    /// all of them side by side.
     #[arg(long, value_name = "X")]
     pub calibration: PathBuf,
-    /// Labels of the calibration inputs, for accuracy in the report.
+    /// Labels of the calibration inputs, with which the report states accuracy.
     #[arg(long, value_name = "Y")]
     pub labels: Option<PathBuf>,
-    /// How noise is treated. [default: approximate; exact for trees]
+    /// Treatment of noise. [default: approximate; exact for trees]
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
-    /// Accuracy that may be lost, in percentage points (without --labels: agreement with the plain
-    /// model). The cheapest program that keeps to it is taken; it is an error if none does.
-    /// [default: a small one, and the best program if none keeps to it]
+    /// Largest loss of accuracy, in percentage points; without --labels, of agreement with the plain model. The
+    /// cheapest program within the budget is chosen; compilation fails if there is none. [default: a small budget, or
+    /// the most accurate program if none meets it]
     #[arg(long, value_name = "POINTS", value_parser = shared::points)]
     pub accuracy_budget: Option<f64>,
-    /// What the features may be: LOW..HIGH for all of them, or one for each with commas in between. Rows outside are
-    /// refused before they are encrypted. [default: that of the ONNX file's metadata, hermesh.domain; 0..255 if the
-    /// calibration file has bytes; else what the calibration rows span, which rows may leave as long as their answers
-    /// hold]
+    /// Range of the features: one LOW..HIGH for all, or one per feature separated by commas. Rows outside it are
+    /// refused before encryption. [default: hermesh.domain in the ONNX metadata; else 0..255 if the calibration file
+    /// holds bytes; else the range of the calibration rows, outside which a row is accepted if its answer is still
+    /// right]
     #[arg(long, value_name = "LOW..HIGH", allow_hyphen_values = true)]
     pub domain: Option<String>,
-    /// What holds for every row. [default: bounded where it costs no dearer parameter set, else checked]
+    /// Protection against sums that wrap around and decrypt to a wrong number. [default: bounded if that needs no
+    /// larger parameter set, else checked]
     #[arg(long, value_enum)]
     pub guarantee: Option<Guarantee>,
-    /// Largest probability that noise changes any value of an exact program's run.
+    /// Largest probability that noise changes any value in one run of an exact program.
     #[arg(long, value_enum, default_value_t = FailureProbability::TwoToMinus128)]
     pub failure_probability: FailureProbability,
-    /// What the client compares the features of trees with before it encrypts. Other models take no
-    /// notice.
+    /// Points that the client compares the features of tree models with before encryption. Ignored for other models.
     #[arg(long, value_enum, default_value_t = Grid::Quantiles)]
     pub grid: Grid,
-    /// Where to write the compiled model.
+    /// File to write the compiled model to.
     #[arg(short, long, value_name = "MODEL.hmx")]
     pub output: PathBuf,
-    /// Do not measure this machine for an estimate of the latency, which takes a few seconds.
+    /// Skip the measurement of this machine that the latency estimate needs; it takes a few seconds.
     #[arg(long)]
     pub no_measure: bool,
-    /// How much to read.
+    /// Input limits.
     #[command(flatten)]
     pub data: Data,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
 
-/// How a program treats noise.
+/// Treatment of noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
-    /// Fast: values carry a small error, as in CKKS; the report says how much accuracy it costs.
+    /// Fast: values carry a small error, as in CKKS; the report states the loss of accuracy.
     Approximate,
-    /// Answers equal the integer reference model bit for bit.
+    /// Answers equal the integer reference model bit for bit, except with the failure probability.
     Exact,
 }
 
-/// Why no sum of a program leaves the frame that it was scaled for, and becomes another number.
+/// Protection against sums that leave the frame they were scaled for: they wrap around and decrypt to a wrong number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Guarantee {
-    /// For every row of the domain, by interval arithmetic. It is an error if no parameter set bears that.
+    /// Interval arithmetic proves that no row of the domain overflows. Compilation fails if no parameter set allows
+    /// this.
     Bounded,
-    /// The client follows each row through the model before it encrypts it, or refuses it.
+    /// The client evaluates each row in the clear before encryption, and refuses rows that would overflow.
     Checked,
 }
 
-/// What features of trees are compared with.
+/// Points that features of trees are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Grid {
-    /// Points that follow from the calibration inputs and say nothing of the model's thresholds. A
-    /// threshold is moved to the nearest point; the report says what that costs.
+    /// Quantiles of the calibration inputs, which do not reveal the model's thresholds. Each threshold is moved to the
+    /// nearest point; the report states the effect.
     Quantiles,
-    /// The model's own thresholds: exact on every input, but it reveals them to the clients.
+    /// The model's own thresholds: exact on every input, but clients see them.
     Thresholds,
 }
 
-/// Probability that an exact program's run is wrong anywhere.
+/// Probability that any value in one run of an exact program is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FailureProbability {
-    /// The default.
+    /// Default.
     #[value(name = "2^-128")]
     TwoToMinus128,
-    /// Cheaper; still one run in 18 billion billion.
+    /// Cheaper: one run in 1.8 · 10¹⁹.
     #[value(name = "2^-64")]
     TwoToMinus64,
 }
@@ -198,17 +208,17 @@ pub enum FailureProbability {
 /// `hermesh export`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Export {
-    /// The compiled model, whole.
+    /// The compiled model, as written by compile.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// Where to write the half with which clients encrypt rows and read answers.
+    /// File to write the client model to.
     #[arg(short, long, value_name = "CLIENT.hmx")]
     pub output: PathBuf,
-    /// Also of a model whose sums are only checked: without the model, the client then cannot tell which rows would be
-    /// answered wrongly.
+    /// Export a model compiled with guarantee `checked` too. Its clients cannot detect rows that would get wrong
+    /// answers. [default: refuse such a model]
     #[arg(long)]
     pub unchecked: bool,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -216,13 +226,13 @@ pub struct Export {
 /// `hermesh inspect`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Inspect {
-    /// A compiled model, an evaluation key, a job or an answer.
+    /// A compiled model, a key, a job or an answer.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The compiled model that a job or an answer is for.
+    /// The compiled model of the job or answer; required for these.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: Option<PathBuf>,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -230,24 +240,24 @@ pub struct Inspect {
 /// `hermesh keygen`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Keygen {
-    /// The compiled model; the keys serve every model with the same parameter set.
+    /// The compiled model. The keys work with every model that has the same parameter set.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// Directory for client.key (secret, mode 600, under a passphrase) and evaluation.key
-    /// (public); created if missing.
+    /// Directory for client.key (secret, mode 600, encrypted with a passphrase) and evaluation.key (public). Created
+    /// if missing.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Name under which a mesh will know the owner of these keys: a-z, 0-9 and -.
-    /// [default: made from the signing key]
+    /// Tenant name of the owner of these keys on a mesh: a-z, 0-9 and -. [default: derived from the tenant signing
+    /// key]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<TenantId>,
-    /// Replace keys that are already there; what only they decrypt is lost.
+    /// Replace existing keys. Answers that only the old client key decrypts are lost. [default: refuse]
     #[arg(long)]
     pub force: bool,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -261,28 +271,28 @@ pub struct Encrypt {
     /// Directory made by keygen.
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// The inputs: one row or a batch of rows; of a model of several inputs, the rows of all side by
+    /// The inputs: one row or a batch of rows. If the model has several inputs, each row holds all of them side by
     /// side.
     #[arg(long, value_name = "X")]
     pub input: PathBuf,
-    /// Where to write the job.
+    /// File to write the job to.
     #[arg(short, long, value_name = "JOB.ct")]
     pub output: PathBuf,
-    /// Also sign it, and write JOB.headers beside it: the NATS subject and headers, one a line, with
-    /// which any NATS client can publish JOB.ct as the body. The outbox keeps the job, so that
-    /// `result` knows it; `submit` does not send it.
+    /// Also sign the job and write JOB.headers next to it: the NATS subject and headers, one per line, with which any
+    /// NATS client can publish JOB.ct as the body. The outbox keeps the job so that `result` finds it; `submit` does
+    /// not send it.
     #[arg(long)]
     pub sign: bool,
-    /// With --sign, what is signed.
+    /// Signing options, used with --sign.
     #[command(flatten)]
     pub terms: Terms,
-    /// Rows that would be answered wrongly.
+    /// Rows that would get wrong answers.
     #[command(flatten)]
     pub rows: Rows,
-    /// How much to read.
+    /// Input limits.
     #[command(flatten)]
     pub data: Data,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -299,17 +309,16 @@ pub struct Evaluate {
     /// The job made by encrypt.
     #[arg(long, value_name = "JOB.ct")]
     pub input: PathBuf,
-    /// Where to write the encrypted answer.
+    /// File to write the encrypted answer to.
     #[arg(short, long, value_name = "ANSWER.ct")]
     pub output: PathBuf,
-    /// Compute that many times, with the key expanded once, to measure how long it takes: the time
-    /// that is reported is the median.
+    /// Number of times to compute, to measure the time; the median is reported. The evaluation key is expanded once.
     #[arg(long, value_name = "N", default_value = "1")]
     pub repetitions: NonZeroUsize,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -323,17 +332,17 @@ pub struct Decrypt {
     /// Directory made by keygen.
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// The answer, of `evaluate`, of `result --answer`, or fetched by another program.
+    /// The answer, from `evaluate`, from `result --answer`, or fetched by another program.
     #[arg(long, value_name = "ANSWER.ct")]
     pub input: PathBuf,
-    /// The job that it answers, if another program has fetched it: should it not decrypt, the job's
-    /// input is never sent again. Answers that `result` wrote are known.
+    /// The job of an answer that another program fetched. If the answer does not decrypt, the input of this job is
+    /// never sent again. For answers that `result` wrote, the job is known.
     #[arg(long, value_name = "JOB")]
     pub job: Option<JobId>,
-    /// What to make of the answers.
+    /// Output.
     #[command(flatten)]
     pub output: Output,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -344,23 +353,23 @@ pub struct Infer {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// The inputs: one row or a batch of rows; of a model of several inputs, the rows of all side by
+    /// The inputs: one row or a batch of rows. If the model has several inputs, each row holds all of them side by
     /// side.
     #[arg(long, value_name = "X")]
     pub input: PathBuf,
-    /// Rows that would be answered wrongly.
+    /// Rows that would get wrong answers.
     #[command(flatten)]
     pub rows: Rows,
-    /// How much to read.
+    /// Input limits.
     #[command(flatten)]
     pub data: Data,
-    /// What to make of the answers.
+    /// Output.
     #[command(flatten)]
     pub output: Output,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// Whose keys, and which mesh, if not one in this process.
+    /// Keys and mesh; without a mesh, the services run in this process.
     #[command(flatten)]
     pub member: Member,
 }
@@ -368,30 +377,29 @@ pub struct Infer {
 /// `hermesh eval`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Eval {
-    /// The compiled model; the keys are made for this run and forgotten after it.
+    /// The compiled model. Keys are made for this run and discarded after it.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// The inputs, a row each; of a model of several inputs, the rows of all side by side.
+    /// The inputs, one per row. If the model has several inputs, each row holds all of them side by side.
     #[arg(long, value_name = "X")]
     pub inputs: PathBuf,
-    /// What the model should say of them: a label for each row; of a model that predicts numbers, the
-    /// numbers, in as many columns as it has outputs. [default: compared with the plain model only]
+    /// The true results: one label per row, or for a model that predicts numbers one column per output. [default: none,
+    /// compare with the plain model only]
     #[arg(long, value_name = "Y")]
     pub labels: Option<PathBuf>,
-    /// Encrypt nothing: only the model in floating point and the simulation of the noise, which takes
-    /// a small part of the time.
+    /// Do not encrypt: run the model in floating point and simulate the noise. Much faster.
     #[arg(long)]
     pub simulate_only: bool,
-    /// Rows that would be answered wrongly.
+    /// Rows that would get wrong answers.
     #[command(flatten)]
     pub rows: Rows,
-    /// How much to read.
+    /// Input limits.
     #[command(flatten)]
     pub data: Data,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -402,10 +410,10 @@ pub struct Quote {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -413,21 +421,20 @@ pub struct Quote {
 /// `hermesh bench`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Bench {
-    /// Measure this set; may be given several times. [default: all of the catalogue]
+    /// Parameter set to measure; may be given several times. [default: all sets of the catalogue]
     #[arg(long, value_name = "NAME", value_parser = shared::parameter_set)]
     pub parameter_set: Vec<&'static ParameterSet>,
-    /// Measure the set of this compiled model, and say what it means for the model: its latency, stage
-    /// by stage.
+    /// Measure the parameter set of this compiled model, and estimate the model's latency, stage by stage.
     #[arg(long, value_name = "MODEL.hmx", conflicts_with = "parameter_set")]
     pub model: Option<PathBuf>,
-    /// How long to measure each set, in seconds: half of it on one thread and half on all. Making
-    /// the keys and, under large sets, finishing what was begun comes on top, some seconds each.
+    /// Time to measure each set, in seconds: half of it on one thread, half on all. Key generation, and under large
+    /// sets the last bootstraps, take a few seconds more.
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = shared::seconds)]
     pub seconds: Duration,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }

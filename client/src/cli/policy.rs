@@ -11,24 +11,23 @@ use super::shared::{Report, size};
 /// `hermesh policy`
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Policy {
-    /// Print the policy that comes with hermesh: the beginning of your own.
+    /// Print the default policy, as a starting point for your own.
     Default,
-    /// Look for mistakes in a policy, and show who may do anything.
+    /// Check a policy for mistakes, and list the identities that it admits.
     Check(PolicyCheck),
-    /// Say whether an identity may do something, and which line decides.
+    /// Print whether an identity may do something, and which line of the policy decides.
     Explain(PolicyExplain),
-    /// Print the configuration of a nats-server that enforces the policy: mutual TLS 1.3, one user for
-    /// each identity.
+    /// Print a nats-server configuration that enforces the policy, with mutual TLS 1.3 and one user per identity.
     Render(PolicyRender),
 }
 
 /// `hermesh policy check`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct PolicyCheck {
-    /// The policy. [default: the one that comes with hermesh]
+    /// The policy. [default: the policy that `hermesh policy default` prints]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -39,20 +38,20 @@ pub struct PolicyCheck {
     override_usage = "hermesh policy explain [FILE] <SUBJECT> --identity <IDENTITY> --verb <VERB>"
 )]
 pub struct PolicyExplain {
-    /// The policy. [default: the one that comes with hermesh]
-    // Or the subject, where the file is left out: clap has no optional argument before another.
+    /// The policy. [default: the policy that `hermesh policy default` prints]
+    // The subject, if the file is left out: clap has no optional argument before another.
     #[arg(value_name = "FILE")]
     pub file_or_subject: String,
-    /// With what: a subject, or a filter of subjects; for pull and declare a queue, for http a path.
+    /// Subject or subject filter; for pull and declare a queue, for http a path.
     #[arg(value_name = "SUBJECT")]
     pub subject: Option<String>,
-    /// Who: KIND/NAME, tenant/acme say, or the whole SPIFFE ID.
+    /// Identity: KIND/NAME, such as tenant/acme, or a whole SPIFFE ID.
     #[arg(long, value_name = "IDENTITY")]
     pub identity: String,
-    /// What to do: publish, subscribe, serve, pull, read, purge, declare or http.
+    /// Action: publish, subscribe, serve, pull, read, purge, declare or http.
     #[arg(long, value_name = "VERB")]
     pub verb: Verb,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -70,37 +69,37 @@ impl PolicyExplain {
 /// `hermesh policy render`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct PolicyRender {
-    /// The policy. [default: the one that comes with hermesh]
+    /// The policy. [default: the policy that `hermesh policy default` prints]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Where nats-server listens.
+    /// Address that nats-server listens on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4223")]
     pub listen: SocketAddr,
-    /// Its certificate and those between it and a root, in PEM.
+    /// Certificate of nats-server followed by its intermediate certificates, in PEM.
     #[arg(long, value_name = "FILE")]
     pub certificate: PathBuf,
-    /// Its private key, in PEM.
+    /// Private key of nats-server, in PEM.
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// The roots of the trust domain, in PEM.
+    /// Root certificates of the trust domain, in PEM.
     #[arg(long, value_name = "FILE")]
     pub roots: PathBuf,
-    /// Where it keeps its streams.
+    /// Directory where nats-server keeps its streams.
     #[arg(long, value_name = "DIR")]
     pub store: PathBuf,
-    /// Where it logs. [default: standard error]
+    /// Log file of nats-server. [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Port of the loopback address where it shows its state, to whoever asks. [default: none]
+    /// Port of nats-server's monitoring pages, on the loopback address and without authentication. [default: none]
     #[arg(long, value_name = "PORT")]
     pub monitoring: Option<u16>,
-    /// The largest message: bytes, or with a unit (kB, MB, KiB, MiB).
+    /// Largest message: bytes, or with a unit (kB, MB, KiB, MiB).
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = size)]
     pub max_payload: u64,
-    /// Let TLS come before everything else; for nats-server 2.10 and later.
+    /// Start every connection with the TLS handshake, before nats-server's INFO line; needs nats-server 2.10 or later.
     #[arg(long)]
     pub handshake_first: bool,
-    /// Write each message to the disk before it is acknowledged; for nats-server 2.10 and later.
+    /// Write each message to disk before acknowledging it; needs nats-server 2.10 or later.
     #[arg(long)]
     pub sync_always: bool,
 }

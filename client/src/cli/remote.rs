@@ -1,4 +1,4 @@
-//! Commands that speak to a mesh in other processes.
+//! Options of the commands that connect to a mesh in other processes.
 
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
@@ -12,23 +12,23 @@ use super::shared::{Compute, Data, Member, Output, Report, Rows, Terms, duration
 /// `hermesh tenant`
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Tenant {
-    /// Bind the tenant's name to its signing key, and remember the mesh.
+    /// Register the tenant's name and signing key with a mesh, and store the mesh's address.
     ///
-    /// The keys that the mesh signs receipts with are stored in DIR/mesh.json the first time they are
-    /// seen, and printed: compare them with what the operator says. Answers signed with others are
-    /// refused from then on.
+    /// The first registration stores the mesh's receipt signing keys in DIR/mesh.json and prints them: compare them
+    /// with those that the operator publishes. From then on, answers signed with other keys are refused.
     Register(TenantRegister),
-    /// Show what is remembered: the tenant, its mesh, whose receipts are trusted.
+    /// Show what is stored: the tenant, its mesh, and the trusted receipt signing keys.
     Show(TenantShow),
 }
 
 /// `hermesh tenant register`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct TenantRegister {
-    /// Trust the keys that the mesh states now, in the place of those stored before.
+    /// Trust the receipt signing keys that the mesh states now, instead of the stored ones. [default: refuse if they
+    /// differ]
     #[arg(long)]
     pub accept_new_keys: bool,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -39,7 +39,7 @@ pub struct TenantShow {
     /// Directory made by keygen.
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -47,32 +47,32 @@ pub struct TenantShow {
 /// `hermesh key`
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Key {
-    /// Upload DIR/evaluation.key. An upload that was cut off goes on where it stopped.
+    /// Upload DIR/evaluation.key; an interrupted upload continues where it stopped.
     Upload(KeyUpload),
-    /// Make a new pair of keys, upload it in the place of the current one, and use it from then on.
+    /// Make new keys, upload the evaluation key in place of the current one, and use them from then on.
     ///
-    /// The mesh admits jobs under both keys until the overlap is over. The old secret key stays in
-    /// DIR/old, for the answers that are still to come. Run it again if it was cut off.
+    /// The mesh admits jobs under both evaluation keys until the overlap ends. The old client key stays in DIR/old, to
+    /// decrypt the answers that are still outstanding. If the command is interrupted, run it again.
     Rotate(KeyRotate),
     /// List the tenant's evaluation keys.
     List(KeyList),
-    /// Withdraw an evaluation key at once and for good.
+    /// Revoke an evaluation key, immediately and permanently.
     Revoke(KeyRevoke),
-    /// Show what was done to the tenant's keys and models.
+    /// Show the audit log of the tenant's keys and models.
     Audit(KeyAudit),
 }
 
 /// `hermesh key upload`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyUpload {
-    /// The evaluation key that it takes the place of: its SHA-256.
+    /// The evaluation key that the upload replaces: its SHA-256, 64 hexadecimal digits. [default: none]
     #[arg(long, value_name = "DIGEST")]
     pub replaces: Option<Digest>,
-    /// For how long new jobs may still use the replaced key: a number and s, m, h or d.
+    /// Time for which new jobs may still use the replaced key: a number and s, m, h or d.
     #[arg(long, value_name = "TIME", default_value = "24h", requires = "replaces",
           value_parser = duration)]
     pub overlap: Duration,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -80,13 +80,13 @@ pub struct KeyUpload {
 /// `hermesh key rotate`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyRotate {
-    /// For how long new jobs may still use the old key: a number and s, m, h or d.
+    /// Time for which new jobs may still use the old key: a number and s, m, h or d.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub overlap: Duration,
-    /// Where to compute.
+    /// Threads.
     #[command(flatten)]
     pub compute: Compute,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -94,7 +94,7 @@ pub struct KeyRotate {
 /// `hermesh key list`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyList {
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -102,10 +102,10 @@ pub struct KeyList {
 /// `hermesh key revoke`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyRevoke {
-    /// The evaluation key: its SHA-256, 64 hexadecimal digits.
+    /// SHA-256 of the evaluation key, 64 hexadecimal digits.
     #[arg(value_name = "DIGEST")]
     pub key: Digest,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -113,10 +113,10 @@ pub struct KeyRevoke {
 /// `hermesh key audit`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct KeyAudit {
-    /// Show the newest N entries.
+    /// Number of entries to show, newest first.
     #[arg(long, value_name = "N", default_value = "50")]
     pub limit: NonZeroU16,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -124,7 +124,7 @@ pub struct KeyAudit {
 /// `hermesh model`
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Model {
-    /// Upload a compiled model's program, which services see; labels and ranges stay here.
+    /// Upload the program of a compiled model; labels and ranges stay on this machine.
     Register(ModelRegister),
     /// List the models that the tenant has registered.
     List(ModelList),
@@ -136,7 +136,7 @@ pub struct ModelRegister {
     /// The compiled model.
     #[arg(value_name = "MODEL.hmx")]
     pub model: PathBuf,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -144,50 +144,45 @@ pub struct ModelRegister {
 /// `hermesh model list`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct ModelList {
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
 
 /// `hermesh submit`
-///
-/// Prints the job's id. The job is written to DIR/outbox before it is sent, and sent again from there,
-/// as the same message, if that was cut off. The outbox holds up to 1000 jobs that have not ended; of
-/// those that have, only the headers stay, of the newest 256. An input whose answer did not decrypt is
-/// never sent again.
 #[derive(Clone, Debug, PartialEq, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["input", "job", "pending"]))]
 pub struct Submit {
     /// The compiled model.
     #[arg(long, value_name = "MODEL.hmx", required_unless_present = "pending")]
     pub model: Option<PathBuf>,
-    /// The inputs: one row or a batch of rows; of a model of several inputs, the rows of all side by
+    /// The inputs: one row or a batch of rows. If the model has several inputs, each row holds all of them side by
     /// side.
     #[arg(long, value_name = "X")]
     pub input: Option<PathBuf>,
-    /// A job made by encrypt.
+    /// The job made by encrypt.
     #[arg(long, value_name = "JOB.ct")]
     pub job: Option<PathBuf>,
-    /// Send what an earlier submit wrote to the outbox and may not have sent.
+    /// Send the jobs that an earlier submit wrote to the outbox and may not have sent.
     #[arg(long, conflicts_with_all = ["model", "wait"])]
     pub pending: bool,
-    /// Wait for the answer and decrypt it. If the mesh has no room, wait for that as well, and send the
-    /// same input again, at most 20 times.
+    /// Wait for the answer, verify it and decrypt it. If the mesh is at capacity, wait and send the same input again,
+    /// at most 20 times.
     #[arg(long)]
     pub wait: bool,
-    /// What is signed.
+    /// Signing options.
     #[command(flatten)]
     pub terms: Terms,
-    /// How much to read.
+    /// Input limits.
     #[command(flatten)]
     pub data: Data,
-    /// Rows that would be answered wrongly.
+    /// Rows that would get wrong answers.
     #[command(flatten)]
     pub rows: Rows,
-    /// With --wait, what to make of the answers.
+    /// Output, used with --wait.
     #[command(flatten)]
     pub output: Output,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -195,23 +190,21 @@ pub struct Submit {
 /// `hermesh status`
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Status {
-    /// The job; without one, the outbox is listed, and nobody is asked.
+    /// The job. [default: list the outbox, without contacting the mesh]
     #[arg(value_name = "JOB")]
     pub job: Option<JobId>,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
 
 /// `hermesh watch`
-///
-/// Shows bars on a terminal, and lines elsewhere; with --json one document a line.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Watch {
-    /// The job; without one, all that were sent and have not ended.
+    /// The job. [default: all jobs that were sent and have not ended]
     #[arg(value_name = "JOB")]
     pub job: Option<JobId>,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -222,19 +215,19 @@ pub struct Fetch {
     /// The job.
     #[arg(value_name = "JOB")]
     pub job: JobId,
-    /// The compiled model; without it, the answer is fetched and verified, but not decrypted.
+    /// The compiled model. Without it, the answer is fetched and verified but not decrypted.
     #[arg(long, value_name = "MODEL.hmx", required_unless_present = "answer")]
     pub model: Option<PathBuf>,
-    /// Also write the answer as it came, encrypted, which `hermesh decrypt` reads.
+    /// File to write the encrypted answer to, for `hermesh decrypt`. [default: not written]
     #[arg(long, value_name = "ANSWER.ct")]
     pub answer: Option<PathBuf>,
-    /// Wait until there is an answer.
+    /// Wait until the answer is there.
     #[arg(long)]
     pub wait: bool,
-    /// What to make of the answers.
+    /// Output.
     #[command(flatten)]
     pub output: Output,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
@@ -245,43 +238,39 @@ pub struct Cancel {
     /// The job.
     #[arg(value_name = "JOB")]
     pub job: JobId,
-    /// Whose keys, which mesh.
+    /// Keys and mesh.
     #[command(flatten)]
     pub member: Member,
 }
 
 /// `hermesh up`
-///
-/// Needs nats-server and the programs of hermesh-programs, beside this one or in the search path; with
-/// --secure hermesh-sidecar too. A service that dies is started again. Ctrl-C or SIGTERM ends all of them in order.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Up {
-    /// Evaluation workers.
+    /// Number of evaluation workers.
     #[arg(long, value_name = "N", default_value = "1")]
     pub workers: NonZeroUsize,
-    /// Port of the NATS server on 127.0.0.1; 0 for any free one.
+    /// Port of the NATS server on 127.0.0.1; 0 for any free port.
     #[arg(long, value_name = "PORT", default_value_t = 4222)]
     pub port: u16,
-    /// Where streams, logs (DIR/logs) and the key that signs receipts are kept. A file
-    /// DIR/evaluation.toml configures the service of that name, likewise the others.
-    /// [default: a temporary directory, removed at the end]
+    /// Directory for streams, logs (DIR/logs) and the receipt signing key. DIR/evaluation.toml, if present, configures
+    /// the evaluation service; other services have a file each. [default: a temporary directory, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Zero trust: whoever is in the mesh has a certificate and speaks through a sidecar, over mutual
-    /// TLS, and may do what DIR/policy.toml says and nothing else. Root, policy and certificates are
-    /// made; a policy that is there is kept, and followed when it changes. DIR/prometheus.yml has
-    /// Prometheus collect the figures.
+    /// Zero trust: every process has a certificate, connects through a sidecar with mutual TLS, and may do only what
+    /// DIR/policy.toml allows. The root, the policy and the certificates are created; an existing policy is kept, and
+    /// changes to it take effect while the mesh runs. Writes DIR/prometheus.yml, with which Prometheus collects the
+    /// metrics.
     #[arg(long)]
     pub secure: bool,
-    /// A tenant of a secure mesh; may be given several times. Each gets a sidecar on this machine, on
-    /// the ports after that of the NATS server: its address is the mesh for that tenant's commands.
-    /// [default: those that DIR/policy.toml admits]
+    /// Tenant of a secure mesh; may be given several times. Each tenant gets a sidecar on this machine, on the ports
+    /// after that of the NATS server; pass its address as --mesh to that tenant's commands. [default: the tenants that
+    /// DIR/policy.toml admits]
     #[arg(long = "tenant", value_name = "NAME", requires = "secure")]
     pub tenants: Vec<TenantId>,
-    /// Threads to compute on, of all workers together.
+    /// Threads of all workers together.
     #[command(flatten)]
     pub compute: Compute,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }

@@ -1,4 +1,4 @@
-//! Options that several commands have, and how their values are read.
+//! Options that several commands share, and the parsers of their values.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::data::Limits;
 /// Options of commands that compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct Compute {
-    /// Threads to compute on. [default: one per core]
+    /// Number of threads to compute on. [default: one per core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 }
@@ -25,17 +25,17 @@ pub struct Compute {
 /// Options of commands that read inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct Data {
-    /// Use only the first N rows. [default: all]
+    /// Number of rows to read, from the first. [default: all]
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
-    /// Largest input file after decompression, and largest table in memory: bytes, or with a unit
-    /// (kB, MB, GB, KiB, MiB, GiB).
+    /// Largest input file after decompression, and largest array of inputs in memory: bytes, or with a unit (kB, MB,
+    /// GB, KiB, MiB, GiB).
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub max_data: u64,
 }
 
 impl Data {
-    /// The same for the readers.
+    /// Limits for the readers.
     pub fn limits(&self) -> Limits {
         Limits { bytes: self.max_data, rows: self.limit.map(NonZeroUsize::get) }
     }
@@ -44,9 +44,8 @@ impl Data {
 /// Options of commands that encrypt rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 pub struct Rows {
-    /// What is done with a row whose answer would be wrong (a sum would leave its frame, or clamping would move an
-    /// output further than the model states) or that leaves a declared domain: refuse it; clamp its features into the
-    /// domain, and answer for the row so changed; or keep it as it is. [default: refuse]
+    /// Treatment of rows that leave the declared domain or would get a wrong answer (a sum would wrap around, or
+    /// clamping would move an output by more than the model allows). [default: refuse]
     #[arg(long, value_name = "WHAT", value_enum)]
     pub out_of_range: Option<WhatToDo>,
 }
@@ -54,16 +53,16 @@ pub struct Rows {
 /// See [`Rows::out_of_range`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WhatToDo {
-    /// Nothing is encrypted.
+    /// Stop without encrypting anything.
     Refuse,
-    /// Features are moved to the edge of the domain.
+    /// Move features to the edge of the domain; the answer is that of the changed row.
     Clamp,
-    /// It is encrypted as it is, and its answer may be wrong.
+    /// Encrypt the row unchanged; its answer may be wrong.
     Keep,
 }
 
 impl Rows {
-    /// The same for the compiler's library.
+    /// Policy for the compiler's library.
     pub fn policy(self) -> OutOfRange {
         match self.out_of_range {
             None | Some(WhatToDo::Refuse) => OutOfRange::Refuse,
@@ -73,19 +72,19 @@ impl Rows {
     }
 }
 
-/// Options of commands that speak to a mesh in other processes.
+/// Options of commands that connect to a mesh in other processes.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Mesh {
-    /// Address of the mesh. Plain NATS is spoken to this machine only, unless --insecure-plaintext: run
-    /// it through the sidecar or a tunnel. [default: that of `tenant register`]
+    /// Address of the mesh. Another machine is refused without --insecure-plaintext, because the connection is plain
+    /// NATS: connect through the sidecar or a tunnel instead. [default: the address stored by `tenant register`]
     #[arg(long, value_name = "nats://HOST:PORT", env = "HERMESH_MESH")]
     pub mesh: Option<MeshAddress>,
-    /// Speak plain NATS to another machine, over a network that you trust: whoever is on it sees who
-    /// asks what and when, and may cut in.
+    /// Allow plain NATS to another machine, over a network that you trust: an attacker on it can see who sends which
+    /// job when, and can alter messages.
     #[arg(long)]
     pub insecure_plaintext: bool,
-    /// Trust receipts signed with this key and no other; may be given several times.
-    /// [default: those stored by `tenant register`]
+    /// Receipt signing key to trust, in hexadecimal; may be given several times. Receipts signed with other keys are
+    /// refused. [default: the keys stored by `tenant register`]
     #[arg(long = "service-key", value_name = "HEX")]
     pub service_keys: Vec<VerifyingKey>,
 }
@@ -96,10 +95,10 @@ pub struct Member {
     /// Directory made by keygen.
     #[arg(long, value_name = "DIR")]
     pub keys: PathBuf,
-    /// Which mesh.
+    /// Mesh.
     #[command(flatten)]
     pub mesh: Mesh,
-    /// How to report.
+    /// Report format.
     #[command(flatten)]
     pub report: Report,
 }
@@ -107,11 +106,10 @@ pub struct Member {
 /// Options of commands that sign jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct Terms {
-    /// How long the answer is of use, from now: a number and s, m, h or d; at most 24h. What is not
-    /// computed by then is dropped.
+    /// Time from now after which the mesh drops the job: a number and s, m, h or d; at most 24h.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = deadline)]
     pub deadline: Duration,
-    /// How much the job matters among your own: low, normal or high.
+    /// Priority of the job among your own jobs: low, normal or high.
     #[arg(long, value_name = "PRIORITY", default_value = "normal")]
     pub priority: Priority,
 }
@@ -119,30 +117,28 @@ pub struct Terms {
 /// Options of commands that decrypt answers.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Output {
-    /// Also write the answers as .npy: labels as int64, scores as float64.
+    /// Also write the decrypted results as .npy: labels as int64, scores as float64.
     #[arg(short = 'o', long = "output", value_name = "Y.npy")]
     pub file: Option<PathBuf>,
-    /// Scores instead of labels. Of an approximate model they carry noise that depends on the secret
-    /// key: what they tell is counted in revealed.json beside the keys, before they are shown, and
-    /// refused past the bound of docs/scores.md, some hundred scores. Labels are counted too, and
-    /// tell much only where two are nearly equal. Exact models tell nothing.
+    /// Print scores instead of labels. Scores of approximate models reveal a little about the client key; hermesh
+    /// counts this in revealed.json next to the keys and refuses further scores past a limit, about 130 scores per key
+    /// (docs/scores.md). Labels count much less; exact models reveal nothing.
     #[arg(long)]
     pub scores: bool,
-    /// Round the model's outputs to multiples of this before scores are made of them. Finer ones tell
-    /// more about the secret key, and count for more. [default: what the model states: 4 standard
-    /// deviations of the noise, or no rounding for exact models]
+    /// Round the model's outputs to multiples of STEP before scores are computed. Smaller steps reveal more about the
+    /// client key and count for more. [default: 4 standard deviations of the noise; no rounding for exact models]
     #[arg(long, value_name = "STEP", requires = "scores", value_parser = step)]
     pub resolution: Option<f64>,
-    /// Round scores only to half a standard deviation of the noise, with --private not at all. Such
-    /// scores are for yourself: they count for more than others, and may use up a new key at once.
+    /// Round scores only to half a standard deviation of the noise, and not at all with --private. Such scores count
+    /// for more and may use up a new key at once.
     #[arg(long, requires = "scores", conflicts_with = "resolution")]
     pub raw: bool,
-    /// Only you see the output: nothing is counted or refused.
+    /// Declare that only you see the output; nothing is counted or refused.
     #[arg(long)]
     pub private: bool,
-    /// Add normal noise of so many standard deviations of the noise that is there, before rounding:
-    /// scores count for less, and are so much coarser. 10 makes them some 10 times as coarse, and a
-    /// key lasts for some 12,000 scores instead of some hundred.
+    /// Before rounding, add normal noise of SIGMAS times the standard deviation of the noise already present. Scores
+    /// become coarser and count for less: with 10, about 10 times coarser, and a key lasts for about 12,500 scores
+    /// instead of 130. [default: none]
     #[arg(long, value_name = "SIGMAS", conflicts_with = "private", value_parser = sigmas)]
     pub share_noise: Option<f64>,
 }
@@ -150,7 +146,7 @@ pub struct Output {
 /// Options of commands that report results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct Report {
-    /// Print one JSON document on standard output instead of text.
+    /// Print one JSON document to standard output instead of text.
     #[arg(long)]
     pub json: bool,
 }
@@ -170,7 +166,7 @@ fn step(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Times the standard deviation of what is there: below a tenth it would hide nothing.
+/// A multiple of the standard deviation of the noise already present. Less than a tenth would hide nothing.
 fn sigmas(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(times) if (0.1..=1e6).contains(&times) => Ok(times),

@@ -1,4 +1,4 @@
-//! Decrypted answers, on their way to the user.
+//! Decrypts answers, counts what they reveal, and prints or writes them.
 
 use std::fmt::Write;
 use std::io::Write as _;
@@ -20,30 +20,30 @@ use serde_json::{Map, Value, json};
 
 use super::{print, print_json};
 
-/// What `--raw` rounds to, in standard deviations of the noise: the digits that it drops are nothing but noise, and each
-/// would tell more about the key.
+/// Rounding step of `--raw`, in standard deviations of the noise. The dropped digits are only noise, and each would
+/// reveal more about the client key.
 const RAW_STEP: f64 = 0.5;
 
 pub(super) struct Answers<'a> {
-    /// Digest of the evaluation key whose secret key has decrypted them.
+    /// Digest of the evaluation key that belongs to the client key used.
     key: Digest,
     predictions: Vec<Prediction>,
-    /// Bits that the scores tell about the key, and the labels.
+    /// Costs of showing the scores and the labels.
     cost: (Count, Count),
-    /// Bits that the key may give away.
+    /// Bits that may be revealed about the key.
     budget: f64,
-    /// Asked for, or all there is: a regression has no labels.
+    /// True if scores were requested, or if there are no labels, as in a regression.
     scores: bool,
-    /// What each output was rounded to.
+    /// Rounding step of each output.
     resolution: Vec<f64>,
-    /// What decryption took, with the secret key in memory.
+    /// Time of decryption, with the client key in memory.
     seconds: f64,
     options: &'a Output,
 }
 
 impl<'a> Answers<'a> {
-    /// Decrypts an answer. A failure is final: asking again for what did not decrypt would tell
-    /// whoever altered it about the key.
+    /// Decrypts an answer. A failure is final: a repeated request would tell an attacker who altered the answer that it
+    /// did not decrypt, and so reveal something about the key.
     pub(super) fn decrypt(
         model: &Client,
         key: &ClientKey,
@@ -56,7 +56,7 @@ impl<'a> Answers<'a> {
         let mut rows = model::decrypt_outputs(model, key, answer)?;
         let seconds = start.elapsed().as_secs_f64();
         if let (Some(times), Some(sigmas)) = (options.share_noise, cost.sigmas()) {
-            // Of a cryptographic generator: an observer who could predict this noise would subtract it.
+            // From a cryptographic generator: an observer who could predict this noise would subtract it.
             let mut rng = rand::rng();
             for (x, sigma) in rows.iter_mut().flat_map(|row| row.iter_mut().zip(sigmas)) {
                 *x += times * sigma * hermesh_compiler::normal(&mut rng);
@@ -79,8 +79,8 @@ impl<'a> Answers<'a> {
         })
     }
 
-    /// Fails if the answers to so many rows could not be shown, before they are asked for. What labels will tell is not
-    /// known before.
+    /// Fails before the job is sent if the scores of this many rows could not be shown. The cost of labels is not known
+    /// in advance.
     pub(super) fn check(
         keys: &KeyDirectory,
         key: &ClientKey,
@@ -102,15 +102,15 @@ impl<'a> Answers<'a> {
         Ok(keys.revealed().check(key, bits, budget)?)
     }
 
-    /// Seconds that decryption took, without unsealing the secret key.
+    /// Seconds of decryption, without reading the client key from its file.
     pub(super) fn seconds(&self) -> f64 {
         self.seconds
     }
 
-    /// Counts what is shown, writes the file that was asked for, then prints. `more` goes into the JSON document.
+    /// Counts the output, writes the file of `-o`, then prints. `more` goes into the JSON document.
     ///
     /// # Errors
-    /// The key has given away what it can bear; nothing is shown then.
+    /// The key has reached its bound; nothing is shown then.
     pub(super) fn report(
         &self,
         keys: &KeyDirectory,
@@ -118,7 +118,7 @@ impl<'a> Answers<'a> {
         mut more: Map<String, Value>,
     ) -> Result<()> {
         if let Some(count) = self.count(keys, json)? {
-            // Not the bits: they follow from outputs before rounding, and a document may be handed on.
+            // Without the bits: they depend on outputs before rounding, and the user may pass the document on.
             let shown = json!({"scores": count.scores, "labels": count.labels});
             more.insert("revealed".into(), shown);
         }
@@ -131,14 +131,14 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Counts what is about to be shown, and warns from half the bound on. None if there is nothing to count.
+    /// Counts the output before it is shown, and warns from half the bound on. `None` if there is nothing to count.
     fn count(&self, keys: &KeyDirectory, json: bool) -> Result<Option<Count>> {
         let (scores, labels) = self.cost;
         let mut shown = Count::default();
         if self.scores {
             shown = plus(shown, scores);
         }
-        // A JSON document has labels in any case.
+        // A JSON document always has labels.
         if json || !self.scores {
             shown = plus(shown, labels);
         }
@@ -148,11 +148,11 @@ impl<'a> Answers<'a> {
         let count = keys.revealed().add(self.key, shown, self.budget)?;
         if count.bits > self.budget / 2.0 {
             let next = match count.bits < self.budget {
-                true => "at the bound, nothing more is shown",
-                false => "nothing more is shown under it",
+                true => "at the limit, hermesh shows no more output",
+                false => "hermesh shows no more output under this key",
             };
             warn(&format!(
-                "this key has given away {:.0} of the {:.0} bits that it can bear: {next} without \
+                "this key has revealed {:.0} of the {:.0} bits that are safe to reveal: {next} without \
                  --private (only you see it) or a new key (hermesh key rotate)",
                 count.bits, self.budget
             ));
@@ -179,7 +179,7 @@ impl<'a> Answers<'a> {
         });
         let Some(integers) = integers.collect::<Option<Vec<_>>>() else {
             bail!(
-                "the labels of this model are text, which -o does not write: use --json, or --scores with -o"
+                "the labels of this model are text, which -o cannot write: use --json, or --scores with -o"
             );
         };
         data::write_integers(&mut bytes, &integers)?;
@@ -221,7 +221,7 @@ impl<'a> Answers<'a> {
         text
     }
 
-    /// Rounded outputs end in the artefacts of binary fractions, which say nothing.
+    /// Rounds to decimals: without this, rounded outputs would end in artefacts of binary fractions.
     fn digits(&self, score: f64) -> String {
         let finest = self.resolution.iter().copied().fold(f64::INFINITY, f64::min);
         if finest > 0.0 {
@@ -237,7 +237,7 @@ fn plus(a: Count, b: Count) -> Count {
     Count { scores: a.scores + b.scores, labels: a.labels + b.labels, bits: a.bits + b.bits }
 }
 
-/// What each output is rounded to.
+/// Rounding step of each output.
 fn resolution(model: &Client, cost: &Cost<'_>, options: &Output) -> Vec<f64> {
     let wider = options.share_noise.map_or(1.0, |times| times.hypot(1.0));
     match (options.raw, options.resolution, cost.sigmas()) {
@@ -250,8 +250,8 @@ fn resolution(model: &Client, cost: &Cost<'_>, options: &Output) -> Vec<f64> {
     }
 }
 
-/// Says it in pipes too: scripts are where counts go up unseen.
+/// Warns in pipes too: in scripts the user does not see the count grow.
 fn warn(text: &str) {
-    // Standard error that is gone needs no warning.
+    // If standard error is closed, the warning is dropped.
     let _ = writeln!(std::io::stderr(), "warning: {}", plain(text));
 }

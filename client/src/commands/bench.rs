@@ -14,10 +14,10 @@ use serde::Serialize;
 use super::{count, print, print_json};
 
 const EXPLANATION: &str = "\
-Nearly all of an inference is bootstraps, one for each value that is looked up: a model's bootstraps
-(`hermesh inspect`) ÷ the rate is about its latency. In the first layer they need no keyswitch, and are
-faster by its share. The evaluation key is sent once; memory is what a server needs for it, expanded,
-whatever the number of threads.
+Bootstraps, one per value that is looked up, take nearly all the time of an inference. A model's latency
+is about its number of bootstraps (`hermesh inspect`) divided by the rate. In the first layer bootstraps
+need no keyswitch, and are faster by its share. The evaluation key is sent once. Memory is what a server
+needs for the expanded key, whatever the number of threads.
 ";
 
 #[derive(Serialize)]
@@ -28,7 +28,7 @@ struct Document<'a> {
     model: Option<ModelCosts<'a>>,
 }
 
-/// What it means for a model.
+/// Costs of a model.
 #[derive(Serialize)]
 struct ModelCosts<'a> {
     name: &'a str,
@@ -36,11 +36,11 @@ struct ModelCosts<'a> {
     bootstraps: usize,
     one_thread: &'a Costs,
     all_threads: &'a Costs,
-    /// Of all threads.
+    /// Largest part of the latency on all threads.
     largest: Share,
 }
 
-/// The part of the latency that is larger than any other.
+/// A part of the latency.
 #[derive(Serialize)]
 struct Share {
     what: String,

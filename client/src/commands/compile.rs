@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Compile) -> Result<()> {
     print(&report::full(compiled.report(), quote.as_ref()))
 }
 
-/// The domain that is declared: on the command line, in the ONNX file, or by bytes as calibration data.
+/// The declared domain: from the command line, else from the ONNX file, else 0..255 if the calibration data are bytes.
 fn domain(command: &Compile, table: &Table, features: usize) -> Result<Option<Domain>> {
     let declared = match &command.domain {
         Some(text) => Some(text.clone()),

@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Decrypt) -> Result<()> {
         }
         None => {
             let mut answers = decrypt(keys.read_secret(&passphrase)?);
-            // It may be of a job under a key that has been replaced since.
+            // The job may have used a key that has been replaced since.
             for key in keys.replaced()? {
                 if !answers.as_ref().is_err_and(is_another_key) {
                     break;
@@ -41,8 +41,8 @@ pub(crate) fn run(options: &Decrypt) -> Result<()> {
                 answers = decrypt(keys.read_secret_for(key, &passphrase)?);
             }
             answers.context(
-                "it is not known as the answer to a job of the outbox; if it is one, say which with \
-                 --job, so that its input is never sent again",
+                "this file is not known as the answer of a job in the outbox; if it is one, name the job \
+                 with --job, so that its input is never sent again",
             )
         }
     };

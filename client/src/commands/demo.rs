@@ -20,7 +20,7 @@ use rand::seq::index;
 use super::mesh::Session;
 use super::{count, print, print_styled, report};
 
-/// A multilayer perceptron for scikit-learn's 8×8 digits, and rows that it was not trained on.
+/// A multilayer perceptron for scikit-learn's 8×8 digits, with test rows that it was not trained on.
 const MODEL: &[u8] = include_bytes!("../../../examples/digits/mlp.onnx");
 const CALIBRATION_IMAGES: &[u8] = include_bytes!("../../../examples/digits/calibration-images.npy");
 const CALIBRATION_LABELS: &[u8] = include_bytes!("../../../examples/digits/calibration-labels.npy");
@@ -28,7 +28,7 @@ const TEST_IMAGES: &[u8] = include_bytes!("../../../examples/digits/test-images.
 const TEST_LABELS: &[u8] = include_bytes!("../../../examples/digits/test-labels.npy");
 const IMAGE_WIDTH: usize = 8;
 
-/// Where the ciphertext proper begins in an encrypted input, after header and digests.
+/// Offset of the ciphertext in an encrypted input, after header and digests.
 const PAYLOAD: usize = 98;
 
 pub(crate) fn run(options: &Demo) -> Result<()> {
@@ -44,8 +44,8 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
     let signing = SigningKey::generate();
     spinner.finish_and_clear();
     print(&format!(
-        "made in {}: a secret key, which stays in this process's memory (hermesh keygen writes one\n\
-         to a file, under a passphrase), and an evaluation key of {}, which is public\n",
+        "made in {}: a secret client key, which stays in this process's memory (hermesh keygen writes\n\
+         one to a file, encrypted with a passphrase), and a public evaluation key of {}\n",
         units::seconds(start.elapsed().as_secs_f64()),
         units::bytes(evaluation.encode().len() as u64),
     ))?;
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
         Session::start(options.compute.threads, tenant, signing, &evaluation, model.program())?;
     print(
         "key-management, preprocessing, evaluation and aggregation run in this process, on a bus in\n\
-         memory; they hold the evaluation key and the compiled program, and get encrypted inputs\n",
+         memory; they have the evaluation key and the compiled program, and receive encrypted inputs\n",
     )?;
 
     heading(style, "Digits")?;
@@ -82,7 +82,7 @@ fn heading(style: Style, text: &str) -> Result<()> {
 }
 
 fn compile(options: &Demo, style: Style) -> Result<Model> {
-    print("hermesh demo: handwritten digits are recognised by services that never see them\n")?;
+    print("hermesh demo: services recognise handwritten digits that they cannot see\n")?;
     heading(style, "Model")?;
     let spinner = progress::spinner("compiling");
     let mut network = onnx::import(MODEL)?;
@@ -103,7 +103,7 @@ fn compile(options: &Demo, style: Style) -> Result<Model> {
     Ok(model)
 }
 
-/// The held-out digits that are run.
+/// The test digits and the rows that are run.
 struct Digits {
     table: Table,
     labels: Vec<Label>,
@@ -159,7 +159,7 @@ impl Shown<'_> {
         let mut lines = String::new();
         for (index, line) in picture.iter().enumerate() {
             let text = text.get(index).map_or("", String::as_str);
-            // The picture's own blanks count; those at the end of a line without text do not.
+            // Blanks of the picture are kept; blanks at the end of a line without text are not.
             let line = format!("  {line}   {text}");
             // Writing to a string cannot fail.
             let _ = writeln!(lines, "{}", line.trim_end());
@@ -168,7 +168,7 @@ impl Shown<'_> {
     }
 }
 
-/// What adds up over the digits.
+/// Totals over the digits.
 #[derive(Default)]
 struct Outcome {
     samples: usize,
@@ -273,7 +273,7 @@ impl Outcome {
         let bytes: Vec<String> = payload.iter().map(|byte| format!("{byte:02x}")).collect();
         format!(
             "{table}\nthe last picture, as it arrived:\n  {} …\n\
-             all of it is public or encrypted; the secret key stayed with the client\n",
+              all of it is public or encrypted; the client key stayed with the client\n",
             bytes.join(" ")
         )
     }

@@ -60,8 +60,8 @@ pub(crate) fn run(options: &Encrypt) -> Result<()> {
     Ok(())
 }
 
-/// Signs the job, keeps it in the outbox so that its answer can be verified, and writes the headers with
-/// which any NATS client can publish it.
+/// Signs the job, stores it in the outbox so that its answer can be verified, and writes the headers with which any
+/// NATS client can publish it.
 fn write_headers(
     options: &Encrypt,
     secret: &Secret,

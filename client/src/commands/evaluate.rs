@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Evaluate) -> Result<()> {
     let in_job = || format!("cannot use {}", options.input.display());
     let input = Input::decode(&job, program).with_context(in_job)?;
     let key = keys::read_evaluation_key(&options.evaluation_key)?;
-    // Said before the work of expanding the key.
+    // Checked before the key is expanded, which takes time.
     if input.evaluation_key() != key.digest() {
         let short = |digest: &Digest| hex(digest)[..8].to_owned();
         let expected = short(&key.digest());
@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Evaluate) -> Result<()> {
             "seconds": seconds,
             "repetitions": all,
             "key_expansion_seconds": expand_seconds,
-            // Over all repetitions.
+            // Sum over all repetitions.
             "seconds_by_operator": seconds_by_operator(evaluator.timings()),
             "threads": evaluator.threads(),
             "input_bytes": job.len(),

@@ -14,8 +14,8 @@ pub(crate) fn run(options: &Export) -> Result<()> {
     let vouches = client.vouches();
     ensure!(
         vouches || options.unchecked,
-        "a client model without the weights could not tell which rows get wrong answers: {}; or export it all the same \
-         with --unchecked",
+        "the client model could not detect rows that would get wrong answers: {}; or export it anyway with \
+         --unchecked",
         remedy(client)
     );
     let bytes = client.encode()?;
@@ -32,13 +32,13 @@ pub(crate) fn run(options: &Export) -> Result<()> {
     note(&format!("{}: {}", options.output.display(), units::bytes(bytes.len() as u64)));
     if !revealed.is_empty() {
         note(&format!(
-            "it holds {} that the client computes itself: {}",
+            "it contains {} that the client computes itself: {}",
             count(revealed.len(), "layer"),
             revealed.join(", ")
         ));
     }
     if !vouches {
-        warn("clients that have only this file cannot tell which rows get wrong answers");
+        warn("clients with only this client model cannot detect rows that would get wrong answers");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! status, watch, result and cancel.
+//! The commands `status`, `watch`, `result` and `cancel`.
 
 use std::io::{self, IsTerminal as _};
 
@@ -22,7 +22,7 @@ use super::jobs::{check_model, decrypt, explain};
 use super::remote::{Remote, when};
 use super::{note, print, print_json};
 
-/// Events of watched jobs that wait to be shown.
+/// Capacity of the queue of events of watched jobs.
 const EVENTS: usize = 64;
 
 pub(crate) fn status(options: &Status) -> Result<()> {
@@ -99,7 +99,7 @@ fn list(options: &Status) -> Result<()> {
     print(&table.to_string())
 }
 
-/// What happens to a watched job.
+/// Event of a watched job.
 enum Event {
     Progress(Progress),
     Ended(JobId, Box<Result<Answer, MeshError>>),
@@ -116,7 +116,7 @@ pub(crate) fn watch(options: &Watch) -> Result<()> {
         }
     };
     if entries.is_empty() {
-        note("no job in the outbox is on its way");
+        note("no job in the outbox is in progress");
         return Ok(());
     }
     let (sender, mut events) = mpsc::channel(EVENTS);
@@ -130,7 +130,7 @@ pub(crate) fn watch(options: &Watch) -> Result<()> {
         for pending in watching {
             let (id, sender) = (pending.context().job, sender.clone());
             tasks.spawn(async move {
-                // Progress that nobody has shown yet is out of date already.
+                // If the queue is full, this progress would be out of date when shown.
                 let show = |status: &Progress| {
                     drop(sender.try_send(Event::Progress(status.clone())));
                 };
@@ -153,7 +153,7 @@ pub(crate) fn watch(options: &Watch) -> Result<()> {
     })
 }
 
-/// Bars on a terminal, lines elsewhere.
+/// Draws bars on a terminal and prints lines elsewhere.
 struct View {
     json: bool,
     bars: Option<Vec<(JobId, progress::ProgressBar)>>,
@@ -195,7 +195,7 @@ impl View {
                     Err(MeshError::Failed(failure)) => failed(failure),
                     Err(error) => {
                         let message = error.to_string();
-                        let text = format!("not known: {}", plain_line(&message));
+                        let text = format!("unknown: {}", plain_line(&message));
                         (json!({"state": "unknown", "message": message}), text)
                     }
                 };
@@ -225,7 +225,7 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
     }
     let answer = fetch(&remote, &entry, options.wait)?;
     if let Some(path) = &options.answer {
-        // From before it is written: whoever decrypts that file must find the job again.
+        // Before the file is written, so that `decrypt` can always find the job of the file.
         remote.keys.outbox().note_answer(options.job, Digest::of(&answer.body))?;
         files::write(path, &answer.body, Audience::Public, Existing::Replace)?;
     }
@@ -241,7 +241,7 @@ pub(crate) fn result(options: &Fetch) -> Result<()> {
     answers.report(&remote.keys, options.member.report.json, more)
 }
 
-/// The answer, its receipt verified.
+/// Fetches the answer and verifies its receipt.
 fn fetch(remote: &Remote, entry: &Entry, wait: bool) -> Result<Answer> {
     let id = entry.id();
     let pending = remote.connection.attach(&entry.job, &remote.services)?;
@@ -286,7 +286,7 @@ pub(crate) fn cancel(options: &Cancel) -> Result<()> {
         .run(remote.client(&secret).cancel(options.job))
         .with_context(|| format!("cannot cancel job {}", options.job))?;
     match remote.note_end(options.job, State::Failed) {
-        // A job may be cancelled from another machine than the one that signed it.
+        // A job may be cancelled from a machine other than the one that signed it.
         Ok(()) | Err(Error::NoSuchJob { .. }) => {}
         Err(error) => return Err(error.into()),
     }

@@ -21,9 +21,9 @@ use super::remote::Remote;
 use super::{note, rows};
 
 enum Where {
-    /// In this process.
+    /// Services in this process.
     Embedded(Box<Session>),
-    /// In others.
+    /// A mesh in other processes.
     Remote(Box<Remote>),
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     let passphrase = passphrase::obtain(Purpose::Open)?;
     let secret = keys.read_secret(&passphrase)?;
     Answers::check(&keys, &secret.client, model.client(), table.rows, &options.output)?;
-    // Said before the key travels.
+    // Checked before the evaluation key is uploaded.
     check_pair(&keys, &secret, &evaluation)?;
 
     let model::Encrypted { bytes: input, moved } =
@@ -94,7 +94,7 @@ pub(crate) fn run(options: &Infer) -> Result<()> {
     answers.report(&keys, options.member.report.json, more)
 }
 
-/// Has a mesh know tenant, key and model; whose receipts to trust is remembered, or remembered now.
+/// Registers tenant, key and model with a mesh. On first use, stores the receipt signing keys to trust.
 fn prepare(
     options: &Infer,
     secret: &Secret,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{count, hex, print, print_json, report};
 
-/// Where a file's first bytes say what it is.
+/// Magic numbers at the start of a file.
 const MODEL: &[u8] = b"HMX\0";
 const SEALED: &[u8] = b"age-encryption.org/";
 
@@ -32,7 +32,7 @@ pub(crate) fn run(options: &Inspect) -> Result<()> {
     if bytes.starts_with(SEALED) {
         return describe(
             options,
-            "a secret key, sealed under a passphrase",
+            "a secret client key, encrypted with a passphrase",
             json!({"kind": "secret key"}),
         );
     }
@@ -57,10 +57,7 @@ pub(crate) fn run(options: &Inspect) -> Result<()> {
         }
         Err(Error::WrongKind { found, .. }) => {
             let Some(path) = &options.model else {
-                bail!(
-                    "{} is {found}: name the model it is for with --model",
-                    options.file.display()
-                );
+                bail!("{} is {found}: pass its model with --model", options.file.display());
             };
             let model = model::read(path)?;
             ciphertext(options, &bytes, model.client().outline()).with_context(in_file)

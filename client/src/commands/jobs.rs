@@ -1,4 +1,4 @@
-//! Jobs on their way: signed, kept in the outbox, sent, waited for, decrypted.
+//! Signs jobs, keeps them in the outbox, sends them, waits for answers and decrypts them.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use super::answers::Answers;
 use super::note;
 use super::remote::Remote;
 
-/// How long to wait before a full mesh is tried again, if it does not say.
+/// Pause before a mesh at capacity is tried again, if it does not state one.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// How often a job is sent to a mesh that has no room, at most.
+/// Largest number of times that a job is sent to a mesh at capacity.
 const TRIES: u32 = 20;
-/// The longest pause between two tries that the mesh did not ask for itself.
+/// The longest pause between two tries, unless the mesh asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A new job over a ciphertext, under a name of its own.
+/// Signs a new job for a ciphertext, with a new id.
 pub(super) fn sign(
     secret: &Secret,
     program: &Outline,
@@ -60,7 +60,7 @@ impl Remote {
         Ok(pending)
     }
 
-    /// Waits for a job that was sent, and notes how it ended.
+    /// Waits for a job that was sent, and records how it ended.
     pub(super) fn outcome(
         &self,
         pending: Pending,
@@ -77,7 +77,7 @@ impl Remote {
         outcome
     }
 
-    /// Notes how a job ended, unless its end has been noted before.
+    /// Records how a job ended, unless that has been recorded before.
     pub(super) fn note_end(&self, id: JobId, state: State) -> Result<(), Error> {
         let outbox = self.keys.outbox();
         match outbox.get(id)?.state.ended() {
@@ -86,9 +86,9 @@ impl Remote {
         }
     }
 
-    /// Sends an encrypted input and waits for the answer. While the mesh has no room, it is asked again:
-    /// no answer has come, so the repetition tells nothing about the key. Each time it is a new job, as
-    /// the refusal of the old one stands.
+    /// Sends an encrypted input and waits for the answer. If the mesh is at capacity, sends the input again: there was
+    /// no answer, so the repetition reveals nothing about the key. Each repetition is a new job, because the refusal of
+    /// the old job is final.
     pub(super) fn ask(
         &self,
         secret: &Secret,
@@ -104,7 +104,7 @@ impl Remote {
             let outcome = match self.send(secret, id) {
                 Ok(pending) => self.outcome(pending, &mut progress),
                 Err(error) => match error.downcast_ref::<Error>() {
-                    // Not stored, so it is the same job the next time.
+                    // The mesh has not stored the job, so the next try sends the same job.
                     Some(Error::Mesh(MeshError::Full { .. })) => {
                         self.pause(tried, TRY_AGAIN, deadline)?;
                         continue;
@@ -124,11 +124,11 @@ impl Remote {
         }
     }
 
-    /// Waits before the next try, as long as the mesh asks for, but longer from try to try in any case.
+    /// Waits before the next try: at least as long as the mesh asks for, and longer with each try.
     fn pause(&self, tried: u32, asked: Duration, deadline: UnixMillis) -> Result<()> {
         ensure!(
             tried < TRIES,
-            "the mesh had no room {TRIES} times: try again later, or ask its operator for more"
+            "the mesh was at capacity {TRIES} times: try again later, or ask its operator for a larger quota"
         );
         let pause = asked.max(least_pause(tried));
         ensure!(
@@ -137,7 +137,7 @@ impl Remote {
              with --deadline"
         );
         note(&format!(
-            "the mesh has no room; trying again in {}",
+            "the mesh is at capacity; trying again in {}",
             units::seconds(pause.as_secs_f64())
         ));
         self.connection.wait(tokio::time::sleep(pause));
@@ -145,9 +145,9 @@ impl Remote {
     }
 }
 
-/// Decrypts the answer of a job. If that fails it is final: whoever altered it must not learn that it
-/// did by being asked again. Not so if the answer names another key: that is told without the secret,
-/// and may be a slip, the file of another job.
+/// Decrypts the answer of a job. A failure is final and the job is never repeated: an attacker who altered the answer
+/// would learn from the repetition that it did not decrypt. An answer that names another key is different: that is
+/// detected without the secret, and may be a mistake, such as the file of another job.
 pub(super) fn decrypt<'a>(
     keys: &KeyDirectory,
     job: &Context,
@@ -169,14 +169,14 @@ pub(super) fn decrypt<'a>(
     decrypted.with_context(|| Error::Undecryptable { job: job.job }.to_string())
 }
 
-/// Whether an answer did not decrypt because it names another key than the one in hand.
+/// True if the answer was rejected because it names another key.
 pub(super) fn is_another_key(error: &anyhow::Error) -> bool {
     use hermesh_engine::Error as Engine;
     matches!(error.downcast_ref(), Some(Error::Engine(Engine::WrongKey { .. })))
 }
 
-/// Said before anything is decrypted: everyone can tell from the digest that a file is damaged, so to fetch the answer
-/// again tells nothing about the key.
+/// Checked before decryption: anyone can see from the digest that a file is damaged, so fetching the answer again
+/// reveals nothing about the key.
 pub(super) fn check_intact(answer: &[u8], model: &Client) -> Result<(), Error> {
     use hermesh_engine::Error as Engine;
     match EncryptedAnswer::decode(answer, model.outline()) {
@@ -185,19 +185,19 @@ pub(super) fn check_intact(answer: &[u8], model: &Client) -> Result<(), Error> {
     }
 }
 
-/// Said before anything is decrypted, for the wrong model is the user's slip and nobody's attack.
+/// Checked before decryption, because a wrong model is a mistake of the user and not an attack.
 pub(super) fn check_model(job: &Context, model: &Client) -> Result<()> {
     let given = Digest(model.outline().digest);
     ensure!(
         job.model == given,
-        "job {} is for model {}, this one is {given}: name the model that it was encrypted for",
+        "job {} is for model {}, but this model is {given}: pass the model that it was encrypted for",
         job.job,
         job.model
     );
     Ok(())
 }
 
-/// 1 s, 2 s, 4 s, … whatever the mesh says.
+/// 1 s, 2 s, 4 s, …
 fn least_pause(tried: u32) -> Duration {
     Duration::from_secs(1 << tried.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }
@@ -206,7 +206,7 @@ fn no_room(failure: &Failure) -> bool {
     failure.refused.is_some() && failure.code == FailureCode::Overloaded
 }
 
-/// Says when to try again, where the mesh does.
+/// Adds the time after which to try again, if the mesh states it.
 pub(super) fn explain(error: Error) -> anyhow::Error {
     let again = match &error {
         Error::Mesh(MeshError::Failed(failure)) if failure.retryable() => {

@@ -46,7 +46,7 @@ pub(super) fn check_pair(
     Ok(())
 }
 
-/// Uploads a key, and returns how many bytes were there before.
+/// Uploads a key. Returns the number of bytes that the mesh had from an earlier upload.
 pub(super) fn send(
     remote: &Remote,
     secret: &Secret,
@@ -81,7 +81,7 @@ fn rotate(options: &KeyRotate) -> Result<()> {
     let old = Digest(current.client.evaluation_key());
     let next = keys.next();
     if next.is_complete() {
-        note("going on with the pair in next/ that an earlier rotation has made");
+        note("continuing with the pair in next/ from an earlier rotation");
     } else {
         let spinner = progress::spinner("making keys");
         let set = current.client.parameter_set();
@@ -89,7 +89,7 @@ fn rotate(options: &KeyRotate) -> Result<()> {
         let (client, evaluation) = pool.install(|| ClientKey::generate(set));
         let secret =
             Secret { client, signing: current.signing.clone(), tenant: current.tenant.clone() };
-        // What is there is half of a pair, of use to nobody.
+        // An incomplete pair is useless, so it is replaced.
         next.write(&secret, &evaluation, &passphrase, Existing::Replace)?;
         spinner.finish_and_clear();
     }
@@ -100,7 +100,7 @@ fn rotate(options: &KeyRotate) -> Result<()> {
     keys.install_next(old)?;
     if !options.member.report.json {
         note(&format!(
-            "the old key {old} retires in {}; its secret stays in {}",
+            "the old evaluation key {old} retires in {}; its client key stays in {}",
             units::seconds(options.overlap.as_secs_f64()),
             options.member.keys.join("old").display()
         ));
@@ -152,7 +152,7 @@ fn revoke(options: &KeyRevoke) -> Result<()> {
     if options.member.report.json {
         return print_json(&json!({"revoked": options.key.to_string()}));
     }
-    note(&format!("{} is revoked: nothing is computed with it any more", options.key));
+    note(&format!("{} is revoked: the mesh computes nothing with it any more", options.key));
     Ok(())
 }
 

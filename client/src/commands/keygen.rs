@@ -48,12 +48,12 @@ pub(crate) fn run(options: &Keygen) -> Result<()> {
             "evaluation_key_digest": hex(&evaluation.digest()),
             "evaluation_key_bytes": bytes,
             "seconds": seconds,
-            // Most of it is the passphrase, which is made to take long.
+            // Most of it is the derivation from the passphrase, which is slow on purpose.
             "write_seconds": write_seconds,
         }));
     }
     note(&format!(
-        "{}: secret, keep it and its passphrase\n{}: public, {}",
+        "{}: secret, keep the file and its passphrase\n{}: public, {}",
         keys.client_key().display(),
         keys.evaluation_key().display(),
         units::bytes(bytes as u64)

@@ -9,14 +9,14 @@ use hermesh_engine::{EvaluationKey, Program};
 use hermesh_mesh::wire::Status;
 use hermesh_mesh::{Digest, SigningKey, TenantId};
 
-/// How long an answer is waited for; the services drop jobs that take longer.
+/// Deadline of a job; the services drop jobs that take longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(12 * 3600);
 
 pub(super) struct Session {
     tenant: Tenant,
     model: Digest,
     key: Digest,
-    // Last, so that it outlives the tenant's connection.
+    // The last field, so that it is dropped after the tenant's connection.
     embedded: Embedded,
 }
 
@@ -36,7 +36,7 @@ impl Session {
         Ok(Self { tenant, model, key, embedded })
     }
 
-    /// Has the mesh compute on an encrypted input. The receipt of the answer has been verified.
+    /// Sends an encrypted input and returns the answer, after verifying its receipt.
     pub(super) fn infer(&self, input: Vec<u8>, progress: impl FnMut(&Status)) -> Result<Vec<u8>> {
         let answer = self.tenant.infer(self.model, self.key, input, PATIENCE, progress)?;
         Ok(answer.body.to_vec())
@@ -47,7 +47,7 @@ impl Session {
     }
 }
 
-/// The services' options for that many threads; one per core by default.
+/// The services' options for a number of threads; one per core by default.
 pub(super) fn options(threads: Option<NonZeroUsize>) -> Options {
     match threads {
         Some(threads) => Options::default().with_threads(threads.get()),

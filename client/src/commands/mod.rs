@@ -1,4 +1,4 @@
-//! What each command does. Results go to standard output, progress to a terminal's standard error.
+//! The commands. Results go to standard output; progress goes to standard error if that is a terminal.
 
 mod answers;
 pub(crate) mod bench;
@@ -35,12 +35,12 @@ use hermesh_engine::{Digest, Timings};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Prints a result, which may have come from others in part.
+/// Prints a result without control characters, because parts of it may come from others.
 fn print(text: &str) -> Result<()> {
     print_styled(&plain(text))
 }
 
-/// Prints what is our own throughout, and may have colours.
+/// Prints text that comes only from hermesh, and may contain colours.
 fn print_styled(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -52,15 +52,15 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Says on a terminal what was done; nothing in a pipe.
+/// Prints a note on standard error if that is a terminal; nothing in a pipe.
 fn note(text: &str) {
     if io::stderr().is_terminal() {
-        // A terminal that is gone needs no note.
+        // If standard error is closed, the note is dropped.
         let _ = writeln!(io::stderr(), "{}", plain(text));
     }
 }
 
-/// Says on standard error what people should know before they go on, in a pipe as well.
+/// Prints a warning on standard error, also in a pipe.
 fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "{}", plain(&format!("warning: {text}")));
 }

@@ -35,7 +35,7 @@ fn register(options: &ModelRegister) -> Result<()> {
     print(&format!("{}\n", hex(&program.digest())))
 }
 
-/// Uploads a model's program, and returns how many bytes were there before.
+/// Uploads a model's program. Returns the number of bytes that the mesh had from an earlier upload.
 pub(super) fn send(remote: &Remote, secret: &Secret, program: &Program) -> Result<usize> {
     let bytes = Bytes::copy_from_slice(program.encode());
     let mut shown = Upload::new(bytes.len(), "the model");
@@ -45,7 +45,7 @@ pub(super) fn send(remote: &Remote, secret: &Secret, program: &Program) -> Resul
     Ok(shown.finish())
 }
 
-/// Has the mesh know key and model, without sending what it has.
+/// Uploads key and model, except what the mesh already has.
 pub(super) fn prepare(
     remote: &Remote,
     secret: &Secret,

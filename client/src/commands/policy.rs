@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{count, print, print_json};
 
-/// What nats-server can have at most.
+/// The largest message that nats-server accepts, in bytes.
 const LARGEST_PAYLOAD: u64 = 64 << 20;
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -27,7 +27,7 @@ fn read(file: Option<&Path>) -> Result<Policy> {
     let Some(file) = file else {
         return Ok(Policy::parse(Policy::default_text())?);
     };
-    let in_file = || format!("{} is no good policy", file.display());
+    let in_file = || format!("{} is not a valid policy", file.display());
     let text = String::from_utf8(files::read(file, Policy::MAX_BYTES as u64)?);
     Policy::parse(&text.with_context(in_file)?).with_context(in_file)
 }
@@ -88,7 +88,7 @@ fn explain(options: &PolicyExplain) -> Result<()> {
 fn render_server(options: &PolicyRender) -> Result<()> {
     let policy = read(options.file.as_deref())?;
     if options.max_payload > LARGEST_PAYLOAD {
-        bail!("--max-payload is {}, nats-server has at most 64MiB", options.max_payload);
+        bail!("--max-payload is {}, but nats-server accepts at most 64MiB", options.max_payload);
     }
     print(&render(
         &policy,

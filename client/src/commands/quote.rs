@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{print, print_json, report};
 
-/// What was measured now, and what the compiler found out.
+/// The measured costs and the compiler's figures.
 #[derive(Serialize)]
 struct Document<'a> {
     model: &'a str,

@@ -1,4 +1,4 @@
-//! What the commands for a mesh in other processes have in common.
+//! Shared code of the commands for a mesh in other processes.
 
 use anyhow::{Context, Result, ensure};
 use hermesh_client::Error;
@@ -19,26 +19,25 @@ pub(super) struct Remote {
     pub(super) connection: Connection,
     pub(super) address: MeshAddress,
     pub(super) keys: KeyDirectory,
-    /// Whose receipts are trusted.
+    /// The receipt signing keys to trust.
     pub(super) services: Vec<VerifyingKey>,
 }
 
 impl Remote {
-    /// Connects to the mesh that is named, or else to the one of the registration, whose receipts must
-    /// be known by now.
+    /// Connects to the mesh of `--mesh`, else to the registered one. The receipt signing keys must be stored or given.
     pub(super) fn open(member: &Member) -> Result<Self> {
         let remote = Self::connect(member)?;
         ensure!(!remote.services.is_empty(), Error::NotRegistered);
         Ok(remote)
     }
 
-    /// The same where no receipt is involved.
+    /// Connects without receipt signing keys, for commands that verify no receipt.
     pub(super) fn connect(member: &Member) -> Result<Self> {
         Self::connect_as(None, member)
     }
 
-    /// The same for this tenant, which perhaps no mesh knows yet. Others find its name, which is in the
-    /// secret, in the registration.
+    /// Connects as this tenant, which may not be registered yet. Other commands take the tenant's name from the
+    /// registration, because here it is in the encrypted secret.
     pub(super) fn connect_as(tenant: Option<&TenantId>, member: &Member) -> Result<Self> {
         let options = &member.mesh;
         let keys = KeyDirectory::new(&member.keys);
@@ -57,7 +56,7 @@ impl Remote {
         Ok(Self { connection, address, keys, services })
     }
 
-    /// Registers the tenant, decides whose receipts to trust, and remembers both.
+    /// Registers the tenant, decides which receipt signing keys to trust, and stores both.
     pub(super) fn register(
         &mut self,
         secret: &Secret,
@@ -82,7 +81,7 @@ impl Remote {
         Ok(membership)
     }
 
-    /// Opens the secret.
+    /// Decrypts the secret.
     pub(super) fn unlock(&self) -> Result<(Secret, Passphrase)> {
         unlock(&self.keys)
     }
@@ -102,7 +101,7 @@ pub(super) fn unlock(keys: &KeyDirectory) -> Result<(Secret, Passphrase)> {
     Ok((secret, passphrase))
 }
 
-/// A bar over the bytes of an upload, which knows where it began.
+/// A progress bar over the bytes of an upload.
 pub(super) struct Upload {
     bar: ProgressBar,
     resumed: Option<usize>,
@@ -119,20 +118,20 @@ impl Upload {
             self.resumed = Some(done);
             if done > 0 && done < of {
                 let (done, of) = (units::bytes(done as u64), units::bytes(of as u64));
-                note(&format!("{done} of {of} are there from an earlier upload; going on"));
+                note(&format!("continuing an earlier upload: {done} of {of} are there"));
             }
         }
         self.bar.set_position(done as u64);
     }
 
-    /// The bytes that were there before.
+    /// The bytes that the mesh had before.
     pub(super) fn finish(self) -> usize {
         self.bar.finish_and_clear();
         self.resumed.unwrap_or(0)
     }
 }
 
-/// Time since 1970 as people read it, relative to `now`.
+/// A time as text, relative to `now`.
 pub(super) fn when(time: UnixMillis, now: UnixMillis) -> String {
     match time > now {
         true => format!("in {}", units::seconds(now.until(time).as_secs_f64())),

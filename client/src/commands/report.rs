@@ -1,4 +1,4 @@
-//! A compiler's report for people.
+//! Formats the compiler's report.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use hermesh_client::quote::Quote;
 use hermesh_client::terminal::{TextTable, units};
 use hermesh_compiler::{Candidate, GridReport, Guarantee, Report, Source, StageReport, Unbounded};
 
-/// Everything.
+/// The full report.
 pub(super) fn full(report: &Report, quote: Option<&Quote>) -> String {
     let mut text = brief(report, quote);
     let mut stages = TextTable::new([
@@ -41,7 +41,7 @@ pub(super) fn full(report: &Report, quote: Option<&Quote>) -> String {
     text
 }
 
-/// What it comes to, without the tables.
+/// The summary, without the tables.
 pub(super) fn brief(report: &Report, quote: Option<&Quote>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -86,7 +86,7 @@ pub(super) fn brief(report: &Report, quote: Option<&Quote>) -> String {
         };
         line(
             "deviation",
-            format!("of scores from the plain model's, {range}; answers stay within six"),
+            format!("of scores from the plain model's, {range}; accepted rows stay within six"),
         );
     }
     line("guarantee", guarantee(report));
@@ -143,30 +143,30 @@ fn guarantee(report: &Report) -> String {
         Source::Observed => "the span of the calibration rows",
     };
     if report.guarantee == Guarantee::Bounded {
-        return format!("bounded: no sum leaves its frame for any row in {domain}");
+        return format!("bounded: no sum overflows for any row in {domain}");
     }
     let price = match &report.unbounded {
         Some(Unbounded { cheapest: Some(set), times }) => format!(
-            "; bounded it would take {}, {} as long",
+            "; bounded would need {} and take {} as long",
             set.parameter_set,
             times.map_or_else(|| "about".into(), |times| format!("{times:.1} times"))
         ),
         Some(Unbounded { cheapest: None, .. }) => {
-            "; no parameter set bounds them with this accuracy".into()
+            "; bounded is not possible with this accuracy under any parameter set".into()
         }
         None => String::new(),
     };
-    format!("checked: each row is followed through the model before it is encrypted{price}")
+    format!("checked: the client evaluates each row in the clear before it encrypts it{price}")
 }
 
-/// What features are compared with, and what that costs.
+/// The points that features are compared with, and their effect.
 fn grid(grid: &GridReport) -> (String, String) {
     let comparisons = super::count(grid.comparisons, "comparison");
     let cells = grid.most_cells;
     if grid.reveals_thresholds {
         return (
             format!("{comparisons} with the model's own thresholds, exact on every row"),
-            "the client's part of the model reveals these thresholds to every client".to_owned(),
+            "the client model reveals these thresholds to every client".to_owned(),
         );
     }
     let folded = match grid.folded {
@@ -175,7 +175,7 @@ fn grid(grid: &GridReport) -> (String, String) {
     };
     (
         format!(
-            "{comparisons} with quantiles of the calibration rows, at most {cells} cells a feature"
+            "{comparisons} with quantiles of the calibration rows, at most {cells} cells per feature"
         ),
         format!(
             "{} of {} thresholds are moved to the nearest point{folded}: {} agreement with the plain model before noise",

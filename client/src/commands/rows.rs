@@ -1,4 +1,4 @@
-//! What people are told of rows before they are encrypted.
+//! Warnings about rows before they are encrypted.
 
 use hermesh_client::cli::Rows;
 use hermesh_client::model::Moved;
@@ -6,7 +6,7 @@ use hermesh_compiler::{Artifact, OutOfRange};
 
 use super::{count, warn as say};
 
-/// Says on standard error what was done to rows, and what could not be checked.
+/// Warns about changed rows and about missing checks.
 pub(super) fn warn(model: &Artifact, moved: Moved, rows: Rows) {
     if moved.clamped_values > 0 {
         let checked = model.whole().is_some() || model.client().vouches();
@@ -15,13 +15,13 @@ pub(super) fn warn(model: &Artifact, moved: Moved, rows: Rows) {
             false => "",
         };
         say(&format!(
-            "{} outside the expected range moved to its edge{harmless}",
+            "{} outside the calibrated range moved to its edge{harmless}",
             count(moved.clamped_values, "value")
         ));
     }
     if moved.rows_out_of_frame > 0 {
         say(&format!(
-            "{} kept although the answer will be wrong",
+            "{} kept although the answers will be wrong",
             count(moved.rows_out_of_frame, "row")
         ));
     }

@@ -1,6 +1,6 @@
-//! What many measurements come to.
+//! Statistics of measurements.
 
-/// The mean of the middle two for the median of an even number; the nearest rank above otherwise.
+/// The quantile by nearest rank; the median of an even number is the mean of the middle two.
 pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -15,8 +15,8 @@ pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
     at(rank.ceil())
 }
 
-/// The largest resident memory of this process so far, in bytes, as the kernel counts it; none where
-/// it does not.
+/// The largest resident memory of this process so far, in bytes, as counted by the kernel; `None` if the kernel does
+/// not count it.
 pub(super) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

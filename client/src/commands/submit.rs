@@ -24,7 +24,7 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
         return pending(options);
     }
     let Some(path) = &options.model else {
-        bail!("expected the compiled model, found none: name it with --model");
+        bail!("expected the compiled model, found none: pass it with --model");
     };
     let model = model::read(path)?;
     let outline = model.client().outline();
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Submit) -> Result<()> {
     let answer = remote.ask(&secret, job, |status| bar.set_position(status.done))?;
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    // Perhaps another job than the first, which was refused for want of room.
+    // May differ from the first job, if the mesh refused that for lack of capacity.
     let context = hermesh_mesh::wire::Context { job: answer.receipt.job, ..context };
     let (keys, body, output) = (&remote.keys, &answer.body, &options.output);
     let answers = decrypt(keys, &context, model.client(), &passphrase, body, output)?;
@@ -87,7 +87,7 @@ fn encrypt(
     key: &hermesh_engine::ClientKey,
 ) -> Result<(Vec<u8>, usize, Moved)> {
     let Some(path) = &options.input else {
-        bail!("expected inputs, found none: name them with --input, or a job with --job");
+        bail!("expected inputs, found none: pass them with --input, or a job with --job");
     };
     let table = data::read_table(path, options.data.limits())?;
     let model::Encrypted { bytes, moved } =
@@ -97,7 +97,7 @@ fn encrypt(
     Ok((bytes, table.rows, moved))
 }
 
-/// Sends what an earlier command has left. The same message twice is one job.
+/// Sends the pending jobs of earlier commands. The mesh treats the same message twice as one job.
 fn pending(options: &Submit) -> Result<()> {
     let remote = Remote::connect(&options.member)?;
     let entries = remote.keys.outbox().list()?;

@@ -38,7 +38,7 @@ fn show(options: &TenantShow) -> Result<()> {
     let keys = KeyDirectory::new(&options.keys);
     let Some(membership) = Membership::read(&keys)? else {
         bail!(
-            "{} knows no mesh yet: run hermesh tenant register --mesh nats://HOST:PORT",
+            "{} is not registered with a mesh: run hermesh tenant register --mesh nats://HOST:PORT",
             options.keys.display()
         );
     };

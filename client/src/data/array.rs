@@ -1,14 +1,13 @@
-//! What `.npy` and IDX have in common: a header with an element type and dimensions, then exactly
-//! that many elements.
+//! Arrays as in `.npy` and IDX: a header with element type and dimensions, then exactly that many elements.
 
 use super::{Labels, Limits, Table};
 use crate::{Error, Result};
 use zeroize::Zeroizing;
 
-/// Integers beyond this do not survive the way through `f64`.
+/// Larger integers are not exact as `f64`.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The number types that are read.
+/// The supported number types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
     Bool,
@@ -58,9 +57,9 @@ impl Number {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Number(Number),
-    /// That many UTF-32 code units, padded with zeros.
+    /// A string of this many UTF-32 code units, padded with zeros.
     Unicode(usize),
-    /// That many bytes, padded with zeros.
+    /// A string of this many bytes, padded with zeros.
     Bytes(usize),
 }
 
@@ -74,7 +73,7 @@ impl Element {
     }
 }
 
-/// An array whose data has the length that its header announces.
+/// An array whose data has the length that its header states.
 #[derive(Debug)]
 pub(super) struct Array<'a> {
     format: &'static str,
@@ -84,7 +83,7 @@ pub(super) struct Array<'a> {
     data: &'a [u8],
 }
 
-/// How elements and bytes are ordered.
+/// Order of elements and bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Layout {
     pub(super) big_endian: bool,
@@ -137,7 +136,7 @@ impl<'a> Array<'a> {
         }
         limits.check_table(rows, columns)?;
 
-        // Within a row, the place of each value; in column-major order rows are interleaved.
+        // The position of each value within a row; in column-major order rows are interleaved.
         let places: Vec<usize> = if self.layout.column_major {
             column_major_places(&shape).map(|place| place * all).collect()
         } else {

@@ -1,7 +1,7 @@
 //! Numbers or labels in delimited text (CSV).
 //!
-//! The delimiter is the first of tab, semicolon and comma that the first line has: a comma may
-//! also be a decimal sign, the other two never are. Fields may be quoted.
+//! The delimiter is the first of tab, semicolon and comma that occurs in the first line. Comma comes last because it
+//! may also be a decimal sign. Fields may be quoted.
 
 use ::csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 
@@ -48,8 +48,8 @@ pub(super) fn table(bytes: &[u8], limits: Limits) -> Result<Table> {
     Ok(Table { rows, columns, shape: vec![columns], values, bytes: false })
 }
 
-/// Integers if every label is one, else names. A first line is a header if it alone is not a
-/// number, or if it says what names are usually headed by.
+/// Integers if every label is an integer, else names. The first line is a header if only it is not a number, or if it
+/// is a usual heading of labels.
 pub(super) fn labels(bytes: &[u8], limits: Limits) -> Result<Labels> {
     let mut names: Vec<String> = Vec::new();
     let mut rows = 0;
@@ -58,7 +58,7 @@ pub(super) fn labels(bytes: &[u8], limits: Limits) -> Result<Labels> {
         let [Some(name), None] = [record.get(0), record.get(1)] else {
             return Err(Error::LabelShape { shape: vec![rows + 1, record.len()] });
         };
-        // The first line's type is looked at below, when it is clear what the others are.
+        // The first line is decided below, when the type of the others is known.
         numeric &= rows == 0 || number(name).is_some();
         rows += 1;
         if limits.rows.is_none_or(|limit| names.len() <= limit) {

@@ -1,9 +1,8 @@
-//! Inputs (X) and labels (Y) from files, recognised by content: `.npy`, IDX, or delimited text,
-//! each plain or gzip-compressed.
+//! Reads inputs (X) and labels (Y) from files: `.npy`, IDX, or delimited text, plain or gzip-compressed. The format is
+//! recognised by content.
 //!
-//! Data comes from anywhere, so readers are strict: sizes are bounded and checked against the
-//! bytes that are really there before anything is allocated, and what does not fit exactly is an
-//! error that says what was expected.
+//! Files may be hostile, so readers are strict: sizes are limited and checked against the bytes present before any
+//! allocation, and every mismatch is an error that states what was expected.
 
 mod array;
 mod delimited;
@@ -34,7 +33,7 @@ pub struct Table {
     pub shape: Vec<usize>,
     /// `rows * columns` finite numbers, row after row, trailing dimensions flattened in C order.
     pub values: Vec<f64>,
-    /// The file has bytes, 0 to 255, as pictures do: nothing else can come.
+    /// True if the file holds bytes, as pictures do: all values are from 0 to 255.
     pub bytes: bool,
 }
 
@@ -51,7 +50,7 @@ impl Table {
         Self { rows: 1, columns, shape: vec![columns], values: row.to_vec(), bytes: false }
     }
 
-    /// Some of the rows, in this order.
+    /// The selected rows, in this order.
     pub fn select(&self, rows: &[usize]) -> Self {
         let values = rows.iter().filter_map(|&row| self.row(row)).flatten().copied().collect();
         let (columns, shape, bytes) = (self.columns, self.shape.clone(), self.bytes);
@@ -82,18 +81,18 @@ impl Labels {
         }
     }
 
-    /// Whether there is none; a reader never returns that.
+    /// True if there are no labels; readers never return that.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// How much to read.
+/// Limits of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bound on the decompressed file, and on the table in memory, in bytes each.
+    /// Limit on the decompressed file and on the array in memory, in bytes each.
     pub bytes: u64,
-    /// Keep only that many rows from the start; all if `None`. The file is checked whole.
+    /// Keep only this many rows from the start; all if `None`. The whole file is checked.
     pub rows: Option<usize>,
 }
 
@@ -109,7 +108,7 @@ impl Limits {
         self.rows.map_or(rows, |limit| rows.min(limit))
     }
 
-    /// A name in memory takes some 64 bytes: the string, its allocation and a few letters.
+    /// A name in memory takes about 64 bytes: the string, its allocation and a few letters.
     fn check_names(&self, rows: usize) -> Result<()> {
         self.check_table(rows, 8)
     }
@@ -133,8 +132,7 @@ pub fn read_labels(path: &Path, limits: Limits) -> Result<Labels> {
     open(path).and_then(|file| labels_from(file, limits)).map_err(Error::in_file(path))
 }
 
-/// Reads what a model of `outputs` outputs should predict: numbers in as many columns. For one output
-/// an array of one dimension is a column.
+/// Reads the targets of a model: numbers in `outputs` columns. For one output, an array of one dimension is a column.
 pub fn read_targets(path: &Path, outputs: usize, limits: Limits) -> Result<Table> {
     open(path).and_then(|file| targets_from(file, outputs, limits)).map_err(Error::in_file(path))
 }
@@ -178,8 +176,8 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(Error::io("open the file"))
 }
 
-/// All bytes, decompressed if they are gzip; never more than `limit` in memory, but for the moment in which they move
-/// to a larger place.
+/// Reads all bytes and decompresses gzip. Holds at most `limit` bytes in memory, except while they move to a larger
+/// allocation.
 fn load(mut reader: impl Read, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let mut start = Vec::new();
@@ -201,7 +199,7 @@ fn load(mut reader: impl Read, limit: u64) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// What `Read::read_to_end` does, without leaving copies behind.
+/// Like `Read::read_to_end`, but leaves no copies in memory.
 fn read_all(mut reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     let mut piece = Zeroizing::new([0; 1 << 14]);
@@ -215,7 +213,7 @@ fn read_all(mut reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-/// Appends values. A vector that has to move for them zeroizes the place that it leaves, unlike one that grows by itself.
+/// Appends values. If the vector has to move, the old allocation is zeroized, which `Vec` does not do by itself.
 fn append<T: Zeroize + Copy>(to: &mut Zeroizing<Vec<T>>, values: &[T]) {
     let needed = to.len() + values.len();
     if needed > to.capacity() {
@@ -253,7 +251,7 @@ impl Format {
     }
 }
 
-/// Foreign text for an error message: bounded, and escaped by its `Debug` form.
+/// Text from a file for an error message: shortened, and escaped by its `Debug` form.
 fn excerpt(text: &str) -> String {
     const SHOWN: usize = 40;
     let mut start: String = text.chars().take(SHOWN).collect();

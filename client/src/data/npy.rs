@@ -10,9 +10,9 @@ pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 const FORMAT: &str = "npy";
 const SUPPORTED: &str = "bool, integers of 8 to 64 bits, float32, float64 or fixed-width text";
 
-/// NumPy's own limit on the length of a header it will evaluate.
+/// NumPy's limit on the length of a header.
 const MAX_HEADER: usize = 10_000;
-/// NumPy's own limit.
+/// NumPy's limit on dimensions.
 const MAX_DIMENSIONS: usize = 64;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Array<'_>> {

@@ -1,9 +1,8 @@
-//! Changing keys. A new pair is made in `next/`, and takes the place of the current one once the mesh
-//! has accepted it; the secret key that it replaces stays in `old/`, named after its evaluation key, for
-//! the answers that are still to come.
+//! Key rotation. A new pair is made in `next/` and replaces the current one once the mesh has accepted it. The replaced
+//! secret stays in `old/`, named after its evaluation key, to decrypt answers that are still outstanding.
 //!
-//! A crash leaves one of these: nothing in `next/` (not begun), a pair (go on with its upload), or an
-//! evaluation key without its secret (the secret is in its place already).
+//! A crash leaves one of three states: nothing in `next/` (not begun), a pair (continue with its upload), or an
+//! evaluation key without its secret (the secret is installed already).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,16 +14,16 @@ use crate::files::{self, Audience, Existing};
 use crate::passphrase::Passphrase;
 use crate::{Error, Result};
 
-/// Bound on a sealed secret's file, in bytes.
+/// Largest encrypted secret file, in bytes.
 const MAX_SECRET: u64 = 4 << 20;
 
 impl KeyDirectory {
-    /// Where the next pair waits for its upload.
+    /// The directory of the next pair until it is uploaded.
     pub fn next(&self) -> Self {
         Self(self.0.join("next"))
     }
 
-    /// Whether both keys are there.
+    /// True if both keys exist.
     pub fn is_complete(&self) -> bool {
         self.client_key().is_file() && self.evaluation_key().is_file()
     }
@@ -33,10 +32,10 @@ impl KeyDirectory {
         self.0.join("old").join(format!("{key}.key"))
     }
 
-    /// The secret that goes with an evaluation key: the current one, or one that was replaced.
+    /// The secret that belongs to an evaluation key: the current one or a replaced one.
     ///
     /// # Errors
-    /// [`Error::NoSecretFor`], or why the file does not open.
+    /// [`Error::NoSecretFor`], or the file cannot be decrypted.
     pub fn read_secret_for(&self, key: Digest, passphrase: &Passphrase) -> Result<Secret> {
         let current = self.read_secret(passphrase)?;
         if current.client.evaluation_key() == key.0 {
@@ -66,11 +65,11 @@ impl KeyDirectory {
         Ok(names.filter_map(|entry| digest(entry.ok()?.file_name())).collect())
     }
 
-    /// Puts the pair in `next/` in the place of the current one, whose secret goes to `old/` under the
-    /// digest of its evaluation key.
+    /// Replaces the current pair by the pair in `next/`, and moves the current secret to `old/`, named by the digest of
+    /// its evaluation key.
     ///
     /// # Errors
-    /// A file cannot be written or moved; calling it again goes on from there.
+    /// A file cannot be written or moved; a second call continues from there.
     pub fn install_next(&self, replaced: Digest) -> Result<()> {
         let next = self.next();
         if next.client_key().is_file() {
@@ -83,7 +82,7 @@ impl KeyDirectory {
         self.finish_install()
     }
 
-    /// Completes an installation that was cut off after the secret was in its place.
+    /// Completes an installation that was interrupted after the secret was installed.
     ///
     /// # Errors
     /// A file cannot be moved.
@@ -91,7 +90,7 @@ impl KeyDirectory {
         let next = self.next();
         if !next.client_key().exists() && next.evaluation_key().is_file() {
             rename(&next.evaluation_key(), &self.evaluation_key())?;
-            // Other files in it are somebody else's.
+            // Fails, and keeps the directory, if it holds files that hermesh did not write.
             let _ = fs::remove_dir(&next.0);
         }
         Ok(())

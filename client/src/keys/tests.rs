@@ -64,7 +64,7 @@ fn only_the_secret_is_private() {
     keys.write(&secret, &evaluation, &"one".to_owned().into(), Existing::Keep).unwrap();
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(keys.client_key()), 0o600);
-    // The umask of whoever runs the tests may take the others' right away, never more than that.
+    // The umask of the user who runs the tests may remove the rights of other users, but nothing more.
     assert_eq!(mode(keys.evaluation_key()) & 0o600, 0o600);
     assert_eq!(mode(keys.evaluation_key()) & 0o133, 0);
 }
@@ -83,7 +83,7 @@ fn keys_change_and_the_old_secret_stays() {
     keys.next().write(&second, &evaluation, &passphrase, Existing::Keep).unwrap();
     assert!(keys.next().is_complete());
 
-    // Cut off in the middle: the secret is in its place, the evaluation key is not.
+    // Interrupted in the middle: the secret is installed, the evaluation key is not.
     let kept = keys.next().evaluation_key().with_extension("kept");
     fs::rename(keys.next().evaluation_key(), &kept).unwrap();
     keys.install_next(old).unwrap();
@@ -101,7 +101,7 @@ fn keys_change_and_the_old_secret_stays() {
     }
     let unknown = keys.read_secret_for(Digest([0; 32]), &passphrase);
     assert!(matches!(unknown, Err(Error::NoSecretFor { .. })));
-    // Nothing to do the second time.
+    // A second call does nothing.
     keys.install_next(old).unwrap();
     assert_eq!(keys.read_secret(&passphrase).unwrap().client.evaluation_key(), new.0);
 }

@@ -1,5 +1,5 @@
-//! The form of an entry: a line of its own (with the digests of answers in files, if there are), a digest of all
-//! other lines, the message's subject and headers as lines, an empty line, the ciphertext.
+//! Format of an entry: a first line with version, state, time and the digests of answers in files; a digest of all
+//! other lines; the message's subject and headers, one per line; an empty line; the ciphertext.
 //!
 //! ```text
 //! Outbox: 2 pending 1700000000000
@@ -8,8 +8,8 @@
 //! Hermesh-Job: …
 //! ```
 //!
-//! So the head can be checked without the ciphertext; that has its digest among the headers. Version 1 is the same
-//! without the second line.
+//! The head can be checked without the ciphertext, whose digest is among the headers. Version 1 is the same without the
+//! second line.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -31,9 +31,10 @@ const FORMAT: Format = Format {
     again: "encrypt and submit the input again, and move the file away",
 };
 const WITHOUT_DIGEST: u32 = 1;
-/// What the file is, in messages.
+/// Name of the file in error messages.
 const WHAT: &str = "a job of the outbox";
-/// Bound on everything before the ciphertext, in bytes: 48 headers of at most 64 and 1024.
+/// Largest head (all lines before the ciphertext), in bytes: 48 headers, names of at most 64 and values of at most
+/// 1024.
 const MAX_HEAD: u64 = 64 << 10;
 const DIGEST: &str = "Digest: ";
 /// Ends the head.
@@ -48,8 +49,8 @@ pub(super) enum Part {
     All,
 }
 
-/// The subject and the headers of a message, `Name: value`, one a line: what any NATS client needs
-/// besides the body to publish it.
+/// The subject and the headers of a message, one `Name: value` per line. With these and the body, any NATS client can
+/// publish the message.
 pub fn headers(message: &Message) -> String {
     let lines = message.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
     format!("Subject: {}\n", message.subject) + &lines.collect::<String>()
@@ -70,7 +71,7 @@ pub(super) fn encode(entry: &Entry) -> Vec<u8> {
     bytes
 }
 
-/// Of the first line, and of those from the third on.
+/// Digest of the first line and of the lines from the third on.
 fn digest(first: &str, rest: &str) -> Digest {
     Digest::of(format!("{first}\n{rest}").as_bytes())
 }
@@ -90,11 +91,11 @@ pub(super) fn decode(bytes: &[u8], part: Part) -> Result<Entry> {
     let window = &bytes[..bytes.len().min(MAX_HEAD as usize)];
     let end = window.windows(GAP.len()).position(|window| window == GAP);
     let end = end.ok_or_else(|| other("no head"))?;
-    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| other("a head that is no text"))?;
+    let head = std::str::from_utf8(&bytes[..end]).map_err(|_| other("a head that is not text"))?;
     let (first, mut head) = head.split_once('\n').ok_or_else(|| other("no head"))?;
     let words: Vec<&str> = first.split(' ').collect();
     let ["Outbox:", version, more @ ..] = &words[..] else {
-        return Err(other("another first line"));
+        return Err(other("a different first line"));
     };
     let version = version.parse().map_err(|_| other("a malformed version"))?;
     FORMAT.check(WHAT, version)?;
@@ -107,7 +108,7 @@ pub(super) fn decode(bytes: &[u8], part: Part) -> Result<Entry> {
     }
     let mut lines = head.lines();
     let [state, since, answers @ ..] = more else {
-        return Err(other("another first line"));
+        return Err(other("a different first line"));
     };
     let state = State::ALL.into_iter().find(|known| known.as_str() == *state);
     let state = state.ok_or_else(|| other("an unknown state"))?;
@@ -124,7 +125,7 @@ pub(super) fn decode(bytes: &[u8], part: Part) -> Result<Entry> {
         message.body = bytes[end + GAP.len()..].to_vec().into();
     }
     let job = Job::receive(&message)?;
-    // Of a job that has ended the ciphertext is not kept.
+    // The ciphertext of an ended job is not kept.
     if part == Part::All && !state.ended() && Digest::of(&job.input) != job.context.input {
         return Err(damaged());
     }

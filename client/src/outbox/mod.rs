@@ -1,16 +1,15 @@
-//! The outbox: every job that is signed is kept as it was signed, from before it is sent until it has
-//! come to an end.
+//! The outbox keeps every signed job, unchanged, from before it is sent until it has ended.
 //!
 //! ```text
 //! signed ─▶ pending ─▶ submitted ─▶ answered ─▶ decrypted
 //!                          └────────────┴─────▶ failed, undecryptable
 //! ```
 //!
-//! One file for each job, `outbox/{job}.job`. What is `pending` may have been sent or not; sending it
-//! again is sending the same message, which the mesh takes for the same job. What is `undecryptable` is
-//! never sent again, and neither is its ciphertext in another job: whoever altered an answer would learn
-//! from the repetition that it did not decrypt, and so about the secret key. So that each send need not
-//! read every entry for that, `outbox/never/` has a file for each such ciphertext, named by its digest.
+//! Each job is one file, `outbox/{job}.job`. A `pending` job may or may not have been sent; sending it again sends the
+//! same message, which the mesh recognises as the same job. An `undecryptable` job is never sent again, and neither is
+//! its ciphertext in another job: an attacker who altered the answer would learn from the repetition that it did not
+//! decrypt, and so about the client key. `outbox/never/` has a file for each such ciphertext, named by its digest, so
+//! that a send need not read every entry.
 
 mod format;
 #[cfg(test)]
@@ -28,31 +27,31 @@ pub use format::headers;
 use crate::files::{self, Audience, Existing};
 use crate::{Error, Result};
 
-/// Jobs that have not ended, at most.
+/// Largest number of jobs that have not ended.
 pub const MAX_OPEN: usize = 1_000;
-/// Jobs that have ended well or failed, of which the newest are kept.
+/// Number of decrypted or failed jobs to keep, newest first.
 pub const MAX_ENDED: usize = 256;
-/// Where the ciphertexts are named that are never sent again.
+/// Directory of the digests of ciphertexts that are never sent again.
 const NEVER: &str = "never";
-/// How long after its deadline a job that never ended is forgotten; the mesh forgets it earlier.
+/// Time after its deadline at which a job that never ended is removed. The mesh drops it earlier.
 const FORGOTTEN: Duration = topology::MAX_DEADLINE.saturating_mul(2);
 
-/// How far a job is, seen from here.
+/// State of a job, as known to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Handed to the user, who publishes it with a program of their own.
     Signed,
-    /// About to be sent; perhaps it was.
+    /// About to be sent, or already sent.
     Pending,
     /// The mesh has stored it.
     Submitted,
-    /// The answer is there, its receipt verified.
+    /// The answer has arrived and its receipt is verified.
     Answered,
     /// The answer has been decrypted.
     Decrypted,
-    /// The mesh refused it, or gave it up.
+    /// The mesh refused the job or gave up on it.
     Failed,
-    /// There is an answer that does not decrypt. This is for ever.
+    /// An answer did not decrypt. This state is final.
     Undecryptable,
 }
 
@@ -67,7 +66,7 @@ impl State {
         Self::Undecryptable,
     ];
 
-    /// Its name, in files and for people.
+    /// Name of the state, in files and in output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Signed => "signed",
@@ -80,7 +79,7 @@ impl State {
         }
     }
 
-    /// Whether nothing is to come; the ciphertext is not kept any longer.
+    /// True if the job has ended; its ciphertext is then no longer kept.
     pub fn ended(self) -> bool {
         matches!(self, Self::Decrypted | Self::Failed | Self::Undecryptable)
     }
@@ -89,13 +88,13 @@ impl State {
 /// One job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// How far it is.
+    /// State of the job.
     pub state: State,
-    /// Since when.
+    /// Time of the last change of state.
     pub since: UnixMillis,
-    /// Digests of its answers that were put into files, to be decrypted later: one, of an honest mesh.
+    /// Digests of its answers that were written to files, to be decrypted later. An honest mesh sends one.
     pub answers: Vec<Digest>,
-    /// The job; without its ciphertext if it has ended, or if only the heads were read.
+    /// The job, without its ciphertext if it has ended or if only the head was read.
     pub job: Job,
 }
 
@@ -116,11 +115,11 @@ impl Outbox {
         Self(directory.to_owned())
     }
 
-    /// Keeps a signed job, before anything else is done with it.
+    /// Stores a signed job. Called before the job is sent or handed to the user.
     ///
     /// # Errors
-    /// [`Error::NeverAgain`] if the same ciphertext had an answer that did not decrypt,
-    /// [`Error::OutboxFull`], or that it cannot be written.
+    /// [`Error::NeverAgain`] if an answer to the same ciphertext did not decrypt, [`Error::OutboxFull`], or the entry
+    /// cannot be written.
     pub fn add(&self, job: &Job, state: State, now: UnixMillis) -> Result<()> {
         create(&self.0)?;
         let _lock = self.lock()?;
@@ -136,7 +135,7 @@ impl Outbox {
     /// Refuses a ciphertext whose answer did not decrypt.
     ///
     /// # Errors
-    /// [`Error::NeverAgain`], or that the outbox cannot be read.
+    /// [`Error::NeverAgain`], or the outbox cannot be read.
     pub fn check_input(&self, input: Digest) -> Result<()> {
         let never = self.never(input);
         let there = never.try_exists().map_err(Error::io("look for the file"));
@@ -165,12 +164,12 @@ impl Outbox {
     /// A job, without its ciphertext.
     ///
     /// # Errors
-    /// [`Error::NoSuchJob`], or that it cannot be read.
+    /// [`Error::NoSuchJob`], or the entry cannot be read.
     pub fn get(&self, id: JobId) -> Result<Entry> {
         self.read(id, format::Part::Head)
     }
 
-    /// All jobs, without their ciphertexts, the oldest change first.
+    /// All jobs, without their ciphertexts, sorted by the time of their last change.
     ///
     /// # Errors
     /// One of the files cannot be read.
@@ -180,7 +179,7 @@ impl Outbox {
         for id in ids {
             match self.get(id) {
                 Ok(entry) => entries.push(entry),
-                // Tidied away by another process in the meantime.
+                // Removed by another process in the meantime.
                 Err(Error::NoSuchJob { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -189,7 +188,7 @@ impl Outbox {
         Ok(entries)
     }
 
-    /// The job with this answer, if it was noted.
+    /// The job of this answer, if [`note_answer`](Self::note_answer) has recorded it.
     ///
     /// # Errors
     /// One of the files cannot be read.
@@ -197,10 +196,10 @@ impl Outbox {
         Ok(self.list()?.into_iter().find(|entry| entry.answers.contains(&answer)))
     }
 
-    /// Notes whose answer it is that will be in a file, so that it is known when that is decrypted.
+    /// Records the job of an answer before the answer is written to a file, so that `decrypt` can find the job.
     ///
     /// # Errors
-    /// [`Error::NoSuchJob`], or that it cannot be written.
+    /// [`Error::NoSuchJob`], or the entry cannot be written.
     pub fn note_answer(&self, id: JobId, answer: Digest) -> Result<()> {
         let _lock = self.lock()?;
         let mut entry = self.read(id, format::Part::All)?;
@@ -211,13 +210,14 @@ impl Outbox {
         self.write(&entry, Existing::Replace)
     }
 
-    /// Notes how far a job is. Where nothing is to come, the ciphertext goes.
+    /// Changes the state of a job. If the job has ended, its ciphertext is removed.
     ///
     /// # Errors
-    /// [`Error::Undecryptable`] if it was that, which is for ever; or that it cannot be written.
+    /// [`Error::Undecryptable`] if the job is in that final state; or the entry cannot be written.
     pub fn set(&self, id: JobId, state: State, now: UnixMillis) -> Result<()> {
         let _lock = self.lock()?;
-        // The ciphertext of what ends is not kept, so it need not be intact: what did not decrypt is noted in any case.
+        // The ciphertext of an ended job is not kept, so it need not be intact. An undecryptable job can always be
+        // recorded.
         let part = if state.ended() { format::Part::Head } else { format::Part::All };
         let mut entry = self.read(id, part)?;
         match entry.state {
@@ -231,7 +231,7 @@ impl Outbox {
             entry.job.input = Default::default();
         }
         if state == State::Undecryptable {
-            // First, so that no crash leaves an entry that says so and a ciphertext that may be sent.
+            // Before the entry: no crash can leave an undecryptable entry with a ciphertext that may still be sent.
             let never = self.never(entry.job.context.input);
             create(&self.0.join(NEVER))?;
             files::write(&never, b"", Audience::Owner, Existing::Replace)?;
@@ -239,10 +239,10 @@ impl Outbox {
         self.write(&entry, Existing::Replace)
     }
 
-    /// Removes what is of no use any more, and counts what is open.
+    /// Removes old entries and returns the number of jobs that have not ended.
     fn tidy(&self, now: UnixMillis) -> Result<usize> {
         let ids = self.ids()?;
-        // Too few for any bound, so nobody needs to read them.
+        // Too few to reach any limit, so the files need not be read.
         if ids.len() < MAX_ENDED.min(MAX_OPEN) {
             return Ok(ids.len());
         }
@@ -309,7 +309,7 @@ impl Outbox {
         self.0.join(format!("{id}.job"))
     }
 
-    /// What is there once an answer to this ciphertext did not decrypt.
+    /// The file that exists once an answer to this ciphertext did not decrypt.
     fn never(&self, input: Digest) -> PathBuf {
         self.0.join(NEVER).join(input.to_string())
     }
@@ -321,7 +321,7 @@ fn create(directory: &Path) -> Result<()> {
         .map_err(Error::in_file(directory))
 }
 
-/// The message of a job as it is published. Encoding is deterministic: the same job is the same message.
+/// The message that publishes a job. Encoding is deterministic: the same job gives the same message.
 pub fn message(job: &Job) -> hermesh_mesh::Message {
     job.encode("client")
 }

@@ -26,7 +26,7 @@ fn outbox() -> (TempDir, Outbox) {
     (directory, outbox)
 }
 
-/// Past the checks, which read everything each time.
+/// Writes the entry directly, without the checks of `add`, which read all entries each time.
 fn store(outbox: &Outbox, state: State, since: UnixMillis) {
     let entry = Entry { state, since, answers: Vec::new(), job: job(b"x") };
     fs::write(outbox.path(entry.id()), format::encode(&entry)).unwrap();
@@ -35,10 +35,10 @@ fn store(outbox: &Outbox, state: State, since: UnixMillis) {
 #[test]
 fn what_is_sent_again_is_the_same_message() {
     let (_directory, outbox) = outbox();
-    // A ciphertext may well contain what ends a head.
+    // A ciphertext may contain the bytes that end a head.
     let job = job(b"a\n\nb\xff");
     outbox.add(&job, State::Pending, NOW).unwrap();
-    // As another process finds it.
+    // As another process reads it.
     let again = Outbox::new(&outbox.0).to_send(job.context.job).unwrap();
     assert_eq!(message(&again), message(&job));
     assert_eq!(again, job);
@@ -76,13 +76,13 @@ fn what_did_not_decrypt_is_never_sent_again() {
         assert!(matches!(result, Err(Error::Undecryptable { job }) if job == id));
     };
     ended(outbox.to_send(id).map(drop));
-    // Not under another name either, nor if it was signed before.
+    // Not under another job id either, nor if it was signed before.
     never(outbox.add(&job(b"ciphertext"), State::Pending, NOW));
     never(outbox.to_send(twin.context.job).map(drop));
     for state in State::ALL.into_iter().filter(|state| *state != State::Undecryptable) {
         ended(outbox.set(id, state, NOW));
     }
-    // Time does not change that, nor do many other jobs.
+    // Neither time nor many other jobs change that.
     let later = NOW.plus(FORGOTTEN * 100);
     for _ in 0..=MAX_ENDED {
         store(&outbox, State::Decrypted, later);
@@ -100,7 +100,7 @@ fn an_answer_in_a_file_is_known_by_its_digest() {
     }
     let (id, answer) = (first.context.job, Digest::of(b"answer"));
     assert_eq!(outbox.of_answer(answer).unwrap(), None);
-    // The mesh should give but one; if it gives more, each of them is remembered.
+    // The mesh should give only one answer; if it gives more, each is recorded.
     for answer in [answer, Digest::of(b"another"), answer] {
         outbox.note_answer(id, answer).unwrap();
     }
@@ -122,7 +122,7 @@ fn what_has_ended_loses_its_ciphertext() {
     outbox.set(job.context.job, State::Decrypted, NOW).unwrap();
     assert!(size() < 4_000);
     let entry = outbox.get(job.context.job).unwrap();
-    // Enough to fetch and verify the answer once more.
+    // Enough to fetch and verify the answer again.
     assert_eq!((&entry.job.context, entry.job.signature), (&job.context, job.signature));
 }
 
@@ -136,10 +136,10 @@ fn it_does_not_grow_without_bound() {
     outbox.add(&job(b"another"), State::Pending, NOW).unwrap();
     let ended = |entry: &Entry| entry.state.ended();
     let kept: Vec<Entry> = outbox.list().unwrap().into_iter().filter(ended).collect();
-    // Room for one more, and the newest of the others.
+    // The newest are kept, one fewer than the limit, so that one more fits.
     assert_eq!(kept.len(), MAX_ENDED - 1);
     assert_eq!(kept[0].since, UnixMillis(NOW.0 + 6));
-    // What the mesh has long forgotten goes as well.
+    // Jobs that the mesh has dropped long ago are removed as well.
     let lost = job(b"lost");
     outbox.add(&lost, State::Submitted, NOW).unwrap();
     let later = lost.context.deadline.plus(FORGOTTEN + Duration::from_millis(1));
@@ -183,7 +183,7 @@ fn is_damaged(result: &Result<Entry>) -> bool {
     matches!(result, Err(Error::Engine(Engine::Damaged { .. })))
 }
 
-/// What version 1 wrote: no digest of the head.
+/// An entry of version 1, without a digest of the head.
 fn of_version_1(entry: &Entry) -> String {
     let text = String::from_utf8(format::encode(entry)).unwrap();
     let (first, rest) = text.split_once('\n').unwrap();
@@ -227,7 +227,7 @@ fn what_is_damaged_is_refused() {
     }
 }
 
-/// Otherwise damage to a ciphertext that is not needed any more would let it be sent again.
+/// Otherwise, damage to a ciphertext that is no longer needed would allow the job to be sent again.
 #[test]
 fn what_did_not_decrypt_is_noted_though_its_ciphertext_is_damaged() {
     let (_directory, outbox) = outbox();

@@ -1,8 +1,8 @@
-//! How much each key has given away: scores and labels of `approximate` programs that were shown, counted in
-//! `revealed.json` beside the keys. `docs/scores.md` says why, and what the bound is.
+//! Counts how much each key has revealed: the shown scores and labels of `approximate` programs, in `revealed.json`
+//! next to the keys. `docs/scores.md` explains why, and derives the bound.
 //!
-//! The file has an entry for each evaluation key, by its digest, so a new key begins at nothing. It is written before
-//! anything is shown: a crash in between counts too much, never too little.
+//! The file has an entry for each evaluation key, by its digest, so a new key starts at zero. It is written before
+//! anything is shown: after a crash in between the count is too high, never too low.
 
 mod cost;
 #[cfg(test)]
@@ -20,11 +20,11 @@ pub use cost::Cost;
 use crate::files::{self, Audience, Existing};
 use crate::{Error, Result};
 
-/// Bound on the file, in bytes: some thousands of keys.
+/// Largest file, in bytes: several thousand keys.
 const MAX_FILE: u64 = 1 << 20;
 const VERSION: u32 = 1;
 
-/// What was shown under one key.
+/// What was shown under one key, and how much it reveals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Count {
@@ -32,7 +32,7 @@ pub struct Count {
     pub scores: u64,
     /// Labels.
     pub labels: u64,
-    /// Bits about the key in them, at most.
+    /// Upper bound on the bits that they reveal about the key.
     pub bits: f64,
 }
 
@@ -40,11 +40,11 @@ pub struct Count {
 #[derive(Clone, Debug)]
 pub struct Revealed {
     file: PathBuf,
-    /// Two commands at the same time must not both read the count before either has written its own.
+    /// Serialises commands that run at the same time, so that no count is lost.
     lock: PathBuf,
 }
 
-/// The file's form.
+/// The fields of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Form {
@@ -58,15 +58,15 @@ impl Revealed {
         Self { file: directory.join("revealed.json"), lock: directory.join("revealed.lock") }
     }
 
-    /// What was shown under a key; nothing if it has no entry.
+    /// The count of a key; zero if it has no entry.
     ///
     /// # Errors
-    /// The file cannot be read, or is not one of ours.
+    /// The file cannot be read, or hermesh did not write it.
     pub fn of(&self, key: Digest) -> Result<Count> {
         Ok(self.read()?.get(&key.to_string()).copied().unwrap_or_default())
     }
 
-    /// Fails if showing this much more is refused.
+    /// Fails if `bits` more may not be shown.
     ///
     /// # Errors
     /// [`Error::KeyUsedUp`], or as [`Self::of`].
@@ -77,11 +77,11 @@ impl Revealed {
     /// Counts what is about to be shown, and returns the new count.
     ///
     /// # Errors
-    /// [`Error::KeyUsedUp`], or the file cannot be read or written. Nothing must be shown then.
+    /// [`Error::KeyUsedUp`], or the file cannot be read or written. The caller must then show nothing.
     pub fn add(&self, key: Digest, more: Count, budget: f64) -> Result<Count> {
         let lock = File::options().create(true).append(true).open(&self.lock);
         let held = lock.and_then(|lock| lock.lock().map(|()| lock));
-        // Unlocked when it is closed, by a crash too.
+        // The lock ends when the file is closed, also by a crash.
         let _held = held.map_err(Error::io("lock the file")).map_err(Error::in_file(&self.lock))?;
         let mut keys = self.read()?;
         let count = keys.entry(key.to_string()).or_default();

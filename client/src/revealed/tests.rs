@@ -33,13 +33,13 @@ fn what_goes_past_the_bound_is_refused_and_not_counted() {
     let refused = revealed.add(key(1), scores(2, 2.0), 100.0);
     assert!(matches!(refused, Err(Error::KeyUsedUp { .. })), "{refused:?}");
     assert_eq!(revealed.of(key(1)).unwrap(), scores(99, 99.0));
-    // A cost that is no cost neither passes nor spoils the file.
+    // An invalid cost neither passes nor spoils the file.
     for bits in [f64::NAN, f64::INFINITY, -1.0] {
         let refused = revealed.add(key(1), scores(1, bits), 100.0);
         assert!(matches!(refused, Err(Error::KeyUsedUp { .. })), "{refused:?}");
     }
     revealed.add(key(1), scores(1, 1.0), 100.0).unwrap();
-    // Rotation begins anew.
+    // A new key starts at zero.
     revealed.add(key(2), scores(2, 2.0), 100.0).unwrap();
 }
 
@@ -80,7 +80,7 @@ fn a_file_that_is_not_ours_is_refused() {
         fs::write(directory.path().join("revealed.json"), bad).unwrap();
         let refused = revealed.add(key(1), scores(1, 0.1), 100.0);
         assert!(refused.is_err(), "{bad}");
-        // It stays as it is, for the owner to look at.
+        // The file stays unchanged, so that the owner can inspect it.
         let kept = fs::read_to_string(directory.path().join("revealed.json")).unwrap();
         assert_eq!(kept, bad);
     }

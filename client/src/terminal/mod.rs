@@ -1,5 +1,5 @@
-//! What people see: pictures, tables, units and progress. Everything returns text or draws on
-//! standard error; printing results is up to the commands.
+//! Pictures, tables, units and progress for a terminal. Functions return text or draw on standard error; the commands
+//! print results.
 
 mod picture;
 mod plain;

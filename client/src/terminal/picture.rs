@@ -2,10 +2,10 @@ use std::fmt::Write;
 
 use super::Style;
 
-/// From ink-free to full, about evenly spaced in weight.
+/// Characters from blank to dense, about evenly spaced in weight.
 const SHADES: &[u8] = b" .:-=+*#%@";
 
-/// The width in characters below which a picture is enlarged by whole factors.
+/// Pictures narrower than this many characters are enlarged by a whole factor.
 const MIN_WIDTH: usize = 16;
 
 /// A grey picture for the terminal, bright on dark.
@@ -18,8 +18,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture of `width` pixels a row, its values stretched so that the smallest is dark and
-    /// the largest bright. `None` unless `values` are whole rows, finite, at least one.
+    /// A picture of `width` pixels per row. Values are stretched: the smallest is dark, the largest bright. `None`
+    /// unless `values` are finite and form at least one whole row.
     pub fn new(width: usize, values: &[f64]) -> Option<Self> {
         if width == 0 || values.is_empty() || !values.len().is_multiple_of(width) {
             return None;

@@ -1,22 +1,22 @@
-//! Text without control characters. Much of what is printed comes from a mesh, or from files of others,
-//! and a terminal obeys what it is sent: titles, colours, even keystrokes.
+//! Removes control characters from text. Much of the output comes from a mesh or from files of other people, and
+//! control sequences can change a terminal's title and colours, and even simulate keystrokes.
 
 const REPLACEMENT: char = '\u{fffd}';
 
-/// Text of one line or several: only line breaks and tabs are left.
+/// Text of one line or several: keeps only line breaks and tabs.
 pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() && c != '\n' && c != '\t' { REPLACEMENT } else { c })
         .collect()
 }
 
-/// Text that is a part of one line, so that it cannot pass for lines of its own.
+/// Text for a part of one line: line breaks are replaced too, so that it cannot imitate other lines.
 pub fn plain_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { REPLACEMENT } else { c }).collect()
 }
 
-/// An error and its causes in one text, but for those whose text is there already. Further lines are
-/// indented: what others have put into them does not pass for lines of ours.
+/// An error and its causes in one text; a cause whose text is included already is left out. Further lines are indented,
+/// so that text from others cannot imitate lines of hermesh.
 pub fn describe<'a>(
     chain: impl IntoIterator<Item = &'a (dyn std::error::Error + 'static)>,
 ) -> String {

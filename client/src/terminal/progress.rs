@@ -1,4 +1,4 @@
-//! Progress on standard error: seen on a terminal, silent in a pipe.
+//! Progress on standard error: visible on a terminal, silent in a pipe.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -19,20 +19,20 @@ pub fn bar(total: u64, message: &str, unit: &str) -> ProgressBar {
 pub struct Bars(MultiProgress);
 
 impl Default for Bars {
-    /// None yet.
+    /// No bars.
     fn default() -> Self {
         Self(MultiProgress::with_draw_target(target(std::io::stderr().is_terminal())))
     }
 }
 
 impl Bars {
-    /// One more.
+    /// Adds a bar.
     pub fn add(&self, total: u64, message: &str, unit: &str) -> ProgressBar {
         self.0.add(bar(total, message, unit))
     }
 }
 
-/// A sign of life for work of unknown length.
+/// A spinner for work of unknown length.
 pub fn spinner(message: &str) -> ProgressBar {
     let spinner = styled(None, message, SPINNER);
     if !spinner.is_hidden() {
@@ -42,7 +42,7 @@ pub fn spinner(message: &str) -> ProgressBar {
 }
 
 fn bar_template(unit: &str) -> String {
-    // Braces are the template's own.
+    // Braces are syntax of the template.
     let unit = unit.replace(['{', '}'], "");
     format!("{{msg}} [{{bar:32}}] {{pos}}/{{len}} {unit}  {{elapsed}} (about {{eta}} left)")
 }

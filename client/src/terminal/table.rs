@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::plain_line;
 
-/// A table for people: a header, a rule, rows. Text stands left, numbers stand right.
+/// A text table: a header, a rule, rows. Text is aligned left, numbers right.
 #[derive(Clone, Debug, Default)]
 pub struct TextTable {
     rows: Vec<Vec<String>>,
@@ -16,8 +16,8 @@ impl TextTable {
         table
     }
 
-    /// Adds a row. Missing cells are blank; cells beyond the headings get a column of their own. What is
-    /// in a cell stays in it: control characters are replaced.
+    /// Adds a row. Missing cells are blank; cells beyond the headings get their own column. Control characters are
+    /// replaced, so that a cell cannot break the layout.
     pub fn push<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows.push(cells.into_iter().map(|cell| plain_line(&cell.into())).collect());
     }
@@ -60,7 +60,7 @@ impl fmt::Display for TextTable {
     }
 }
 
-/// A number, perhaps with a unit behind it; a blank or a dash stands for a missing one.
+/// True for a number, with or without a unit; a blank or a dash stands for a missing number.
 fn is_numeric(cell: &str) -> bool {
     match cell.trim_start_matches(['-', '−', '–', '+', '<', '≤', '~', '≈']).chars().next() {
         Some(first) => first.is_ascii_digit(),

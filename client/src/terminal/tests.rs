@@ -133,7 +133,7 @@ fn quantities_read_well() {
     assert_eq!(units::percent(1.0), "100.0 %");
 }
 
-/// A window title, a cleared screen, an 8-bit escape, an overwritten line.
+/// Control sequences: window title, clear screen, an 8-bit escape, an overwritten line.
 const HOSTILE: &str = "full\x1b]0;owned\x07\x1b[2J\u{9b}31m\x7f\rok\nerror: none\tb";
 
 #[test]
@@ -156,6 +156,6 @@ fn an_error_that_others_wrote_is_one_error() {
     let text = describe(error.chain());
     assert!(text.starts_with("cannot upload: cannot start nats-server: full"), "{text:?}");
     assert!(!text.contains(['\x1b', '\r', '\u{9b}']), "{text:?}");
-    // Neither does a part of it look like an error of its own.
+    // No part of it looks like a separate error.
     assert!(text.lines().skip(1).all(|line| line.starts_with("  ")), "{text:?}");
 }

@@ -1,6 +1,6 @@
-//! Quantities as people read them.
+//! Formats quantities.
 
-/// `20.2 MB`: powers of 1000, as networks and disks are sold.
+/// `20.2 MB`: powers of 1000.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if count < 1000 {

@@ -13,7 +13,7 @@ fn quick(secret: &[u8]) -> Vec<u8> {
     seal_with(QUICK, secret, &passphrase("right")).unwrap()
 }
 
-/// What was wrong with the file.
+/// The error in the file.
 fn inner(error: Error) -> Error {
     match error {
         Error::File { source, .. } => *source,
@@ -37,7 +37,7 @@ fn sealing_twice_shares_nothing() {
     assert!(!first.windows(6).any(|window| window == b"secret"));
 }
 
-/// The work factor for users is the one in the file, and within what is accepted.
+/// New files have the work factor for users, and the reader accepts it.
 #[test]
 fn new_secrets_have_the_full_work_factor() {
     let sealed = seal(b"secret", &passphrase("right")).unwrap();
@@ -151,7 +151,7 @@ mod on_disk {
         assert_eq!(*read(&path, &passphrase("right")).unwrap(), b"new");
     }
 
-    /// A link in the way counts as a file, even if it leads nowhere.
+    /// A symbolic link in place of the file counts as a file, even if its target does not exist.
     #[test]
     fn does_not_write_through_a_link() {
         let directory = tempfile::tempdir().unwrap();

@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-/// What it printed, if it succeeded and said nothing else.
+/// The standard output of a command that succeeded and printed nothing else.
 pub(crate) fn ok(arguments: &[&str]) -> String {
     let output = run(arguments);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -46,7 +46,7 @@ pub(crate) fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&ok(arguments)).unwrap()
 }
 
-/// Its message, if it failed as a command should.
+/// The error message of a command that failed properly.
 pub(crate) fn fails(arguments: &[&str]) -> String {
     failed(arguments, run(arguments))
 }
@@ -59,7 +59,7 @@ pub(crate) fn failed(arguments: &[&str], output: Output) -> String {
     error
 }
 
-/// A compiled model and keys for it, in a directory of their own.
+/// A compiled model and keys for it, in a separate directory.
 pub(crate) struct Fixture {
     pub(crate) directory: PathBuf,
     pub(crate) model: String,
@@ -150,8 +150,7 @@ pub(crate) fn test_images() -> Table {
     data::read_table(Path::new(&digits("test-images.npy")), Limits::default()).unwrap()
 }
 
-/// The rows about which the plain model is surest, so that noise cannot change their labels, as CSV;
-/// and their labels.
+/// The rows with the clearest decisions of the plain model, as CSV, and their labels. Noise cannot change these labels.
 pub(crate) fn sure_rows(fixture: &Fixture, count: usize, name: &str) -> (String, Vec<i64>) {
     let (model, table) = (fixture.read_model(), test_images());
     let mut rows: Vec<(f64, i64, &[f64])> = (0..table.rows)
@@ -181,7 +180,7 @@ pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-/// Operators that the service at this address has run: the sum over their kinds.
+/// Number of operators that the service at this address has run, of all kinds.
 pub(crate) fn operator_calls(health: &str) -> f64 {
     let metrics = ureq::get(format!("{health}/metrics")).call().unwrap();
     let metrics = metrics.into_body().read_to_string().unwrap();

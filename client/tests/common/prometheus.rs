@@ -1,4 +1,4 @@
-//! A real Prometheus.
+//! Runs a real Prometheus.
 
 // Helpers are part of tests, where clippy allows it, but are not recognised as such.
 #![allow(clippy::unwrap_used)]
@@ -16,14 +16,14 @@ use crate::up::Mesh;
 
 const WITHOUT: &str = "HERMESH_TEST_WITHOUT_PROMETHEUS";
 
-/// It is killed when this is dropped.
+/// A Prometheus process, killed on drop.
 pub(crate) struct Prometheus {
     child: Child,
     url: String,
 }
 
 impl Prometheus {
-    /// One that scrapes every second what the mesh's file says. None if that is asked for.
+    /// Starts Prometheus with the mesh's configuration, scraping every second. `None` if the environment disables it.
     pub(crate) fn start(mesh: &Path) -> Option<Self> {
         if std::env::var_os(WITHOUT).is_some() {
             return None;
@@ -64,7 +64,7 @@ impl Prometheus {
         serde_json::from_str(&answer).ok()
     }
 
-    /// Whether so many targets are there, and all are up.
+    /// True if there are this many targets and all are up.
     pub(crate) fn all_up(&self, count: usize) -> bool {
         let Some(answer) = self.get("/api/v1/targets", None) else {
             return false;
@@ -73,12 +73,12 @@ impl Prometheus {
         targets.len() == count && targets.iter().all(|target| target["health"] == "up")
     }
 
-    /// What a query of one value gives.
+    /// The result of a query of one value.
     pub(crate) fn value(&self, query: &str) -> Option<f64> {
         self.numbers(query).unwrap().first().copied()
     }
 
-    /// The finite numbers that a query gives, or why it is refused.
+    /// The finite numbers in the result of a query, or the error.
     fn numbers(&self, query: &str) -> Result<Vec<f64>, String> {
         let Some(answer) = self.get("/api/v1/query", Some(query)) else {
             return Ok(Vec::new());
@@ -91,7 +91,7 @@ impl Prometheus {
         Ok(numbers.filter(|number| number.is_finite()).collect())
     }
 
-    /// Every query of the dashboard is one, and gives data if it must.
+    /// Every query of the dashboard is valid, and gives data if it must.
     pub(crate) fn all_of_the_dashboard(&self, mesh: &Mesh) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/hermesh.json");
         let queries = queries(&path);
@@ -102,7 +102,7 @@ impl Prometheus {
                 .replace("$__range", "1h")
                 .replace("$workload", ".*")
                 .replace("$model", ".*");
-            assert!(!query.contains('$'), "{title}: a variable that nobody knows: {query}");
+            assert!(!query.contains('$'), "{title}: an undefined variable: {query}");
             let holds = || {
                 let numbers = self.numbers(&query).unwrap_or_else(|why| panic!("{title}: {why}"));
                 may_be_empty || !numbers.is_empty()

@@ -1,4 +1,4 @@
-//! `hermesh up`, as tests use it.
+//! Runs `hermesh up` for tests.
 
 // Each test program uses a part of this.
 #![allow(dead_code)]
@@ -17,21 +17,21 @@ use serde_json::Value;
 
 use crate::common::{command, operator_calls, text};
 
-/// Far more than anything here takes.
+/// Time limit, far longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// `hermesh up` with two workers, ended in order at the end of a test, also of one that fails.
+/// `hermesh up` with two workers, stopped in order at the end of a test, even if the test fails.
 pub(crate) struct Mesh {
     child: Child,
     _stdout: BufReader<ChildStdout>,
     pub(crate) url: String,
     pids: Vec<i32>,
     pub(crate) workers: Vec<i32>,
-    /// Where the workers serve their metrics.
+    /// URLs of the workers' metrics.
     health: Vec<String>,
-    /// What it says on standard error.
+    /// Its standard error.
     said: PathBuf,
-    /// What it says on standard output when it is ready.
+    /// Its standard output when it is ready.
     pub(crate) document: Value,
 }
 
@@ -89,7 +89,7 @@ impl Mesh {
         }
     }
 
-    /// Operators that each worker has run, by its own account.
+    /// Number of operators that each worker reports to have run.
     pub(crate) fn calls(&self) -> Vec<f64> {
         self.health.iter().map(|health| operator_calls(health)).collect()
     }

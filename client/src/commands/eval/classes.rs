@@ -1,4 +1,4 @@
-//! How often labels are the right ones, or the same.
+//! Accuracy and agreement of labels.
 
 use hermesh_client::terminal::{TextTable, units};
 use hermesh_compiler::network::{Label, Prediction};
@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::samples::Samples;
 
-/// Shares from 0 to 1; accuracies only where the true labels are known, what is encrypted only where
-/// something was.
+/// Shares from 0 to 1. Accuracies are `None` without true labels; encrypted figures are `None` if nothing was
+/// encrypted.
 #[derive(Serialize)]
 pub(super) struct Classes {
     #[serde(skip_serializing_if = "Option::is_none")]

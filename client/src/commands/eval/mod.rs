@@ -28,10 +28,10 @@ use truth::Truth;
 
 #[derive(Serialize)]
 struct Evaluation {
-    /// Rows that were answered.
+    /// Number of accepted rows.
     samples: usize,
     rows_refused: usize,
-    /// The first few, and why.
+    /// The first refused rows, with reasons.
     refused: Vec<Refused>,
     #[serde(flatten)]
     moved: Moved,
@@ -47,7 +47,7 @@ struct Evaluation {
     parameter_set: &'static str,
     security_bits: u32,
     failure_log2: Option<f64>,
-    /// Largest resident memory of the process, client included; none where it is not known.
+    /// Largest resident memory of the process, client included; `None` if unknown.
     peak_memory_bytes: Option<u64>,
 }
 
@@ -57,13 +57,13 @@ struct Refused {
     reason: String,
 }
 
-/// Refused rows that are named.
+/// Number of refused rows to list.
 const NAMED: usize = 5;
 
-/// What encryption took.
+/// Costs of the encrypted run.
 #[derive(Serialize)]
 struct Costs {
-    /// Of one inference on the server: from encrypted input to encrypted answer.
+    /// Time of one inference on the server: from encrypted input to encrypted answer.
     median_seconds: f64,
     p95_seconds: f64,
     median_encrypt_seconds: f64,
@@ -74,7 +74,7 @@ struct Costs {
     threads: usize,
     key_generation_seconds: f64,
     key_expansion_seconds: f64,
-    /// Over all samples, summed over threads.
+    /// Time of all samples, summed over threads.
     seconds_by_operator: Map<String, Value>,
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn run(options: &Eval) -> Result<()> {
     }
 }
 
-/// Infers every row under a key of its own.
+/// Evaluates every row encrypted, under a key made for this run.
 fn encrypt(model: &Model, table: &Table, options: &Eval, samples: &mut Samples) -> Result<Costs> {
     let program = model.program();
     let pool = compute::pool(options.compute.threads)?;
@@ -188,7 +188,7 @@ fn text(e: &Evaluation) -> String {
         let _ = writeln!(text, "{} clamped", count(e.moved.clamped_values, "value"));
     }
     let _ =
-        writeln!(text, "furthest from plain, in stated deviations: {}", e.worst_deviation.text());
+        writeln!(text, "furthest from plain, in standard deviations: {}", e.worst_deviation.text());
     if let Some(classes) = &e.classes {
         let _ = write!(text, "\n{}", classes.table());
     }

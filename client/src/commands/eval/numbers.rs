@@ -1,4 +1,4 @@
-//! How far numbers are from one another.
+//! Deviations between numbers: encrypted, simulated, plain and targets.
 
 use hermesh_client::data::Table;
 use hermesh_client::terminal::TextTable;
@@ -7,16 +7,16 @@ use serde::Serialize;
 
 use super::samples::Samples;
 
-/// Of a model that predicts numbers.
+/// Figures of a model that predicts numbers.
 #[derive(Serialize)]
 pub(super) struct Numbers {
-    /// All outputs together: the mean of their R² and of their deviations, and the largest deviation of any.
+    /// All outputs together: mean R², mean deviation, and the largest deviation of any output.
     all: Figures,
-    /// Each output by itself.
+    /// Each output separately.
     outputs: Vec<Figures>,
 }
 
-/// What is compared with the model in floating point, and with what it should predict.
+/// Comparisons with the model in floating point and with the targets.
 #[derive(Clone, Copy, Serialize)]
 struct Figures {
     simulated: Deviation,
@@ -26,7 +26,7 @@ struct Figures {
     targets: Option<Targets>,
 }
 
-/// Against the targets.
+/// Comparisons with the targets.
 #[derive(Clone, Copy, Serialize)]
 struct Targets {
     plain: Deviation,
@@ -35,11 +35,11 @@ struct Targets {
     encrypted: Option<Deviation>,
 }
 
-/// How far some numbers are from others.
+/// Deviation of predicted numbers from reference numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Deviation {
-    /// 1 − the sum of squared deviations ÷ that of the others from their mean. None if the others are
-    /// all the same, one row for instance.
+    /// R²: 1 − the sum of squared deviations ÷ the sum of squares of the reference about its mean. `None` if all
+    /// reference numbers are equal, as with one row.
     r2: Option<f64>,
     mean_absolute_deviation: f64,
     largest_deviation: f64,
@@ -135,7 +135,7 @@ impl Deviation {
         }
     }
 
-    /// Of all outputs, if there is one of each.
+    /// Combines the figures of all outputs; `None` if any is missing.
     fn all(outputs: impl Iterator<Item = Option<Self>>) -> Option<Self> {
         let outputs: Vec<Self> = outputs.collect::<Option<_>>()?;
         let count = outputs.len();
@@ -148,7 +148,7 @@ impl Deviation {
     }
 }
 
-/// Four digits, whatever the unit that the model predicts in.
+/// Four significant digits, whatever the unit of the predictions.
 fn short(x: f64) -> String {
     match x {
         0.0 => "0".to_owned(),
@@ -173,9 +173,9 @@ mod tests {
             largest_deviation: 1.0,
         };
         assert_eq!(found, expected);
-        // Always the mean: no better than nothing.
+        // Predicting the mean gives R² = 0.
         assert_eq!(Deviation::new(&[2.0, 2.0], &[1.0, 3.0]).r2, Some(0.0));
-        // Nothing to explain.
+        // No variance in the reference.
         assert_eq!(Deviation::new(&[1.0, 2.0], &[3.0, 3.0]).r2, None);
     }
 

@@ -1,4 +1,4 @@
-//! What happens to each row: in floating point, simulated, and encrypted.
+//! Evaluates each row: in floating point, simulated, and encrypted.
 
 use std::time::Instant;
 
@@ -14,11 +14,11 @@ use rand::rngs::StdRng;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Which rows are answered.
+/// Accepted and refused rows.
 #[derive(Default)]
 pub(super) struct Sieve {
     pub(super) answered: Vec<usize>,
-    /// Row, and why it is refused.
+    /// Refused rows, with reasons.
     pub(super) refused: Vec<(usize, String)>,
     pub(super) moved: Moved,
 }
@@ -45,13 +45,14 @@ impl Sieve {
     }
 }
 
-/// One of each for each row that is answered. Scores of what has noise are rounded as `decrypt` rounds them.
+/// One prediction of each kind for each accepted row. Simulated and encrypted scores are rounded as `decrypt` rounds
+/// them.
 pub(super) struct Samples {
     pub(super) plain: Vec<Prediction>,
     pub(super) simulated: Vec<Prediction>,
-    /// None if nothing was encrypted.
+    /// `None` if nothing was encrypted.
     pub(super) encrypted: Option<Vec<Prediction>>,
-    /// How far any score is off from that of the plain model at most, before the head and before rounding, in the
+    /// Largest difference of any output from the plain model, before the head and before rounding, in the standard
     /// deviations that the model states.
     pub(super) worst: Worst,
 }
@@ -72,18 +73,18 @@ impl Worst {
     }
 }
 
-/// How far outputs are off from those of the plain model at most, in deviations that the model states.
+/// Largest difference of outputs from those of the plain model, in the standard deviations that the model states.
 pub(super) fn deviation(model: &Model, outputs: &[f64], row: &[f64]) -> Result<f64> {
     let plain = model.network().evaluate(row)?;
     let off = outputs.iter().zip(&plain).zip(&model.report().deviation).map(|((a, b), std)| {
-        // What is left is the rounding of floating point.
+        // Only rounding of floating point is left.
         let off = (a - b).abs() - 1e-9 * (a.abs() + b.abs());
         if off <= 0.0 { 0.0 } else { off / std }
     });
     Ok(off.fold(0.0, f64::max))
 }
 
-/// What encryption took, row by row.
+/// Times of the encrypted run, row by row.
 #[derive(Default)]
 pub(super) struct Spent {
     pub(super) encrypt_seconds: Vec<f64>,
@@ -94,8 +95,8 @@ pub(super) struct Spent {
 }
 
 impl Samples {
-    /// Those of the model in floating point, and of the simulation with noise. Its seeds are fixed, so
-    /// that the same rows give the same predictions every time.
+    /// Predictions of the model in floating point, and of the simulation with noise. The seeds are fixed, so the same
+    /// rows always give the same predictions.
     pub(super) fn foresee(model: &Model, table: &Table) -> Result<Self> {
         let noise = model.program().noise();
         let rows = || table.values.chunks_exact(table.columns);
@@ -117,7 +118,7 @@ impl Samples {
     }
 }
 
-/// One row, encrypted.
+/// Evaluates one row encrypted.
 pub(super) fn infer(
     model: &Model,
     client: &ClientKey,
@@ -128,7 +129,7 @@ pub(super) fn infer(
 ) -> Result<Vec<f64>> {
     let table = Table::of_row(row);
     let start = Instant::now();
-    // The row has passed the sieve.
+    // Rows that would be refused have been removed before.
     let input = model::encrypt(model, client, &table, OutOfRange::Keep)?.bytes;
     spent.encrypt_seconds.push(start.elapsed().as_secs_f64());
     let start = Instant::now();

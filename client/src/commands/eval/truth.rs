@@ -1,4 +1,4 @@
-//! What `--labels` says.
+//! The true results given by `--labels`.
 
 use anyhow::{Context, Result};
 use hermesh_client::cli::Eval;
@@ -7,9 +7,9 @@ use hermesh_client::{Error, model};
 use hermesh_compiler::Model;
 use hermesh_compiler::network::{Decision, Label};
 
-/// What the model should predict.
+/// The true results.
 pub(super) enum Truth {
-    /// Nobody says.
+    /// Not given.
     Unknown,
     /// A class for each row.
     Labels(Vec<Label>),
@@ -18,8 +18,8 @@ pub(super) enum Truth {
 }
 
 impl Truth {
-    /// Reads what goes with `rows` inputs. Several scores without classes may be those of classes or
-    /// numbers in their own right; what the file has decides.
+    /// Reads the true results of `rows` inputs. If the model has several scores and no classes, the content of the file
+    /// decides whether they are classes or numbers.
     pub(super) fn read(model: &Model, rows: usize, options: &Eval) -> Result<Self> {
         let Some(path) = &options.labels else {
             return Ok(Self::Unknown);
@@ -48,7 +48,7 @@ impl Truth {
         Ok(truth)
     }
 
-    /// What goes with some of the rows.
+    /// The true results of the selected rows.
     pub(super) fn select(self, rows: &[usize]) -> Self {
         match self {
             Self::Unknown => Self::Unknown,
@@ -59,14 +59,14 @@ impl Truth {
         }
     }
 
-    /// Whether the model's labels mean anything here.
+    /// True if the model's labels are evaluated.
     pub(super) fn concerns_labels(&self, model: &Model) -> bool {
         let network = model.network();
         let labelled = network.head.decision != Decision::Scores || network.outputs() > 1;
         labelled && !matches!(self, Self::Targets(_))
     }
 
-    /// Whether the model's scores are numbers to predict.
+    /// True if the model's scores are evaluated as numbers.
     pub(super) fn concerns_numbers(&self, model: &Model) -> bool {
         model.network().head.decision == Decision::Scores && !matches!(self, Self::Labels(_))
     }

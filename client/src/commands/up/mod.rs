@@ -1,4 +1,4 @@
-//! A mesh of processes on this machine.
+//! `hermesh up`: runs a mesh of processes on this machine.
 
 mod process;
 mod report;
@@ -23,18 +23,18 @@ use self::secure::{Secure, Sidecar};
 use self::service::{Instance, Program};
 use super::{print, print_json};
 
-/// How long all may take to be ready.
+/// Time limit for all processes to become ready.
 const READY: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How often policy and certificates are looked at.
+/// Interval of checks of policy and certificates.
 const FRESH: Duration = Duration::from_secs(1);
-/// After how long a service that ends is mentioned. It bounds that itself (`drain_seconds`, of which only
-/// its configuration knows), so nothing is killed here unless the user asks for it.
+/// Time after which a message names a service that has not ended yet. The service limits that time itself
+/// (`drain_seconds` in its configuration), so nothing is killed here unless the user asks for it.
 const MENTIONED: Duration = Duration::from_secs(30);
 const NATS_DRAIN: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(options: &Up) -> Result<()> {
-    // Before anything is started.
+    // Before any process is started.
     let programs = Program::find_all()?;
     let (directory, temporary) = match &options.dir {
         Some(directory) => (directory.clone(), None),
@@ -55,11 +55,11 @@ pub(crate) fn run(options: &Up) -> Result<()> {
             () = signals.next() => Ok(()),
         };
         if lived.is_ok() {
-            say("ending; once more ends at once");
+            say("stopping; interrupt again to stop at once");
         }
         tokio::select! {
             () = stack.stop() => {}
-            // What is dropped is killed.
+            // Dropped processes are killed.
             () = signals.next() => {}
         }
         lived
@@ -92,11 +92,11 @@ struct Stack {
     nats: Option<NatsServer>,
     secure: Option<Secure>,
     sidecars: Vec<Sidecar>,
-    /// Those sidecars, in the same order.
+    /// The processes of the sidecars, in the same order.
     beside: Vec<Process>,
-    /// Services that start when the sidecars are ready.
+    /// Services to start when the sidecars are ready.
     waiting: Vec<Spec>,
-    /// In the order in which they end: that of the work.
+    /// Running services, in the order in which they stop: the order in which work passes through them.
     services: Vec<Process>,
 }
 
@@ -144,7 +144,7 @@ impl Stack {
         Ok(Self { nats: Some(nats), secure, sidecars, beside, waiting, services: Vec::new() })
     }
 
-    /// Waits until all are ready, says so, and keeps them alive.
+    /// Waits until all processes are ready, prints the report, and restarts processes that die.
     async fn live(&mut self, options: &Up, directory: &Path, temporary: bool) -> Result<()> {
         let spinner = progress::spinner("starting");
         let deadline = Instant::now() + READY;
@@ -174,7 +174,7 @@ impl Stack {
             }
             if let Some(status) = nats.exited() {
                 let pause = nats_back_off.next();
-                say(&format!("nats-server ended ({status}); starting it again in {pause:?}"));
+                say(&format!("nats-server ended ({status}); restarting it in {pause:?}"));
                 sleep(pause).await;
                 if let Err(error) = nats.restart().await {
                     say(&error.to_string());
@@ -191,7 +191,7 @@ impl Stack {
         print(&text)
     }
 
-    /// Lets each finish what it has in hand, then its sidecar, then NATS.
+    /// Stops the services after they have finished their work, then the sidecars, then NATS.
     async fn stop(&mut self) {
         let services = self.services.drain(..);
         let mut all: Vec<Process> = services.chain(self.beside.drain(..)).collect();
@@ -223,13 +223,13 @@ async fn ready(processes: &mut [Process], deadline: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Says something to whoever started the mesh, also in a pipe.
+/// Prints a message to standard error, also in a pipe.
 fn say(text: &str) {
-    // If standard error is gone, there is nobody to tell.
+    // If standard error is closed, the message is dropped.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// The directories in which programs are looked for.
+/// The directories to search for programs.
 fn directories() -> Vec<PathBuf> {
     let own = std::env::current_exe().ok();
     let own = own.and_then(|path| path.parent().map(Path::to_owned));

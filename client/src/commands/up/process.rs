@@ -1,4 +1,4 @@
-//! A program of the mesh as a process, kept alive until it is to end.
+//! Runs a program of the mesh as a process, and restarts it if it dies.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -16,14 +16,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::say;
 
-/// Bytes of a log in an error.
+/// Bytes of the log to show in an error.
 const LAST_WORDS: u64 = 2_000;
-/// How long a service must live to be forgiven its earlier deaths.
+/// A service that has run for this long is restarted without an increased pause.
 const FORGIVEN: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longer and longer pauses, unless the last one is long ago.
+/// Pauses that grow with each restart, and start again after a long run.
 #[derive(Default)]
 pub(super) struct BackOff {
     deaths: u32,
@@ -42,7 +42,7 @@ impl BackOff {
     }
 }
 
-/// Addresses for processes, none of them twice: most are not listened at yet when the next is chosen.
+/// Hands out addresses for processes, none of them twice: a chosen port may not be in use yet when the next is chosen.
 #[derive(Default)]
 pub(super) struct Ports(BTreeSet<u16>);
 
@@ -65,7 +65,7 @@ pub(super) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// The path of a program: beside this one, else in the search path.
+/// The path of a program: in the directory of this program, else in the search path.
 pub(super) fn find(file: &str, package: &str) -> Result<PathBuf> {
     let paths = super::directories().into_iter().map(|directory| directory.join(file));
     let Some(path) = paths.into_iter().find(|path| path.is_file()) else {
@@ -77,23 +77,23 @@ pub(super) fn find(file: &str, package: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What is to run.
+/// Description of a process to run.
 pub(super) struct Spec {
     pub(super) program: PathBuf,
-    /// Shown to people; its log is named after it.
+    /// Name in messages and of the log file.
     pub(super) name: String,
-    /// Of all that have the same end at the same time.
+    /// Processes of the same group are stopped together.
     pub(super) group: &'static str,
-    /// In the mesh's directory; where it is missing the defaults hold.
+    /// Configuration file in the mesh's directory; if it is missing, the defaults apply.
     pub(super) configuration: PathBuf,
     pub(super) variables: Vec<(&'static str, String)>,
     /// Where it serves its health.
     pub(super) address: SocketAddr,
-    /// The path that answers 200 when it is ready.
+    /// The HTTP path that returns 200 when the process is ready.
     pub(super) ready: &'static str,
 }
 
-/// A running program. It is killed when this is dropped.
+/// A running program, killed on drop.
 pub(super) struct Process {
     spec: Spec,
     directory: PathBuf,
@@ -146,7 +146,7 @@ impl Process {
         Ok(())
     }
 
-    /// The end of its log.
+    /// The last lines of its log.
     pub(super) fn last_words(&self) -> String {
         let read = || -> std::io::Result<String> {
             let mut file = File::open(self.log())?;
@@ -162,18 +162,18 @@ impl Process {
         }
     }
 
-    /// Starts it again, some time after it has ended.
+    /// Restarts the process after a pause if it has ended.
     pub(super) fn keep_alive(&mut self) {
         match self.again {
             None => {
-                // An error means that it cannot be asked, which the next look may change.
+                // An error means that the state could not be queried; the next call tries again.
                 let Ok(Some(status)) = self.child.try_wait() else {
                     return;
                 };
                 let pause = self.back_off.next();
                 let log = self.log();
                 say(&format!(
-                    "{} ended ({status}); starting it again in {pause:?} (see {})",
+                    "{} ended ({status}); restarting it in {pause:?} (see {})",
                     self.name(),
                     log.display()
                 ));
@@ -190,20 +190,20 @@ impl Process {
         }
     }
 
-    /// Asks it to finish and end.
+    /// Asks the process to finish its work and stop (SIGTERM).
     pub(super) fn terminate(&self) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
-            // Fails only if it has ended.
+            // Fails only if the process has ended.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 
-    /// Waits until it has ended, and says so if that takes longer than it should.
+    /// Waits until the process has ended, and prints a message if that takes too long.
     pub(super) async fn ended(&mut self, mentioned: Instant) {
         if timeout_at(mentioned, self.child.wait()).await.is_err() {
-            say(&format!("{} still has work in hand; Ctrl-C ends it at once", self.name()));
-            // An error means that there is nothing to wait for.
+            say(&format!("{} is still finishing its work; Ctrl-C stops it at once", self.name()));
+            // An error means that there is no process to wait for.
             let _ = self.child.wait().await;
         }
     }
@@ -222,7 +222,7 @@ fn start(spec: &Spec, directory: &Path) -> Result<Child> {
     if configuration.is_file() {
         command.arg("--config").arg(&configuration);
     }
-    // The passphrase is no service's business, and what is unknown to one would stop it.
+    // Services must not see the passphrase, and refuse to start with a variable that they do not know.
     for (variable, _) in std::env::vars_os() {
         let ours = variable.to_string_lossy().starts_with("HERMESH_");
         if ours && variable != "HERMESH_LOG" {
@@ -236,7 +236,7 @@ fn start(spec: &Spec, directory: &Path) -> Result<Child> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .kill_on_drop(true)
-        // A Ctrl-C at the terminal is for this program, which ends the others in order.
+        // Ctrl-C at the terminal must reach only this program, which stops the others in order.
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot run {}", spec.program.display()))

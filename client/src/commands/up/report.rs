@@ -1,4 +1,4 @@
-//! What is said of a mesh that is ready.
+//! The report of a mesh that is ready.
 
 use std::path::Path;
 
@@ -42,7 +42,7 @@ pub(super) fn document(stack: &Stack, directory: &Path) -> Value {
 
 pub(super) fn text(stack: &Stack, options: &Up, directory: &Path, temporary: bool) -> String {
     let kept = match temporary {
-        true => "removed at the end; --dir keeps it",
+        true => "removed at the end; use --dir to keep it",
         false => "kept",
     };
     let (url, workers, directory) = (address(stack), options.workers, directory.display());
@@ -54,7 +54,7 @@ pub(super) fn text(stack: &Stack, options: &Up, directory: &Path, temporary: boo
     let mut first = None;
     if stack.secure.is_some() {
         text += &format!(
-            "rules {directory}/policy.toml, followed when it changes\n\
+            "rules {directory}/policy.toml, reread when it changes\n\
              watch prometheus --config.file={directory}/prometheus.yml\n",
         );
         for sidecar in &stack.sidecars {
@@ -78,11 +78,11 @@ pub(super) fn text(stack: &Stack, options: &Up, directory: &Path, temporary: boo
          hermesh key upload      --keys keys\n\
          hermesh model register model.hmx --keys keys\n\
          hermesh submit --model model.hmx --keys keys --input x.npy --wait\n\n\
-         Ctrl-C ends it.\n",
+         Ctrl-C stops the mesh.\n",
     )
 }
 
-/// Of the NATS server, which only sidecars can speak to in a secure mesh.
+/// Address of the NATS server. In a secure mesh only sidecars can connect to it.
 fn address(stack: &Stack) -> String {
     match (&stack.secure, &stack.nats) {
         (Some(secure), _) => format!("tls://127.0.0.1:{}", Secure::port(secure)),

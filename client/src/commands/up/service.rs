@@ -1,4 +1,4 @@
-//! The services, as programs.
+//! The programs of the services.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::process::{Ports, Spec, find};
 
-/// In the order in which work flows through them.
+/// In the order in which work passes through them.
 const PROGRAMS: [&str; 4] = ["preprocessing", "evaluation", "aggregation", "key-management"];
 
 /// A program of hermesh-programs.
@@ -16,11 +16,11 @@ pub(super) struct Program {
     path: PathBuf,
 }
 
-/// One process of it.
+/// One process of a service.
 pub(super) struct Instance<'a> {
     program: &'a Program,
     pub(super) name: String,
-    /// Where it serves health and metrics.
+    /// Address of its health and metrics.
     pub(super) address: SocketAddr,
 }
 
@@ -32,18 +32,18 @@ impl Program {
         PROGRAMS.into_iter().map(find).collect()
     }
 
-    /// Who its processes are to others, `service/evaluation` say.
+    /// Identity of its processes, such as `service/evaluation`.
     pub(super) fn workload(&self) -> String {
         format!("service/{}", self.name)
     }
 
-    /// Its processes: as many as there are workers, if it computes.
+    /// Its processes: one per worker for evaluation, else one.
     pub(super) fn instances(&self, workers: usize, ports: &mut Ports) -> Result<Vec<Instance<'_>>> {
         let names = match self.computes() {
             true => (1..=workers).map(|number| format!("{}-{number}", self.name)).collect(),
             false => vec![self.name.to_owned()],
         };
-        // Not port 0: the service would choose, and nobody here would know.
+        // Not port 0: the service would choose a port that this program does not know.
         let with_address = |name| Ok(Instance { program: self, name, address: ports.free()? });
         names.into_iter().map(with_address).collect()
     }
@@ -58,7 +58,7 @@ impl Instance<'_> {
         self.program.workload()
     }
 
-    /// How it is run with its broker at `url`.
+    /// The process to run, with its broker at `url`.
     pub(super) fn spec(&self, directory: &Path, url: &str, threads: usize) -> Spec {
         let Program { name, path } = self.program;
         let mut variables = vec![

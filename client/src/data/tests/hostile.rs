@@ -1,4 +1,4 @@
-//! What no honest program writes: every reader refuses or copes, and none panics.
+//! Malformed files: every reader refuses or accepts them within its limits, and none panics.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn sizes_are_bounded() {
     let endless = std::io::repeat(b'1');
     assert!(matches!(table_from(endless, ALL), Err(Error::TooLarge { .. })));
 
-    // A byte in the file is eight in memory.
+    // One byte in the file is eight in memory.
     let limits = Limits { bytes: 100, rows: None };
     let bytes = idx(0x08, &[20, 2], &[1; 40]);
     assert!(matches!(
@@ -134,7 +134,7 @@ fn check(bytes: &[u8], limits: Limits) {
     }
 }
 
-/// The header's own promise is kept, so no prefix of a binary file is a file.
+/// The length must match the header, so no prefix of a binary file is valid.
 #[test]
 fn truncated_files_are_refused() {
     for file in intact().iter().filter(|file| !file.is_ascii()) {
@@ -196,7 +196,7 @@ proptest! {
         }
     }
 
-    /// Text and binary agree, to the last bit: Rust prints floats so that they read back.
+    /// Text and binary agree to the last bit: Rust prints floats so that parsing returns the same value.
     #[test]
     fn any_table_survives_the_way_through_text(row in vec(any::<f64>(), 1..6)) {
         prop_assume!(row.iter().all(|value| value.is_finite()));

@@ -134,7 +134,7 @@ fn labels_from_numpy() {
     ));
 }
 
-/// What was wrong with the file.
+/// The error in the file.
 fn inner(error: Error) -> Error {
     match error {
         Error::File { source, .. } => *source,
@@ -222,7 +222,7 @@ fn labels_in_text() {
     assert_eq!(start("digit\n7\n2\n"), integers(&[7]));
     assert_eq!(start("cat\ndog\n"), names(&["cat"]));
     assert_eq!(start("7\n2\n3\n"), integers(&[7]));
-    // The type is that of the whole file, whatever part of it is kept.
+    // The type is that of the whole file, even if only a part is kept.
     assert_eq!(start("7\n2\ncat\n"), names(&["7"]));
 
     assert!(matches!(labels(b"1,2\n"), Err(Error::LabelShape { .. })));

@@ -1,4 +1,4 @@
-//! The trust domain: its root, made once, and the certificates of all workloads, kept fresh.
+//! The trust domain: makes the root once, and renews the certificates of all workloads.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use hermesh_mesh::issuer::{Directory, Files, Keeper};
 use hermesh_mesh::{Clock as _, SystemClock};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// Of certificates.
+/// Lifetime of certificates.
 const LIFETIME: Duration = HOUR;
-/// Of the root: ten years.
+/// Lifetime of the root: ten years.
 const ROOT_LIFETIME: Duration = HOUR.saturating_mul(24 * 3650);
-/// By which clients find the processes, those that look at host names: Prometheus does.
+/// Host names in the certificates, for clients that check them, such as Prometheus.
 const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
 
-/// The root's, of which `hermesh-issuer` can serve as well.
+/// Directory of the root; `hermesh-issuer` can use it as well.
 const DIRECTORY: &str = "domain";
 const IDENTITIES: &str = "identities";
 
@@ -25,7 +25,7 @@ pub(super) fn files(workload: &str) -> Files {
     Files::of(Path::new(IDENTITIES), workload)
 }
 
-/// The domain of this name, with a new certificate for each workload.
+/// Opens or creates the domain of this name, with a new certificate for each workload.
 pub(super) fn open(
     directory: &Path,
     name: &str,

@@ -1,4 +1,4 @@
-//! Zero trust: one trust domain, one policy, and a sidecar beside every process.
+//! Zero trust: one trust domain, one policy, and a sidecar for every process.
 
 mod domain;
 mod policy_file;
@@ -27,21 +27,21 @@ const MONITOR: &str = "monitor/prometheus";
 /// The largest message, in bytes.
 const MAX_PAYLOAD: usize = 8 << 20;
 
-/// What a secure mesh has besides its processes.
+/// Policy, trust domain and server options of a secure mesh.
 pub(super) struct Secure {
     policy: PolicyFile,
     domain: Keeper,
     server: ServerOptions,
     tenants: Vec<TenantId>,
     sidecar: PathBuf,
-    /// Whether the server does not know the newest yet. Sidecars look for themselves.
+    /// True if the server has to reload policy or certificates. Sidecars watch the files themselves.
     stale: bool,
-    /// What went wrong last, so that it is said once.
+    /// The last error, so that it is printed only once.
     complaint: Option<String>,
 }
 
 impl Secure {
-    /// Makes what is missing: policy, root, certificates.
+    /// Creates policy, root and certificates if they are missing.
     pub(super) fn prepare(
         options: &Up,
         workloads: BTreeSet<String>,
@@ -54,7 +54,7 @@ impl Secure {
             true => policy.policy().tenants().cloned().collect(),
             false => options.tenants.clone(),
         };
-        ensure!(!tenants.is_empty(), "a secure mesh is for its tenants: name one with --tenant");
+        ensure!(!tenants.is_empty(), "a secure mesh needs at least one tenant: pass --tenant");
         let workloads = workloads
             .into_iter()
             .chain(tenants.iter().map(workload))
@@ -87,7 +87,7 @@ impl Secure {
         self.server.listen.port()
     }
 
-    /// Where nats-server shows its state.
+    /// URL of nats-server's monitoring.
     pub(super) fn monitoring(&self) -> Option<String> {
         self.server.monitoring.map(|port| format!("http://{}", local(port)))
     }
@@ -96,7 +96,7 @@ impl Secure {
         render(self.policy.policy(), &self.server)
     }
 
-    /// A sidecar for each service, and one for each tenant; and the file that has Prometheus ask them.
+    /// A sidecar for each tenant and for each service. Also writes their configuration files and that of Prometheus.
     pub(super) fn sidecars(
         &self,
         options: &Up,
@@ -105,7 +105,7 @@ impl Secure {
         ports: &mut Ports,
     ) -> Result<Vec<Sidecar>> {
         let mut sidecars = Vec::new();
-        // First, for theirs are not free to choose.
+        // Tenants first, because their ports are fixed.
         for (tenant, number) in self.tenants.iter().zip(1..) {
             let port = self.port().checked_add(number).filter(|_| options.port != 0);
             let listen = match port {
@@ -149,7 +149,7 @@ impl Secure {
         &self.sidecar
     }
 
-    /// Renews the certificates when half of their life is over, and follows the policy.
+    /// Renews certificates after half of their lifetime, and applies changes of the policy.
     pub(super) fn keep_fresh(&mut self, nats: &NatsServer) {
         match self.try_keep_fresh(nats) {
             Ok(()) => self.complaint = None,
@@ -157,14 +157,14 @@ impl Secure {
                 let complaint = Some(format!("{error:#}"));
                 if self.complaint != complaint {
                     self.complaint = complaint;
-                    say(&format!("{error:#}; all stays as it was"));
+                    say(&format!("{error:#}; the mesh runs on unchanged"));
                 }
             }
         }
     }
 
     fn try_keep_fresh(&mut self, nats: &NatsServer) -> Result<()> {
-        // One does not wait for the other: with a policy that is none, certificates end all the same.
+        // Both are always tried: with an invalid policy, certificates must still be renewed.
         let (renewed, changed) = (self.domain.renew_if_due(SystemClock.now()), self.policy.look());
         self.stale |= renewed.certificates > 0 || matches!(changed, Ok(true));
         if self.stale {

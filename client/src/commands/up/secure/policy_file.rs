@@ -1,4 +1,4 @@
-//! The policy, which the user may edit.
+//! The policy file, which the user may edit while the mesh runs.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use hermesh_mesh::TenantId;
 use hermesh_mesh::policy::Policy;
 
-/// In the mesh's directory.
+/// File name in the mesh's directory.
 pub(super) const FILE: &str = "policy.toml";
 
 /// The line of the default policy that lists tenants.
@@ -19,7 +19,7 @@ pub(super) struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// The one that is there, which must admit these tenants, or a new one that does.
+    /// Opens the existing policy, which must admit these tenants, or writes a new one that does.
     pub(super) fn open(directory: &Path, tenants: &[TenantId]) -> Result<Self> {
         let path = directory.join(FILE);
         if !path.exists() {
@@ -30,7 +30,7 @@ impl PolicyFile {
         for tenant in tenants {
             ensure!(
                 policy.tenants().any(|admitted| admitted == tenant),
-                "{} does not admit {tenant}: add it to tenants there",
+                "{} does not admit {tenant}: add it to `tenants` in that file",
                 path.display()
             );
         }
@@ -41,7 +41,7 @@ impl PolicyFile {
         &self.policy
     }
 
-    /// Reads it again; says whether it has changed.
+    /// Reads the file again. Returns true if it has changed.
     pub(super) fn look(&mut self) -> Result<bool> {
         let text = read(&self.path)?;
         if text == self.text {

@@ -1,4 +1,4 @@
-//! What Prometheus needs to ask the sidecars.
+//! The configuration with which Prometheus collects metrics from the sidecars.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use hermesh_mesh::issuer::Files;
 use super::domain;
 use super::sidecar::Sidecar;
 
-/// In the mesh's directory, to which the paths in it are relative.
+/// File name in the mesh's directory; paths in the file are relative to that directory.
 pub(super) const FILE: &str = "prometheus.yml";
 
 pub(super) fn configuration(sidecars: &[Sidecar], monitor: &str) -> String {

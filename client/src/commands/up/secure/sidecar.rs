@@ -1,4 +1,4 @@
-//! One sidecar.
+//! Configuration of one sidecar.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use crate::commands::up::process::Spec;
 
 pub(in crate::commands::up) struct Sidecar {
     pub(super) name: String,
-    /// Who it speaks for.
+    /// Identity of its workload.
     pub(super) workload: String,
     pub(in crate::commands::up) tenant: Option<TenantId>,
-    /// The service beside it, and where that serves its health.
+    /// Its service and the address of that service's health, if the workload is a service.
     pub(super) service: Option<(String, SocketAddr)>,
-    /// Where its workload finds its broker.
+    /// Address of the broker for its workload.
     pub(super) listen: SocketAddr,
-    /// Where others find health and metrics.
+    /// Address of health and metrics for other identities.
     pub(super) https: SocketAddr,
-    /// Where probes find its own.
+    /// Address of the sidecar's own health, for probes.
     pub(super) health: SocketAddr,
 }
 
 impl Sidecar {
-    /// Where its workload finds its broker.
+    /// URL of the broker for its workload.
     pub(in crate::commands::up) fn url(&self) -> String {
         format!("nats://{}", self.listen)
     }
 
-    /// Where others find health and metrics.
+    /// URL of health and metrics for other identities.
     pub(in crate::commands::up) fn https(&self) -> String {
         format!("https://{}", self.https)
     }
@@ -48,16 +48,16 @@ impl Sidecar {
         }
     }
 
-    /// Its file in the mesh's directory.
+    /// Its configuration file in the mesh's directory.
     pub(super) fn configuration(&self) -> PathBuf {
         format!("sidecars/{}.toml", self.name).into()
     }
 
-    /// Paths are relative: the mesh's directory is where it runs.
+    /// The content of the configuration file. Paths are relative to the mesh's directory, where the sidecar runs.
     pub(super) fn options(&self, upstream: u16) -> String {
         let Self { workload, listen, https, health, .. } = self;
         let Files { certificate, key, roots } = domain::files(workload);
-        // A tenant's serves nothing but its own, which has a path of its own: for the rest there is nobody.
+        // The sidecar of a tenant has no service. It serves only its own health, which has a separate path.
         let service = self.service.as_ref().map_or(health, |(_, address)| address);
         format!(
             "# Written by hermesh whenever it starts the mesh.\n\
