@@ -1,4 +1,5 @@
-//! What the processes of hermesh share: wire types, the bus, identity, actor helpers, telemetry.
+//! Code that all processes of hermesh share: wire types, the bus, identity, actor helpers,
+//! telemetry.
 //!
 //! Keys, ciphertexts and programs are opaque bytes here; nothing in this crate computes on them.
 
