@@ -1,11 +1,13 @@
-//! A compiled model: what is read is written again as it reads, and can be used.
+//! Compiled models: a decoded model encodes to the same bytes again, and can be evaluated in the
+//! clear.
 #![no_main]
 
 use hermesh_compiler::{Model, mend_digests};
 use hermesh_engine::Noise;
 use libfuzzer_sys::fuzz_target;
 
-// As it is, and with the right digests: without them no altered file would get past their check.
+// The input is tried unchanged and with corrected digests; otherwise every mutation would fail the
+// digest check.
 fuzz_target!(init: hermesh_fuzz::models::write_seeds(), |data: &[u8]| {
     read(data);
     read(&mend_digests(data.to_vec()));
