@@ -18,9 +18,9 @@ fn read(data: &[u8]) {
         Err(error) => return assert!(!error.to_string().is_empty()),
         Ok(model) => model,
     };
-    let bytes = model.encode().expect("what was read is written");
-    let again = Model::decode(&bytes).expect("what was written is read");
-    assert_eq!(again.encode().expect("is written again"), bytes);
+    let bytes = model.encode().expect("a decoded model encodes");
+    let again = Model::decode(&bytes).expect("an encoded model decodes");
+    assert_eq!(again.encode().expect("encodes again"), bytes);
     assert_eq!(again.program().digest(), model.program().digest());
     let row = vec![0.5; model.network().inputs];
     let plain = model.plain(&row).expect("a row of its length");

@@ -55,7 +55,7 @@ fn read<O>(
         loop {
             match next(&mut buffer) {
                 Ok(Some(frame)) => {
-                    assert!(input[taken..].starts_with(&frame.raw), "raw is what came");
+                    assert!(input[taken..].starts_with(&frame.raw), "raw equals the input");
                     taken += frame.raw.len();
                     frames.push(frame);
                 }

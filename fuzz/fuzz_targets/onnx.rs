@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     match onnx::import(data) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(network) => {
-            network.validate().expect("what is imported is valid");
+            network.validate().expect("an imported network is valid");
             let outputs =
                 network.evaluate(&vec![1.0; network.inputs]).expect("a row of its length");
             assert_eq!(outputs.len(), network.outputs());

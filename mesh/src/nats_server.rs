@@ -135,7 +135,7 @@ impl NatsServer {
         fs::write(&self.configuration, configuration)
             .map_err(failed(format!("cannot write {}", self.configuration.display())))?;
         self.signal("reload").then_some(()).ok_or_else(|| Error::Start {
-            why: format!("it could not be told to read {} again", self.configuration.display()),
+            why: format!("cannot make it reload {}", self.configuration.display()),
         })
     }
 

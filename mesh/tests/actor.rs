@@ -149,7 +149,7 @@ fn what_a_killed_service_had_in_hand_is_delivered_again() {
 fn a_panic_in_heavy_work_is_an_error() {
     scenario(|| async {
         assert_eq!(blocking(|| 7).await, Ok(7));
-        let panicked = blocking(|| panic!("as the test wants it to")).await;
+        let panicked = blocking(|| panic!("deliberately, for the test")).await;
         assert_eq!(panicked, Err::<(), _>(Error::Panicked));
     });
 }

@@ -79,7 +79,7 @@ async fn raw(server: &NatsServer) -> async_nats::Client {
 /// Subscribes, and returns once the server has processed the subscription.
 async fn subscribe(raw: &async_nats::Client, subject: &'static str) -> async_nats::Subscriber {
     let subscriber = raw.subscribe(subject).await.expect("subscribes");
-    raw.request("$JS.API.INFO", "".into()).await.expect("is answered, after what was said before");
+    raw.request("$JS.API.INFO", "".into()).await.expect("is answered, after all earlier commands");
     subscriber
 }
 

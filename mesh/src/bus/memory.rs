@@ -40,9 +40,9 @@ impl Default for MemoryBusOptions {
 /// Traffic under one class of subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Messages, requests and replies, or objects.
+    /// Number of messages, including requests and replies.
     pub messages: u64,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
 }
 

@@ -228,7 +228,7 @@ fn set<C: DeserializeOwned>(
             Some((section, key)) => {
                 let section = changed.entry(section).or_insert_with(|| Table::new().into());
                 let section = section.as_table_mut().ok_or_else(|| {
-                    error(format!("expected {prefix}SECTION__KEY; this is not a section"))
+                    error(format!("expected {prefix}SECTION__KEY; this names no section"))
                 })?;
                 section.insert(key.into(), value);
             }

@@ -41,7 +41,7 @@ pub enum CertificateError {
     #[error("it expired at {0} (ms since 1970)")]
     Expired(UnixMillis),
     /// It is not valid yet.
-    #[error("it is not valid before {0} (ms since 1970); compare the clocks")]
+    #[error("it is only valid from {0} (ms since 1970); compare the clocks")]
     NotYetValid(UnixMillis),
     /// The certificate's extended key usage does not allow this purpose.
     #[error("it is not for {0:?}s; its extended key usage says so")]

@@ -363,7 +363,7 @@ fn check(verb: Verb, text: &str) -> Result<bool, &'static str> {
         }
         Verb::Publish | Verb::Subscribe => Ok(false),
         Verb::Serve if queue_of(text).is_some() => {
-            Err("requests, which are not stored; what is in a queue is pulled")
+            Err("requests, which are not stored; messages in a queue are pulled")
         }
         Verb::Serve => Ok(false),
         Verb::Read | Verb::Purge => match queue_of(text) {

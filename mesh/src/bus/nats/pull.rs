@@ -112,8 +112,8 @@ async fn next(bus: &NatsBus, queues: &[Arc<QueueOptions>]) -> Asked {
             }
         }
     }
-    // Early releases of nats-server 2.9 miscount a redelivery that meets only requests whose client is gone. Requests
-    // therefore expire before their deliveries are due again.
+    // Early releases of nats-server 2.9 miscount a redelivery that meets only requests whose client is gone. A request
+    // therefore expires before a message delivered during its lifetime is due for redelivery.
     let ack_wait = queues.iter().map(|queue| queue.ack_wait).min().unwrap_or_default();
     let expires = (ack_wait / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
     let asked = ask(bus, queues, Patience::Wait(expires)).await;
