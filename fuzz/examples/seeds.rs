@@ -1,5 +1,5 @@
-//! Writes the fixed root, what is made under it, and the seeds: `cargo run --release --example seeds`, in
-//! this directory. The root's key is thrown away, so all of it is new each time.
+//! Writes the fixed root, the certificates and messages under it, and the seeds: `cargo run --release --example seeds`,
+//! in this directory. The root's key is not kept, so each run creates new ones.
 
 use std::{fs, path::Path};
 
@@ -74,7 +74,7 @@ fn main() {
     ] {
         write(&format!("seeds/spiffe_id/{name}"), id);
     }
-    // The first byte says how the rest is cut.
+    // The first byte determines how the rest is split.
     for (name, bytes) in [
         (
             "client",

@@ -1,5 +1,4 @@
-//! Certificates, in PEM or DER: nothing panics, and whom the fixed root vouches for is whom it was asked
-//! to vouch for.
+//! Certificates in PEM or DER: no input panics, and only certificates issued under the fixed root verify.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -16,7 +15,7 @@ static TRUST: LazyLock<Trust> =
     LazyLock::new(|| Trust::from_pem(DOMAIN, include_bytes!("../fixed/root.pem")).expect("a root"));
 static LEAF: LazyLock<Chain> = LazyLock::new(|| {
     let leaf = Chain::from_pem(include_bytes!("../fixed/leaf.pem")).expect("a leaf");
-    // Otherwise nothing would be asserted below.
+    // Ensures that the assertions below are not vacuous.
     TRUST.verify(&leaf, Purpose::Client, UnixMillis(TIMES[1])).expect("see examples/seeds.rs");
     leaf
 });

@@ -1,11 +1,13 @@
-//! A compiled model: what is read is written again as it reads, and can be used.
+//! Compiled models: a decoded model encodes to the same bytes again, and can be evaluated in the
+//! clear.
 #![no_main]
 
 use hermesh_compiler::{Model, mend_digests};
 use hermesh_engine::Noise;
 use libfuzzer_sys::fuzz_target;
 
-// As it is, and with the right digests: without them no altered file would get past their check.
+// The input is tried unchanged and with corrected digests; otherwise every mutation would fail the
+// digest check.
 fuzz_target!(init: hermesh_fuzz::models::write_seeds(), |data: &[u8]| {
     read(data);
     read(&mend_digests(data.to_vec()));
@@ -16,9 +18,9 @@ fn read(data: &[u8]) {
         Err(error) => return assert!(!error.to_string().is_empty()),
         Ok(model) => model,
     };
-    let bytes = model.encode().expect("what was read is written");
-    let again = Model::decode(&bytes).expect("what was written is read");
-    assert_eq!(again.encode().expect("is written again"), bytes);
+    let bytes = model.encode().expect("a decoded model encodes");
+    let again = Model::decode(&bytes).expect("an encoded model decodes");
+    assert_eq!(again.encode().expect("encodes again"), bytes);
     assert_eq!(again.program().digest(), model.program().digest());
     let row = vec![0.5; model.network().inputs];
     let plain = model.plain(&row).expect("a row of its length");

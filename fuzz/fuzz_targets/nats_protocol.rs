@@ -1,5 +1,5 @@
-//! The NATS protocol: bytes read the same however they are cut, are held within bounds, and what is
-//! written of an operation reads as that operation.
+//! The NATS protocol: bytes parse the same however they are split, buffers stay bounded, and
+//! encoded operations parse back to themselves.
 #![no_main]
 
 use bytes::BytesMut;
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     whole.frames.iter().for_each(|frame| check_server(&frame.op));
 });
 
-/// Pieces of 1 to 16 bytes.
+/// Pieces of 1 to 16 bytes, derived from the seed.
 fn sizes(seed: u8) -> usize {
     usize::from(seed) % 16 + 1
 }
@@ -55,7 +55,7 @@ fn read<O>(
         loop {
             match next(&mut buffer) {
                 Ok(Some(frame)) => {
-                    assert!(input[taken..].starts_with(&frame.raw), "raw is what came");
+                    assert!(input[taken..].starts_with(&frame.raw), "raw equals the input");
                     taken += frame.raw.len();
                     frames.push(frame);
                 }
@@ -73,7 +73,7 @@ fn read<O>(
     Read { frames, left: buffer.len(), error: None }
 }
 
-/// What nobody may see in a line: its end, and whatever might be taken for it.
+/// Asserts that a text contains no line end, nor any byte that could be taken for one.
 fn one_line(text: &str) {
     assert!(!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
 }
@@ -108,7 +108,8 @@ fn check_client(op: &ClientOp) {
                 let seal = before.get("Hermesh-Seal").or(Some("abc"));
                 assert_eq!(after.get("Hermesh-Seal"), seal);
             }
-            // A bad block does not become a good one, nor the other way, but for one line too many.
+            // Adding a message signature does not make an invalid block valid, nor the converse,
+            // unless it exceeds the number of lines.
             let lines = sealed.split(|byte| *byte == b'\n').count();
             assert!(after.is_ok() || before.is_err() || lines > HeaderBlock::MAX_LINES);
             assert!(after.is_err() || before.is_ok());

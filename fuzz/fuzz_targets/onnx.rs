@@ -1,4 +1,4 @@
-//! A model file: it becomes a valid network, or a typed error says why not.
+//! ONNX model files: import gives a valid network or a typed error.
 #![no_main]
 
 use hermesh_compiler::onnx;
@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     match onnx::import(data) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(network) => {
-            network.validate().expect("what is imported is valid");
+            network.validate().expect("an imported network is valid");
             let outputs =
                 network.evaluate(&vec![1.0; network.inputs]).expect("a row of its length");
             assert_eq!(outputs.len(), network.outputs());
@@ -18,8 +18,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-// Changed bytes are mostly no protobuf any more, and of what is, most says nothing about the model. So
-// every other time it is a field of the message that is changed.
+// Mutated bytes are mostly not valid protobuf, and most of the rest does not change the model. Every other mutation
+// therefore changes a field of the message.
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     if seed.is_multiple_of(2)
         && let Some(changed) = proto::mutate(&data[..size], seed)

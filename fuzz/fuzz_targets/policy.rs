@@ -1,5 +1,4 @@
-//! A policy, a NUL, and what somebody wants to do: what one place allows every other allows, and what is
-//! refused is refused everywhere.
+//! A policy, a NUL, and a requested action: all places that enforce the policy agree on what is allowed.
 #![no_main]
 
 use hermesh_mesh::{
@@ -25,12 +24,12 @@ fuzz_target!(|data: &str| {
         }
         let granted = permissions(rules, id);
         if classify(rules, id, what, b"").is_ok() {
-            // Answers are granted by having been asked.
+            // Replies are allowed by the request, not by a rule.
             let answer = what.starts_with("_INBOX.");
             let granted = granted.publish.iter().any(|filter| matches(filter, what));
             assert!(answer || granted, "{id} may publish to {what} here and not at the server");
         }
-        // Nobody hears others' answers.
+        // No identity can subscribe to another's replies.
         let own = format!("{}.>", id.inbox());
         for filter in &granted.subscribe {
             let filter = filter.split(' ').next().unwrap_or_default();

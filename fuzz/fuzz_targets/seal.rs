@@ -1,4 +1,4 @@
-//! Seals: nothing panics, and what verifies is one of the messages that were sealed.
+//! Message signatures: no input panics, and only messages that were signed verify.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -19,20 +19,20 @@ static SEALED: LazyLock<[Message<'static>; 2]> = LazyLock::new(|| {
     let messages: [&[u8]; 2] =
         [include_bytes!("../fixed/sealed-alone"), include_bytes!("../fixed/sealed-with-others")];
     let messages = messages.map(|message| Message::split(message).expect("a message"));
-    // Otherwise nothing would be asserted below.
+    // Ensures that the assertions below are not vacuous.
     assert!(messages.iter().all(|message| verify(message).is_some()), "see examples/seeds.rs");
     messages
 });
 
 fuzz_target!(|data: &[u8]| {
-    // As a whole message.
+    // The input as a whole message.
     if let Some(message) = Message::split(data)
         && let Some(sealed) = verify(&message)
     {
         assert_eq!(sealed.peer.id.workload(), "service/evaluation");
         assert!(SEALED.iter().any(|known| known.says_what(&message)), "a forged message");
     }
-    // As the bytes of a seal, on a message for which there is one, and on another.
+    // The input as the bytes of a signature, on a signed message and on another one.
     let seal = format!("{SEAL}: {}\r\n\r\n", BASE64_URL_SAFE_NO_PAD.encode(data));
     for known in &*SEALED {
         let place = known.headers.windows(SEAL.len()).position(|part| part == SEAL.as_bytes());

@@ -1,5 +1,4 @@
-//! Names of workloads: what is accepted is written in one way only, and is of two segments that may stand
-//! in a subject.
+//! Names of workloads: an accepted name has one spelling only, and its two segments are valid subject tokens.
 #![no_main]
 
 use hermesh_mesh::identity::SpiffeId;
@@ -16,7 +15,7 @@ fuzz_target!(|text: &str| {
     for segment in [id.kind(), id.name()] {
         assert!((1..=SpiffeId::MAX_SEGMENT).contains(&segment.len()) && segment.bytes().all(label));
     }
-    // No port, no user, no query, no escapes: whoever takes it for a URL sees host and path only.
+    // No port, user, query or escapes: a URL parser sees only host and path.
     let host = |b: u8| label(b) || matches!(b, b'.' | b'_');
     assert!(!domain.is_empty() && domain.bytes().all(host), "{domain}");
     assert!(text.len() <= SpiffeId::MAX_LEN);

@@ -1,17 +1,18 @@
-//! Compiled models to begin with. Made rather than kept: those of an older format would be no models.
+//! Compiled models as seeds. They are compiled on each run, because stored ones would be invalid once the format
+//! changes.
 
 use std::{env, fs, path::Path};
 
 use hermesh_compiler::{Options, Precision, compile, onnx};
 
-/// The networks: small ones of the compiler's tests, with rows for calibration like those they are for.
+/// Small networks of the compiler's tests, with suitable calibration rows.
 const NETWORKS: [(&str, &[u8]); 3] = [
     ("regression", include_bytes!("../../compiler/tests/golden/mlp_regression.onnx")),
     ("classes", include_bytes!("../../compiler/tests/golden/logistic_text.onnx")),
     ("tree", include_bytes!("../../examples/trees/cancer-tree.onnx")),
 ];
 
-/// Writes them into the folder that `HERMESH_FUZZ_SEEDS` names, before libFuzzer reads it.
+/// Writes the seeds into the directory named by `HERMESH_FUZZ_SEEDS`, before libFuzzer reads it.
 pub fn write_seeds() {
     let folder = env::var_os("HERMESH_FUZZ_SEEDS").filter(|folder| !folder.is_empty());
     let Some(folder) = folder else { return };

@@ -1,15 +1,15 @@
-//! ONNX files changed field by field, by the importer's own definition of the messages.
+//! Mutation of ONNX files field by field, with the importer's definition of the messages.
 
 use prost::Message;
 
-// All of it is the importer's; a part is not used here.
+// The module is the importer's; only part of it is used here.
 #[allow(dead_code)]
 #[path = "../../compiler/src/onnx/proto.rs"]
 mod messages;
 
 use messages::{AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
-/// Sizes, axes and counts at which something may tip over.
+/// Boundary values for sizes, axes and counts.
 const INTEGERS: [i64; 16] = [
     0,
     1,
@@ -31,7 +31,7 @@ const INTEGERS: [i64; 16] = [
 const FLOATS: [f32; 8] =
     [0.0, -0.0, 1.0, -1.0, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY, f32::NAN];
 
-/// The model with one to four fields changed; none if it is no model.
+/// The model with one to four fields changed; `None` if the file is not a model.
 pub fn mutate(file: &[u8], seed: u32) -> Option<Vec<u8>> {
     let mut model = ModelProto::decode(file).ok()?;
     let mut dice = Dice(u64::from(seed) << 1 | 1);
@@ -46,7 +46,7 @@ pub fn mutate(file: &[u8], seed: u32) -> Option<Vec<u8>> {
     Some(model.encode_to_vec())
 }
 
-/// One change somewhere in the graph; none where what was to be changed is not there.
+/// Makes one change somewhere in the graph; does nothing if the chosen field is absent.
 fn change(graph: &mut GraphProto, dice: &mut Dice) {
     let names = names(graph);
     match dice.below(12) {
@@ -67,7 +67,7 @@ fn change(graph: &mut GraphProto, dice: &mut Dice) {
             }
         }
         _ => {
-            // Of another node, which may be of another kind.
+            // Taken from another node, which may have another operator.
             let other = dice.pick(&mut graph.node).cloned();
             if let Some((node, other)) = dice.pick(&mut graph.node).zip(other) {
                 change_node(node, &other, &names, dice);
@@ -100,7 +100,7 @@ fn change_tensor(tensor: &mut TensorProto, dice: &mut Dice) {
             tensor.raw_data.resize(length, 0x7f);
         }
         _ => {
-            // Four bytes or eight: whole numbers of the tensor or parts of two.
+            // Four or eight bytes: a whole number of the tensor, or parts of two.
             let value = dice.float().to_le_bytes();
             let start = dice.below(tensor.raw_data.len() / 4) * 4;
             if let Some(place) = tensor.raw_data.get_mut(start..start + 4) {
@@ -145,7 +145,7 @@ fn change_attribute(attribute: &mut AttributeProto, dice: &mut Dice) {
     }
 }
 
-/// Chance that follows from libFuzzer's seed alone: xorshift.
+/// Random numbers derived from libFuzzer's seed alone: xorshift.
 struct Dice(u64);
 
 impl Dice {
@@ -179,7 +179,7 @@ impl Dice {
         }
     }
 
-    /// Removes one, or repeats it, or swaps it with another.
+    /// Removes an element, repeats it, or swaps it with another.
     fn rearrange<T: Clone>(&mut self, all: &mut Vec<T>) {
         if all.is_empty() {
             return;

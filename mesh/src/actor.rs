@@ -1,5 +1,5 @@
-//! What the services' actors have in common: the shell around synchronous logic, the loops that feed
-//! it, and the thread it all runs on. [`crate::handling`] is what they do with a delivery.
+//! What the services' actors share: the shell around synchronous logic, the loops that feed it, and helpers that keep
+//! heavy work off the actors' thread. [`crate::handling`] handles single deliveries.
 
 use std::{
     cell::Cell,
@@ -29,14 +29,14 @@ use crate::{
     wire::{Admitted, Failure, Wire as _},
 };
 
-/// What a service is given to live in.
+/// What a service receives from the program that starts it.
 #[derive(Clone)]
 pub struct Environment {
     /// The bus.
     pub bus: BusHandle,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where it counts.
+    /// Metrics of the service.
     pub metrics: Metrics,
 }
 
@@ -47,8 +47,8 @@ impl Environment {
         self.bus.publish(message).await
     }
 
-    /// Counts and publishes a message that took work to make: while the bus has no room for it, and
-    /// the job's deadline has not passed, it is tried again.
+    /// Counts and publishes a message that took work to make. Retries with back-off while the bus has no capacity and
+    /// the job's deadline has not passed.
     pub async fn publish_until(
         &self,
         message: Message,
@@ -67,7 +67,7 @@ impl Environment {
         }
     }
 
-    /// The same for several messages, some of them at the same time, the last one after the others.
+    /// Publishes several messages in the same way: all but the last concurrently, then the last one.
     pub async fn publish_all(
         &self,
         mut messages: Vec<Message>,
@@ -83,28 +83,28 @@ impl Environment {
         }
     }
 
-    /// Counts and emits a message, which may get lost.
+    /// Counts and emits a message. It may be lost.
     pub async fn emit(&self, message: Message) {
         self.metrics.sent(&message);
         if let Err(error) = self.bus.emit(message).await {
-            tracing::warn!(service = self.metrics.service(), %error, "an event was not sent");
+            tracing::warn!(service = self.metrics.service(), %error, "could not send an event");
         }
     }
 
-    /// The submission that a job's name stands for, if it has been admitted.
+    /// The submission admitted under this job id, if there is one.
     pub async fn admitted(&self, tenant: &TenantId, job: JobId) -> Result<Option<Digest>, Error> {
         let stored = self.bus.last(&Admitted::subject_of(tenant, job)).await?;
         stored.map(|message| Ok(Admitted::receive(&message)?.submission)).transpose()
     }
 
-    /// Publishes the refusal of a submission; of two, the first stands.
+    /// Publishes the refusal of a submission. If it has been refused before, the first refusal stands.
     pub async fn refuse(&self, refusal: &Failure) -> Result<(), Error> {
         tracing::info!(service = self.metrics.service(), failure = %refusal, "job refused");
         self.metrics.failed(refusal.code);
         self.publish(refusal.encode(self.metrics.service())).await.map(drop)
     }
 
-    /// Publishes a failure as the outcome of its job, unless the job has ended already.
+    /// Publishes a failure as the outcome of its job, unless the job has already ended.
     pub async fn fail(&self, failure: &Failure) -> Result<Published, Error> {
         let published = self.publish(failure.encode(self.metrics.service())).await?;
         if published == Published::Stored {
@@ -115,19 +115,19 @@ impl Environment {
     }
 }
 
-/// Publishes of one job on their way at the same time.
+/// Concurrent publishes for one job.
 const IN_FLIGHT: usize = 16;
 
-/// A service's logic: synchronous, and knowing nothing of transport, actors or the time of day.
+/// A service's logic: synchronous, independent of transport, actors and the clock.
 pub trait Logic: Unpin + 'static {
-    /// What it is told or asked.
+    /// A message or request to handle.
     type Input: Send + 'static;
-    /// What it wants done.
+    /// An action for the actor to carry out.
     type Effect: Send + 'static;
-    /// Why it refuses.
+    /// Why an input is refused.
     type Error: From<Error> + Send + 'static;
 
-    /// One step.
+    /// Handles one input and returns the actions to carry out.
     fn handle(
         &mut self,
         input: Self::Input,
@@ -174,13 +174,13 @@ impl<L: Logic> Clone for LogicHandle<L> {
 }
 
 impl<L: Logic> LogicHandle<L> {
-    /// Starts an actor around `logic`; callers wait when `mailbox` inputs are queued. Must be called
-    /// inside an actix system.
+    /// Starts an actor around `logic`. Callers wait while `mailbox` inputs are queued. Must be called inside an actix
+    /// system.
     pub fn start(logic: L, clock: Arc<dyn Clock>, mailbox: usize) -> Self {
         Self(Shell { logic, clock, mailbox }.start())
     }
 
-    /// Hands an input to the logic.
+    /// Sends an input to the logic and returns its result.
     pub async fn call(&self, input: L::Input) -> Result<Vec<L::Effect>, L::Error> {
         match self.0.send(Call(input)).await {
             Ok(result) => result,
@@ -189,32 +189,32 @@ impl<L: Logic> LogicHandle<L> {
     }
 }
 
-/// How far a service is on the way to its end.
+/// The stages of a service's shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Running,
-    /// Nothing new is taken.
+    /// The service takes no new work.
     Draining,
-    /// What is in hand is handed back.
+    /// Unfinished work is handed back to the queue.
     Over,
 }
 
-/// Tells work in hand that its service is to end.
+/// Tells running work that its service is shutting down.
 #[derive(Debug, Clone)]
 pub struct Stopping(watch::Receiver<Phase>);
 
 impl Stopping {
-    /// Whether nothing new is to be taken.
+    /// Whether shutdown has begun, so that the service takes no new work.
     pub fn has_begun(&self) -> bool {
         *self.0.borrow() > Phase::Running || self.0.has_changed().is_err()
     }
 
-    /// Waits until nothing new is to be taken, which is also so when nobody holds the service.
+    /// Waits until shutdown begins, or until the [`Running`] that would announce it is dropped.
     pub async fn begun(&self) {
         let _ = self.0.clone().wait_for(|phase| *phase > Phase::Running).await;
     }
 
-    /// Waits until what is in hand is to be handed back.
+    /// Waits until unfinished work must be handed back.
     pub async fn over(&self) {
         if self.0.clone().wait_for(|phase| *phase == Phase::Over).await.is_err() {
             std::future::pending().await
@@ -235,17 +235,16 @@ impl Default for Running {
     }
 }
 
-/// How long handing back may take before a loop is ended where it stands.
+/// How long handing back may take before the loops are aborted.
 const HAND_BACK: Duration = Duration::from_secs(2);
 
 impl Running {
-    /// What tells the service's work that it is to end.
+    /// A handle that tells the service's work when shutdown begins.
     pub fn stopping(&self) -> Stopping {
         Stopping(self.phase.subscribe())
     }
 
-    /// Pulls from `queues`, the first before the others, and handles one message at a time, until
-    /// stopped.
+    /// Pulls from `queues`, earlier ones first, and handles one message at a time, until stopped.
     pub fn handle<F>(&mut self, handling: &Handling, queues: &'static [&'static str], handle: F)
     where
         F: AsyncFn(&Message) -> Result<(), Error> + 'static,
@@ -255,8 +254,7 @@ impl Running {
         self.pull(bus, queues, async move |delivery| handling.take(delivery, &handle).await);
     }
 
-    /// Pulls from `queues`, the first before the others, and hands over one delivery at a time, until
-    /// stopped.
+    /// Pulls from `queues`, earlier ones first, and passes one delivery at a time to `handle`, until stopped.
     pub fn pull<F>(&mut self, bus: BusHandle, queues: &'static [&'static str], handle: F)
     where
         F: AsyncFn(Delivery) + 'static,
@@ -265,8 +263,7 @@ impl Running {
         self.take(queues[0], next, handle);
     }
 
-    /// Takes one delivery after the other from `next`, which is dropped while it waits when the
-    /// service stops.
+    /// Takes one delivery after another from `next`. When the service stops, a waiting `next` is dropped.
     pub fn take<N, F>(&mut self, what: &'static str, next: N, handle: F)
     where
         N: AsyncFn() -> Result<Delivery, Error> + 'static,
@@ -301,7 +298,7 @@ impl Running {
         self.answer_many(requests, 1, handle);
     }
 
-    /// Does something every `interval`, until stopped.
+    /// Calls `turn` every `interval`, until stopped.
     pub fn every<F>(&mut self, interval: Duration, mut turn: F)
     where
         F: AsyncFnMut() + 'static,
@@ -317,7 +314,7 @@ impl Running {
         });
     }
 
-    /// Answers requests, up to `at_once` of them at the same time, until stopped.
+    /// Answers requests, up to `at_once` concurrently, until stopped.
     pub fn answer_many<F>(&mut self, mut requests: Requests, at_once: usize, handle: F)
     where
         F: AsyncFn(Request) + 'static,
@@ -335,7 +332,7 @@ impl Running {
                     },
                 }
             }
-            // What comes from now on is for another server of the same subject.
+            // From here on, other servers of the same subject receive the requests.
             drop(requests);
             while let Some(()) = in_hand.next().await {}
         });
@@ -346,15 +343,14 @@ impl Running {
         self.loops.push(spawn_local(async move { body(&stopping).await }));
     }
 
-    /// Lets every loop finish what it has in hand, however long that takes, and ends it.
+    /// Stops taking work, and waits until every loop has finished its current work, however long that takes.
     pub async fn stop(self) {
         self.phase.send_replace(Phase::Draining);
-        // A loop that panicked has already been reported by the runtime.
+        // The runtime has already reported any loop that panicked.
         join_all(self.loops).await;
     }
 
-    /// Takes nothing new, lets what is in hand be finished within `patience`, and has the rest handed
-    /// back.
+    /// Stops taking work, waits up to `patience` for current work to finish, and then has the rest handed back.
     pub async fn drain(self, patience: Duration) {
         self.phase.send_replace(Phase::Draining);
         let ends: Vec<_> = self.loops.iter().map(JoinHandle::abort_handle).collect();
@@ -368,16 +364,16 @@ impl Running {
         }
     }
 
-    /// Ends every loop where it stands, as a crash would: what was in hand is delivered again.
+    /// Aborts every loop at once, as a crash would. Unfinished deliveries are delivered again.
     pub fn kill(self) {
         self.loops.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// More than this is hashed off the actors' thread.
+/// Longer content is hashed off the actors' thread.
 const QUICKLY_HASHED: usize = 64 << 10;
 
-/// The digest of `content`, without holding up the thread for long.
+/// The digest of `content`, computed without blocking the thread for long.
 pub async fn digest(content: Bytes) -> Result<Digest, Error> {
     match content.len() {
         0..=QUICKLY_HASHED => Ok(Digest::of(&content)),
@@ -389,13 +385,13 @@ thread_local! {
     static IN_PLACE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on, [`blocking`] does its work in place on this thread: for simulations, in which no thread may
-/// have a say in what happens next.
+/// Makes [`blocking`] run its work in place on this thread from now on. Simulations need this to be deterministic: no
+/// other thread may influence the order of events.
 pub fn block_in_place() {
     IN_PLACE.set(true);
 }
 
-/// Runs heavy work off the actors' thread. A panic there is an error here.
+/// Runs heavy work off the actors' thread. A panic in it becomes [`Error::Panicked`].
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {

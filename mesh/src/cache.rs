@@ -1,4 +1,4 @@
-//! A cache of decoded things, bounded in bytes.
+//! A cache of decoded objects, bounded in bytes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +17,7 @@ use crate::{
     wire::Refused,
 };
 
-/// Least recently used first out, within a number of bytes.
+/// A least-recently-used cache with a bound in bytes.
 #[derive(Debug)]
 pub struct Lru<K, V> {
     limit: usize,
@@ -40,7 +40,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Lru<K, V> {
         Self { limit, bytes: 0, clock: 0, entries: HashMap::new(), by_use: BTreeMap::new() }
     }
 
-    /// The value, which counts as a use.
+    /// Returns the value and marks it as used.
     pub fn get(&mut self, key: &K) -> Option<V> {
         let entry = self.entries.get_mut(key)?;
         self.by_use.remove(&entry.used);
@@ -50,8 +50,8 @@ impl<K: Hash + Eq + Copy, V: Clone> Lru<K, V> {
         Some(entry.value.clone())
     }
 
-    /// Keeps a value, and drops those longest unused until all fit. A value larger than the whole
-    /// cache is not kept.
+    /// Inserts a value and evicts the least recently used until all fit. A value larger than the whole cache is not
+    /// kept.
     pub fn insert(&mut self, key: K, value: V, bytes: usize) {
         self.remove(&key);
         if bytes > self.limit {
@@ -70,7 +70,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Lru<K, V> {
         self.entries.insert(key, Entry { value, bytes, used });
     }
 
-    /// Forgets a value.
+    /// Removes a value.
     pub fn remove(&mut self, key: &K) {
         if let Some(entry) = self.entries.remove(key) {
             self.by_use.remove(&entry.used);
@@ -84,8 +84,8 @@ impl<K: Hash + Eq + Copy, V: Clone> Lru<K, V> {
     }
 }
 
-/// A shared cache of decoded objects by their digest. A missing one is loaded once, however many ask,
-/// and no load waits for another one's.
+/// A shared cache of decoded objects by digest. Concurrent requests for a missing object share one load, and loads of
+/// different objects do not wait for each other.
 pub struct Cache<V> {
     name: &'static str,
     metrics: Option<Metrics>,
@@ -100,14 +100,14 @@ impl<V> Cache<V> {
         Self { name: "", metrics: None, held, loading: Locks::default() }
     }
 
-    /// The same, counted under this name.
+    /// Reports hits, misses and bytes to `metrics` under this name.
     #[must_use]
     pub fn counted(self, name: &'static str, metrics: &Metrics) -> Self {
         Self { name, metrics: Some(metrics.clone()), ..self }
     }
 
-    /// The value, decoded from the bus's object off this thread if it is not here. `decode` also says
-    /// how many bytes the value takes.
+    /// Returns the value. If it is not cached, reads the object from the bus and decodes it off this thread. `decode`
+    /// also returns the size of the value in bytes.
     pub async fn fetch<D>(
         &self,
         bus: &dyn Bus,
@@ -127,7 +127,7 @@ impl<V> Cache<V> {
         self.get_or_load(digest, load).await
     }
 
-    /// The value, or what `load` makes, which also says how many bytes the value takes.
+    /// Returns the cached value, or the result of `load`, which also returns the size of the value in bytes.
     pub async fn get_or_load<E>(
         &self,
         digest: Digest,
@@ -146,17 +146,17 @@ impl<V> Cache<V> {
         Ok(value)
     }
 
-    /// Whether the value is here.
+    /// Whether the value is cached.
     pub fn holds(&self, digest: &Digest) -> bool {
         self.held().entries.contains_key(digest)
     }
 
-    /// What is here, in no particular order.
+    /// Digests of the cached values, in no particular order.
     pub fn digests(&self) -> Vec<Digest> {
         self.held().entries.keys().copied().collect()
     }
 
-    /// Forgets a value.
+    /// Removes a value.
     pub fn remove(&self, digest: &Digest) {
         self.change(|held| held.remove(digest));
     }

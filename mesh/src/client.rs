@@ -1,4 +1,4 @@
-//! A tenant's side of the mesh.
+//! The tenant's client of the mesh.
 
 mod pending;
 
@@ -19,16 +19,15 @@ use crate::{
     },
 };
 
-/// How long a request may take; checking a key of 20 MB is the longest.
+/// Time limit of a request; checking a 20 MB key takes longest.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most service keys that are looked at.
+/// The most service keys that are read.
 const MAX_SERVICE_KEYS: usize = 64;
 
-/// The keys that the mesh on this bus says it signs receipts with, sorted. Whether to believe it is the
-/// caller's affair.
+/// The keys that the mesh on this bus claims to sign receipts with, sorted. The caller decides whether to trust them.
 ///
 /// # Errors
-/// The bus's.
+/// Errors of the bus.
 pub async fn service_keys(bus: &dyn Bus) -> Result<Vec<VerifyingKey>, Error> {
     let mut keys = Vec::new();
     for subject in bus.subjects(ServiceKey::FILTER).await?.iter().take(MAX_SERVICE_KEYS) {
@@ -50,7 +49,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for `tenant`, which signs with `key` and trusts receipts of `service`.
+    /// A client for `tenant` that signs with `key` and trusts receipts of `service`.
     pub fn new(
         bus: BusHandle,
         clock: Arc<dyn Clock>,
@@ -61,7 +60,7 @@ impl Client {
         Self { bus, clock, tenant, key, services: vec![service] }
     }
 
-    /// The same client, trusting receipts of any of these services and of no other.
+    /// Replaces the trusted services: receipts of any of these are accepted, and no others.
     #[must_use]
     pub fn trusting(self, services: Vec<VerifyingKey>) -> Self {
         Self { services, ..self }
@@ -73,14 +72,13 @@ impl Client {
         accepted(&self.ask(&request).await?)
     }
 
-    /// Uploads an evaluation key and has it checked.
+    /// Uploads an evaluation key and submits it for checking.
     pub async fn upload_key(&self, key: Bytes) -> Result<Digest, Error> {
         self.offer_key(key, None, |_, _| {}).await
     }
 
-    /// Uploads an evaluation key, perhaps in the place of an older one, and has it checked.
-    /// `on_progress` is told the bytes that are there, and of how many: an upload that was cut off goes
-    /// on where it stopped.
+    /// Uploads an evaluation key, optionally as the replacement of an older one, and submits it for checking. Calls
+    /// `on_progress` with the bytes stored so far and the total. An interrupted upload resumes where it stopped.
     pub async fn offer_key(
         &self,
         key: Bytes,
@@ -97,7 +95,7 @@ impl Client {
         Ok(digest)
     }
 
-    /// Withdraws an evaluation key for good.
+    /// Revokes an evaluation key permanently.
     pub async fn revoke_key(&self, key: Digest) -> Result<(), Error> {
         let request = RevokeKey::new(self.tenant.clone(), key, &self.key);
         accepted(&self.ask(&request).await?)
@@ -109,18 +107,18 @@ impl Client {
         Ok(answer_to::<KeyList>(&self.ask(&question).await?)?.0)
     }
 
-    /// The newest entries of the tenant's audit log, the newest last.
+    /// The newest entries of the tenant's audit log, newest last.
     pub async fn read_audit(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
         let question = ReadAudit::new(self.tenant.clone(), self.clock.now(), limit, &self.key);
         Ok(answer_to::<AuditLog>(&self.ask(&question).await?)?.0)
     }
 
-    /// Uploads a model and has it checked.
+    /// Uploads a model and submits it for checking.
     pub async fn register_model(&self, model: Bytes) -> Result<Digest, Error> {
         self.offer_model(model, |_, _| {}).await
     }
 
-    /// Uploads a model and has it checked; `on_progress` as for [`Self::offer_key`].
+    /// Uploads a model and submits it for checking; `on_progress` as in [`Self::offer_key`].
     pub async fn offer_model(
         &self,
         model: Bytes,
@@ -137,7 +135,7 @@ impl Client {
         Ok(answer_to::<ModelList>(&self.ask(&question).await?)?.0)
     }
 
-    /// Signs and submits a job whose answer is of use for `within`.
+    /// Signs and submits a job with a deadline of `within` from now.
     pub async fn submit(
         &self,
         model: Digest,
@@ -158,22 +156,22 @@ impl Client {
         self.submit_job(Job::new(context, input, &self.key)).await
     }
 
-    /// Submits a job made elsewhere. The same one twice is one job.
+    /// Submits an existing signed job. Submitting it twice still makes one job.
     pub async fn submit_job(&self, job: Job) -> Result<Pending, Error> {
-        // Subscribed before the job is published, so that nothing is missed.
+        // Subscribe before publishing, so that no outcome is missed.
         let mut pending = self.attach(job.context.clone(), job.signature).await?;
         pending.attached = false;
         self.bus.publish(job.encode("client")).await?;
         Ok(pending)
     }
 
-    /// Waits for a job submitted before, by this process or another.
+    /// Waits for a job submitted earlier, by this process or another.
     pub async fn attach(&self, context: Context, signature: Signature) -> Result<Pending, Error> {
         let (bus, services) = (self.bus.clone(), self.services.clone());
         Pending::attach(bus, &*self.clock, services, context, signature).await
     }
 
-    /// Stops a job: it ends with the failure `cancelled`, unless it has ended before.
+    /// Cancels a job: it ends with the failure `cancelled`, unless it has already ended.
     pub async fn cancel(&self, job: JobId) -> Result<(), Error> {
         accepted(&self.ask(&CancelJob::new(self.tenant.clone(), job, &self.key)).await?)
     }
@@ -185,7 +183,7 @@ impl Client {
     ) -> Result<Digest, Error> {
         let digest = actor::digest(bytes.clone()).await?;
         let (tenant, at) = (self.tenant.clone(), self.clock.now());
-        // Asked, not looked up: who lists a stream sees what others have in it.
+        // Key management is asked for the list: permission to list a stream would show other tenants' subjects.
         let question = ListParts::new(tenant.clone(), digest, at, &self.key);
         let there = answer_to::<PartList>(&self.ask(&question).await?)?.0;
         let bucket = Bucket::Uploads(tenant);

@@ -1,4 +1,4 @@
-//! Time as an argument: logic never asks the system what time it is.
+//! Time as an argument: logic receives the current time and never reads the system clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// This time and `duration` more.
+    /// This time plus `duration`.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
     }
 
-    /// How long until `later`; zero when it has passed.
+    /// Time remaining until `later`; zero if it has passed.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0))
     }
@@ -31,7 +31,7 @@ impl std::fmt::Display for UnixMillis {
     }
 }
 
-/// Where the wall-clock time comes from.
+/// Source of the wall-clock time.
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> UnixMillis;
@@ -42,7 +42,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    // The one place where the time comes from.
+    // The only place that reads the system clock.
     #[allow(clippy::disallowed_methods)]
     fn now(&self) -> UnixMillis {
         UnixMillis::default().plus(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
@@ -57,7 +57,7 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// A clock that shows `epoch` now. Must be called inside a tokio runtime.
+    /// A clock that starts at `epoch`. Must be called inside a tokio runtime.
     pub fn starting_at(epoch: UnixMillis) -> Self {
         Self { epoch, started: tokio::time::Instant::now() }
     }

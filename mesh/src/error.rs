@@ -1,8 +1,8 @@
-//! The one error type of this crate.
+//! The error type of this crate.
 
 use std::time::Duration;
 
-/// What can go wrong between processes. The text says what was expected, what came, and what to do.
+/// What can go wrong between processes. Each text says what was expected, what came, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,20 +14,20 @@ pub enum Error {
         /// The absent header.
         header: &'static str,
     },
-    /// A header is there but not of the form it must have.
+    /// A header is present but malformed.
     #[error("header {header}: expected {expected}")]
     BadHeader {
         /// The header's name.
         header: String,
-        /// The form it must have.
+        /// The required form.
         expected: &'static str,
     },
     /// A message of another type than the reader expected.
     #[error("expected a message of type {expected}, got {got:?}")]
     WrongType {
-        /// The type the reader handles.
+        /// The type that the reader handles.
         expected: &'static str,
-        /// What the message says it is.
+        /// The type that the message names.
         got: String,
     },
     /// A message written for another version of the protocol.
@@ -35,20 +35,20 @@ pub enum Error {
         "this program speaks protocol version {expected}, the message says {got:?}; upgrade the older side"
     )]
     WrongVersion {
-        /// The version spoken here.
+        /// The version that this program speaks.
         expected: u32,
         /// The version of the message.
         got: String,
     },
-    /// A name, digest or identifier that is not well formed.
+    /// A malformed name, digest or identifier.
     #[error("{what}: expected {expected}")]
     Malformed {
         /// What was being read.
         what: &'static str,
-        /// The form it must have.
+        /// The required form.
         expected: &'static str,
     },
-    /// More bytes than the receiver is willing to hold.
+    /// The content is larger than the receiver accepts.
     #[error("{what} is {got} bytes, the limit is {limit}")]
     TooLarge {
         /// What was too large.
@@ -58,27 +58,27 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The bytes are not the ones the digest names.
+    /// The content does not match the announced digest.
     #[error("the content's SHA-256 is {got}, but {expected} was announced")]
     DigestMismatch {
         /// The announced digest.
         expected: crate::Digest,
-        /// The digest of what came.
+        /// The digest of the received content.
         got: crate::Digest,
     },
-    /// A signature that does not verify.
+    /// A signature does not verify.
     #[error("the signature on {what} does not verify under the expected key")]
     BadSignature {
         /// What was signed.
         what: &'static str,
     },
-    /// A receipt of a service that is not trusted.
+    /// A receipt signed by a service that the client does not trust.
     #[error("the receipt is signed by {got}, which is not a key that this client trusts")]
     UntrustedService {
-        /// The key that signed it, as the receipt says.
+        /// The key that the receipt names as its signer.
         got: crate::VerifyingKey,
     },
-    /// The subject is not caught by any declared queue, so a publish could not be durable.
+    /// No declared queue catches the subject, so the message would not be stored.
     #[error("no queue takes messages on {subject}; declare it first")]
     NoQueue {
         /// The subject published to.
@@ -94,9 +94,9 @@ pub enum Error {
         name: String,
         /// The option that differs.
         field: &'static str,
-        /// What the existing queue has.
+        /// The existing queue's value.
         found: String,
-        /// What was asked for.
+        /// The requested value.
         expected: String,
     },
     /// The queue or store has reached its bound.
@@ -105,16 +105,16 @@ pub enum Error {
         /// What is full.
         what: String,
     },
-    /// Nobody answers requests on this subject.
+    /// No service answers requests on this subject.
     #[error("nothing answers requests on {subject}; is the service running?")]
     NoResponders {
         /// The request's subject.
         subject: String,
     },
-    /// The answer did not come in time.
+    /// No reply within the time limit.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// No connection to the broker could be made.
+    /// The connection to the broker failed.
     #[error("cannot connect to NATS at {url}: {why}; is nats-server running there?")]
     Connect {
         /// The address tried, without credentials.
@@ -122,26 +122,26 @@ pub enum Error {
         /// Why it failed.
         why: String,
     },
-    /// The broker refuses a request for a reason of its own.
+    /// The broker refused a request.
     #[error("the NATS server refuses {what}: {why} (error {code})")]
     Broker {
-        /// What was asked of it.
+        /// The request.
         what: String,
         /// JetStream's error code.
         code: u64,
-        /// What the server says.
+        /// The server's explanation.
         why: String,
     },
-    /// A broker of our own could not be started.
+    /// A nats-server child process could not be started.
     #[error("cannot start nats-server: {why}")]
     Start {
-        /// Why, and what to do.
+        /// The reason, and what to do.
         why: String,
     },
     /// The policy does not allow it.
     #[error("{0}")]
     Denied(Box<crate::policy::Denied>),
-    /// No object under that digest, or not all of it.
+    /// No object with this digest is stored, or some of its parts are missing.
     #[error("there is no object {digest} in {bucket}")]
     NoObject {
         /// The bucket searched.
@@ -149,24 +149,24 @@ pub enum Error {
         /// The digest searched for.
         digest: crate::Digest,
     },
-    /// The other side has gone away, or this one is shutting down.
+    /// The peer has gone away, or this process is shutting down.
     #[error("{0} has stopped")]
     Stopped(&'static str),
-    /// The other side refused, with a code of its own.
+    /// The service refused the request, with an error code.
     #[error("{}: {}", .0.code.as_str(), .0.message)]
     Refused(Box<crate::wire::Refusal>),
     /// The job ended without an answer.
     #[error(transparent)]
     Failed(Box<crate::wire::Failure>),
-    /// A stored object does not decode, though it did when it was accepted.
+    /// A stored object does not decode, although it decoded when it was accepted.
     #[error("object {digest} does not decode: {why}")]
     Undecodable {
         /// The object.
         digest: crate::Digest,
-        /// Why.
+        /// The decoder's reason.
         why: crate::wire::Refused,
     },
-    /// Code that computes has panicked.
+    /// A computation panicked.
     #[error("the computation panicked; this is a defect, its log has the details")]
     Panicked,
 }
@@ -178,8 +178,8 @@ impl From<crate::policy::Denied> for Error {
 }
 
 impl Error {
-    /// Whether the bus, or a service asked over it, had no room or no time: nothing is wrong with the
-    /// message in hand, and waiting is what helps.
+    /// Whether the bus, or a service asked over it, lacked capacity or time. The message itself is fine: the caller
+    /// should wait and try again.
     pub fn back_pressure(&self) -> bool {
         self.retryable() && !matches!(self, Self::Panicked | Self::Stopped(_) | Self::Failed(_))
     }

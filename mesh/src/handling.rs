@@ -1,5 +1,5 @@
-//! What a service does with a delivery: works on it under heartbeat, waits where the bus has no room,
-//! hands it back when the service ends, and settles it.
+//! Handling of one delivery: run the work under heartbeat, wait while the bus has no capacity, hand the delivery back
+//! at shutdown, and settle it.
 
 use std::{fmt, future::Future, pin::pin, time::Duration};
 
@@ -14,11 +14,10 @@ use crate::{
     wire::{Context, Failure, FailureCode},
 };
 
-/// How long a message waits that could not be handled.
+/// How long before a message that could not be handled is delivered again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How long to wait before the next try: a tenth of a second, then twice as long each time, at most
-/// five.
+/// Waiting times between retries: 0.1 s, doubling each time up to 5 s.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 
@@ -36,17 +35,17 @@ impl Backoff {
     }
 }
 
-/// An error of a service's logic.
+/// An error from a service's logic.
 pub trait JobError: fmt::Display {
-    /// The code on the wire, if the job fails for good.
+    /// The failure code on the wire, if the job has failed for good.
     fn code(&self) -> Option<FailureCode>;
 
-    /// The error of the mesh in it, if the message is to be tried again.
+    /// The mesh error behind it, if the message should be tried again.
     fn into_mesh(self) -> Option<Error>;
 }
 
 impl Environment {
-    /// Ends the job if its error is for good; other errors are left to whoever settles.
+    /// Ends the job if its error is permanent. Other errors are returned; the caller settles the delivery.
     pub async fn conclude<E: JobError>(
         &self,
         context: &Context,
@@ -65,19 +64,19 @@ impl Environment {
 /// How one service handles its deliveries.
 #[derive(Clone)]
 pub struct Handling {
-    /// The service.
+    /// The service's bus, clock and metrics.
     pub environment: Environment,
-    /// How often a delivery in work is reported as such; well below the queue's `ack_wait`.
+    /// Interval between the heartbeats of a delivery in progress; well below the queue's `ack_wait`.
     pub heartbeat: Duration,
-    /// When the service ends.
+    /// The service's shutdown signal.
     pub stopping: Stopping,
 }
 
 impl Handling {
     /// Handles a delivery and settles it.
     ///
-    /// While the bus has no room, or a service asked has no time, `handle` is called again: that is
-    /// nobody's fault and uses up no delivery. It is for `handle` to find out that a deadline has
+    /// Calls `handle` again while the bus has no capacity or a service asked has no time. Such retries happen within
+    /// the same delivery and do not count as delivery attempts. `handle` itself must check whether a deadline has
     /// passed.
     pub async fn take(
         &self,
@@ -108,7 +107,7 @@ impl Handling {
                 result => return result,
             };
             let wait = backoff.next();
-            tracing::info!(%error, ?wait, "a message waits");
+            tracing::info!(%error, ?wait, "waiting before handling a message again");
             tokio::select! {
                 biased;
                 () = self.stopping.begun() => return Err(error),
@@ -117,16 +116,16 @@ impl Handling {
         }
     }
 
-    /// Done, to be tried again, or hopeless.
+    /// Acknowledges the delivery, hands it back for another try, or rejects it.
     async fn settle(&self, delivery: Delivery, result: Result<(), Error>) {
         let settled = match result {
             Ok(()) => delivery.ack().await,
-            // Another process can go on at once.
+            // Without delay: another process can take it at once.
             Err(error) if error.retryable() && self.stopping.has_begun() => {
                 delivery.nak(Duration::ZERO, &self.reason(&error)).await
             }
             Err(error) => {
-                tracing::warn!(?delivery, %error, "a message was not handled");
+                tracing::warn!(?delivery, %error, "could not handle a message");
                 let reason = self.reason(&error);
                 if error.retryable() {
                     delivery.nak(RETRY_DELAY, &reason).await
@@ -136,7 +135,7 @@ impl Handling {
             }
         };
         if let Err(error) = settled {
-            tracing::warn!(%error, "a delivery was not settled and will come again");
+            tracing::warn!(%error, "could not settle a delivery; it will be delivered again");
         }
     }
 
@@ -145,7 +144,7 @@ impl Handling {
     }
 }
 
-/// Runs `work`, telling the bus every `interval` that the delivery is still in hand.
+/// Runs `work`, telling the bus every `interval` that the delivery is still in progress.
 pub async fn with_heartbeat<T>(
     delivery: &Delivery,
     interval: Duration,
@@ -157,7 +156,7 @@ pub async fn with_heartbeat<T>(
             result = &mut work => return result,
             () = sleep(interval) => {
                 if let Err(error) = delivery.in_progress().await {
-                    tracing::warn!(%error, "a heartbeat was not taken");
+                    tracing::warn!(%error, "could not send a heartbeat");
                 }
             }
         }

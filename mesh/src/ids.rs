@@ -1,4 +1,5 @@
-//! Names and identifiers: validated when they are made, so that every holder may rely on their form.
+//! Names and identifiers. They are validated on construction, so their form can be relied on
+//! afterwards.
 
 use std::{fmt, str::FromStr};
 
@@ -36,7 +37,7 @@ pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// The SHA-256 of some content, which is also its address.
+/// A SHA-256 digest, which is also the address of the content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
@@ -46,7 +47,7 @@ impl Digest {
         Self(Sha256::digest(content).into())
     }
 
-    /// Its start: enough to tell apart the objects of one tenant.
+    /// The first eight bytes in hexadecimal: enough to distinguish the objects of one tenant.
     pub(crate) fn short(&self) -> String {
         hex(&self.0[..8])
     }
@@ -75,7 +76,7 @@ impl FromStr for Digest {
     }
 }
 
-/// A job's name: 128 random bits.
+/// A job's identifier: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub [u8; 16]);
 
@@ -109,7 +110,7 @@ impl FromStr for JobId {
     }
 }
 
-/// A tenant's name; one token of a subject.
+/// A tenant's name; it is one token of a subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(String);
 

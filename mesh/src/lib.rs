@@ -1,4 +1,4 @@
-//! What the processes of hermesh share: wire types, the bus, identity, actor helpers, telemetry.
+//! Code shared by all processes: wire types, the bus, identity, actor helpers, telemetry.
 //!
 //! Keys, ciphertexts and programs are opaque bytes here; nothing in this crate computes on them.
 

@@ -1,4 +1,4 @@
-//! Locks by name, for what is to be done by one task of this process at a time.
+//! Locks by key: among the tasks of this process, only one at a time holds a key.
 
 use std::{
     collections::HashMap,
@@ -8,8 +8,8 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-/// One lock for each key that somebody holds or waits for.
-// Held across awaits, so they must be async mutexes.
+/// One lock for each key that a task holds or waits for.
+// Guards are held across awaits, so the locks must be async mutexes.
 #[derive(Debug)]
 pub struct Locks<K>(Mutex<HashMap<K, Weak<tokio::sync::Mutex<()>>>>);
 
@@ -20,7 +20,7 @@ impl<K> Default for Locks<K> {
 }
 
 impl<K: Hash + Eq> Locks<K> {
-    /// Waits until nobody else holds this key.
+    /// Waits until no other task holds this key.
     pub async fn lock(&self, key: K) -> OwnedMutexGuard<()> {
         self.of(key).lock_owned().await
     }

@@ -1,4 +1,4 @@
-//! What travels on the bus: a subject, headers and an opaque body.
+//! Messages of the bus: a subject, headers and an opaque body.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::Error;
 
-/// Headers of a message. Names and values are printable ASCII; number and lengths are bounded.
+/// Headers of a message. Names and values are printable ASCII; their number and lengths are
+/// bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Headers(BTreeMap<String, String>);
 
@@ -18,7 +19,7 @@ impl Headers {
     /// The longest value.
     pub const MAX_VALUE: usize = 1024;
 
-    /// Sets a header that may come from outside.
+    /// Sets a header whose name or value may come from outside this program.
     pub fn insert(&mut self, name: &str, value: impl Into<String>) -> Result<(), Error> {
         let value = value.into();
         let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -64,9 +65,9 @@ impl Headers {
 /// One message. Cloning does not copy the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Where it goes: tokens separated by dots.
+    /// The subject: tokens separated by dots.
     pub subject: String,
-    /// What it is, and about what.
+    /// The message's type and metadata.
     pub headers: Headers,
     /// Opaque bytes.
     pub body: Bytes,
@@ -75,7 +76,7 @@ pub struct Message {
 /// The longest identifier of a message.
 pub(crate) const MAX_ID: usize = 256;
 
-/// The header that names a message, for deduplication.
+/// The header with the message's id, used for deduplication.
 pub const MESSAGE_ID: &str = "ce-id";
 
 impl Message {
@@ -84,30 +85,30 @@ impl Message {
         Self { subject: subject.into(), headers: Headers::default(), body: body.into() }
     }
 
-    /// The same message under an identifier of its own.
+    /// The same message with this id.
     #[must_use]
     pub fn with_id(mut self, id: impl ToString) -> Self {
         self.headers.set(MESSAGE_ID, id);
         self
     }
 
-    /// The identifier by which a queue recognises a second publish of the same message.
+    /// The id by which a queue recognises a second publish of the same message.
     pub fn id(&self) -> Option<&str> {
         self.headers.get(MESSAGE_ID)
     }
 
-    /// Bytes on the wire, roughly: subject, headers and body.
+    /// Approximate size on the wire: subject, headers and body.
     pub fn size(&self) -> usize {
         self.subject.len() + self.headers.size() + self.body.len()
     }
 
-    /// The subject's first two tokens: a bounded name for counting.
+    /// The subject's first two tokens; used as a metric label, because their number is bounded.
     pub fn class(&self) -> &str {
         class(&self.subject)
     }
 }
 
-/// A body is large, and nobody's business: only its length is printed.
+/// Prints only the length of the body, which is large and confidential.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
@@ -124,8 +125,7 @@ pub(crate) fn class(subject: &str) -> &str {
     &subject[..end.unwrap_or(subject.len())]
 }
 
-/// Whether `subject` falls under `filter`, in which `*` stands for one token and a final `>` for one
-/// or more.
+/// Whether `subject` falls under `filter`: `*` stands for one token, a final `>` for one or more.
 pub fn matches(filter: &str, subject: &str) -> bool {
     let mut tokens = subject.split('.');
     for expected in filter.split('.') {

@@ -1,4 +1,4 @@
-//! A nats-server of our own, as a child process: for `hermesh up`, and for tests.
+//! Runs nats-server as a child process, for `hermesh up` and for tests.
 
 use std::{
     fs, io,
@@ -14,31 +14,31 @@ use tokio::time::{Instant, sleep};
 use crate::Error;
 
 const INSTALL: &str = "install it (Debian, Ubuntu: apt-get install nats-server)";
-/// Free ports are looked for below those that systems give to outgoing connections: a client that
-/// tries to connect again while the server is down could otherwise take the server's port.
+/// Range of free ports. It lies below the ports that operating systems assign to outgoing connections; otherwise a
+/// client that reconnects while the server is down could take the server's port.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_TRIES: usize = 100;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long a server may take to greet.
+/// Time limit for a server's greeting.
 const GREETING: Duration = Duration::from_millis(500);
 
 /// How to start a nats-server.
 #[derive(Debug, Clone)]
 pub struct NatsServerOptions {
-    /// Where it keeps its configuration, its log and its streams.
+    /// Directory of its configuration, log and streams.
     pub directory: PathBuf,
-    /// The port on the loopback address; 0 for a free one.
+    /// The port on the loopback address; 0 for any free port.
     pub port: u16,
-    /// The largest message, in bytes, unless a configuration says it.
+    /// The largest message in bytes; ignored if `configuration` is given.
     pub max_payload: usize,
-    /// The whole configuration, if it is not to be ours: loopback, without TLS. It must listen on the
-    /// port given above.
+    /// The complete configuration, in place of the default (loopback, no TLS). It must listen on `port`.
     pub configuration: Option<String>,
-    /// The program, if it is not `nats-server` in the search path or in `/usr/sbin`.
+    /// The program; by default `nats-server` in the search path or in `/usr/sbin`.
     pub program: Option<PathBuf>,
-    /// How long it may take to be ready: it reads its streams first.
+    /// How long start-up may take; the server reads its streams first.
     pub patience: Duration,
-    /// Whether a Ctrl-C at the terminal is not for it, because whoever started it ends it in order.
+    /// Whether it runs in a process group of its own, so that Ctrl-C at the terminal does not reach it and its parent
+    /// can stop it in order.
     pub own_group: bool,
 }
 
@@ -57,8 +57,7 @@ impl NatsServerOptions {
     }
 }
 
-/// A running nats-server with JetStream, on the loopback address only. It is killed when this is
-/// dropped.
+/// A running nats-server with JetStream, on the loopback address only. Killed on drop.
 #[derive(Debug)]
 pub struct NatsServer {
     program: PathBuf,
@@ -81,9 +80,10 @@ impl NatsServer {
             0 => free_port()?,
             port => port,
         };
-        // Otherwise the greeting of another server would be taken for that of ours.
+        // Otherwise the greeting of another server could be mistaken for that of this one.
         if taken(port) {
-            let why = format!("port {port} of 127.0.0.1 cannot be used: somebody listens there");
+            let why =
+                format!("port {port} of 127.0.0.1 cannot be used: another process listens there");
             return Err(Error::Start { why });
         }
         let directory = &options.directory;
@@ -100,19 +100,19 @@ impl NatsServer {
         Ok(server)
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The process's id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Kills the server at once (SIGKILL), as a crash would.
     pub fn kill(&mut self) {
-        // Fails only if it is dead already.
+        // Fails only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -127,7 +127,7 @@ impl NatsServer {
         self.ready().await
     }
 
-    /// Has the server read another configuration, and waits for nothing.
+    /// Makes the server read a new configuration; does not wait for the result.
     ///
     /// # Errors
     /// [`Error::Start`] with the reason.
@@ -135,7 +135,7 @@ impl NatsServer {
         fs::write(&self.configuration, configuration)
             .map_err(failed(format!("cannot write {}", self.configuration.display())))?;
         self.signal("reload").then_some(()).ok_or_else(|| Error::Start {
-            why: format!("it could not be told to read {} again", self.configuration.display()),
+            why: format!("cannot make it reload {}", self.configuration.display()),
         })
     }
 
@@ -146,7 +146,7 @@ impl NatsServer {
         command.status().is_ok_and(|status| status.success())
     }
 
-    /// Lets the server finish in order; kills it if it does not within `patience`.
+    /// Asks the server to shut down in order; kills it if it has not ended within `patience`.
     pub async fn stop(mut self, patience: Duration) {
         if self.signal("quit") {
             let deadline = Instant::now() + patience;
@@ -156,7 +156,7 @@ impl NatsServer {
         }
     }
 
-    /// How the server has ended, if it has ended by itself.
+    /// The exit status, if the server has ended by itself.
     pub fn exited(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -204,17 +204,17 @@ fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
             .ok_or_else(|| Error::Start { why: why() });
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Where Debian puts it, which is not in everybody's search path.
+    // Debian installs it there, and that directory is not in every search path.
     let mut directories = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
     directories
         .find_map(|directory| Some(directory.join("nats-server")).filter(|path| path.is_file()))
         .ok_or_else(|| Error::Start { why: format!("it is not installed; {INSTALL}") })
 }
 
-/// A port of the loopback address on which nobody listens.
+/// A port of the loopback address on which no process listens.
 ///
 /// # Errors
-/// [`Error::Start`] if there seems to be none.
+/// [`Error::Start`] if no free port was found.
 pub fn free_port() -> Result<u16, Error> {
     let mut ports = std::iter::repeat_with(|| rand::random_range(PORTS)).take(PORT_TRIES);
     ports
@@ -222,8 +222,8 @@ pub fn free_port() -> Result<u16, Error> {
         .ok_or_else(|| Error::Start { why: "found no free port; give one".into() })
 }
 
-/// Asked by connecting, not by listening: a listener that is open for an instant is inherited by
-/// whatever process another thread starts in that instant, and then the port is taken indeed.
+/// Tries to connect to the port. Opening a listener instead would be unsafe: a process that another thread starts at
+/// that moment would inherit the listener, and the port would really be taken.
 fn taken(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpStream::connect_timeout(&address, GREETING).is_ok()
@@ -231,7 +231,7 @@ fn taken(port: u16) -> bool {
 
 fn configure(options: &NatsServerOptions, port: u16, log: &Path) -> String {
     let (store, max_payload) = (options.directory.join("store"), options.max_payload);
-    // Streams have bounds of their own, whose sum may well be more than the disk holds.
+    // Streams have their own limits, whose sum may exceed the disk.
     format!(
         "# Written by hermesh whenever it starts the server.\n\
          listen: \"127.0.0.1:{port}\"\n\
@@ -258,7 +258,7 @@ fn spawn(program: &Path, configuration: &Path, own_group: bool) -> Result<Child,
         .map_err(failed(format!("cannot run {}", program.display())))
 }
 
-/// Whether somebody on that port greets as NATS servers do.
+/// Whether a NATS server greets on that port.
 fn greets(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let greeting = || -> io::Result<String> {

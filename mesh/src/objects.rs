@@ -1,5 +1,5 @@
-//! Content-addressed objects on any bus: cut into parts, each of them one message of a unique queue.
-//! So an upload that was cut off goes on where it stopped, and storing the same twice changes nothing.
+//! Content-addressed objects on any bus. An object is cut into parts, each stored as one message in a unique queue, so
+//! an interrupted upload resumes where it stopped, and storing the same object twice changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Error, Message, TenantId, actor, bus::Bus};
 
-/// Bytes of every part but the last.
+/// Size of every part, except that the last may be shorter.
 pub const PART_BYTES: usize = 256 << 10;
-/// Parts on their way at the same time.
+/// Concurrent transfers of parts.
 const IN_FLIGHT: usize = 8;
 
-/// Where objects live.
+/// The collections of objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bucket {
-    /// What a tenant has sent and nobody has checked.
+    /// A tenant's uploads, not yet checked.
     Uploads(TenantId),
     /// Evaluation keys that key management has accepted.
     Keys,
@@ -47,15 +47,14 @@ impl Bucket {
 /// One part of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Part {
-    /// How many parts make the object.
+    /// Number of parts of the object.
     pub of: usize,
-    /// Which of them it is, counted from 0.
+    /// Index of this part, counted from 0.
     pub part: usize,
 }
 
 impl Part {
-    /// Reads the end of a subject. Numbers written otherwise than here, such as `00` or `+0`, name no
-    /// part.
+    /// Parses the last two tokens of a subject. Numbers must be in canonical form: `00` and `+0` are rejected.
     fn parse(subject: &str) -> Option<Self> {
         let number =
             |token: &str| token.parse().ok().filter(|number: &usize| number.to_string() == token);
@@ -65,10 +64,11 @@ impl Part {
     }
 }
 
-/// The stored parts of an object, in order. Somebody may have stored parts of other divisions than ours.
+/// The stored parts of an object, in order. Parts of other divisions may be among them: anyone who may write to the
+/// bucket can cut the object into a different number of parts.
 ///
 /// # Errors
-/// The bus's.
+/// Errors of the bus.
 pub async fn parts(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Vec<Part>, Error> {
     let subjects = bus.subjects(&bucket.filter(digest)).await?;
     let mut parts: Vec<_> = subjects.iter().filter_map(|subject| Part::parse(subject)).collect();
@@ -76,11 +76,11 @@ pub async fn parts(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Vec
     Ok(parts)
 }
 
-/// Stores bytes under their digest, leaving out the parts that are there already. `on_progress` is told
-/// the bytes stored so far, and of how many.
+/// Stores an object under its digest. Parts that are already stored are skipped. Calls `on_progress` with the bytes
+/// stored so far and the total.
 ///
 /// # Errors
-/// The bus's; what has been stored by then stays, and the next call goes on from there.
+/// Errors of the bus. Parts stored before the error stay, and the next call resumes from there.
 pub async fn put(
     bus: &dyn Bus,
     bucket: &Bucket,
@@ -93,7 +93,7 @@ pub async fn put(
     Ok(digest)
 }
 
-/// The same for bytes of this digest of which these parts are there, for who may not list them.
+/// Like [`put`], for clients that may not list the bucket: `there` are the parts already stored.
 ///
 /// # Errors
 /// As [`put`].
@@ -130,8 +130,8 @@ pub async fn complete(
     Ok(())
 }
 
-/// The divisions, each a number of parts, of which all parts are there, smallest first. Somebody may
-/// have stored parts of other divisions, which must not hide the true one.
+/// The complete divisions (given as their number of parts), smallest first. A stray or hostile division must not hide
+/// the true one, so all complete ones are candidates.
 async fn divisions(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Vec<usize>, Error> {
     let mut found = BTreeMap::<usize, BTreeSet<usize>>::new();
     for Part { of, part } in parts(bus, bucket, digest).await? {
@@ -140,18 +140,18 @@ async fn divisions(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<Vec
     Ok(found.into_iter().filter(|(of, parts)| *of == parts.len()).map(|(of, _)| of).collect())
 }
 
-/// Whether all of an object is there; its bytes are not looked at.
+/// Whether all parts of an object are stored. Does not check their content.
 ///
 /// # Errors
-/// The bus's.
+/// Errors of the bus.
 pub async fn exists(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<bool, Error> {
     Ok(!divisions(bus, bucket, digest).await?.is_empty())
 }
 
-/// The bytes of that digest, verified, if they are at most `limit`.
+/// Reads an object of at most `limit` bytes and verifies its digest.
 ///
 /// # Errors
-/// [`Error::NoObject`] if parts are missing, [`Error::TooLarge`], [`Error::DigestMismatch`], or the bus's.
+/// [`Error::NoObject`] if parts are missing, [`Error::TooLarge`], [`Error::DigestMismatch`], or errors of the bus.
 pub async fn get(
     bus: &dyn Bus,
     bucket: &Bucket,
@@ -161,7 +161,7 @@ pub async fn get(
     search(bus, bucket, digest, limit, false).await
 }
 
-/// The same, and what has all its parts but not the digest is deleted.
+/// Like [`get`]; also deletes complete divisions whose content does not match the digest.
 ///
 /// # Errors
 /// As [`get`].
@@ -174,7 +174,7 @@ pub async fn get_and_clean(
     search(bus, bucket, digest, limit, true).await
 }
 
-/// Tries one division after the other.
+/// Tries the complete divisions one after another.
 async fn search(
     bus: &dyn Bus,
     bucket: &Bucket,
@@ -223,7 +223,7 @@ async fn read(
         parts += 1;
         let whole = if parts < of { body.len() == PART_BYTES } else { body.len() <= PART_BYTES };
         if !whole {
-            // Of whatever digest: no division of ours has such a part.
+            // `put` never stores a part of this size, so the division is false whatever its digest.
             let got = Digest::of(&body);
             return Err(Error::DigestMismatch { expected: digest, got });
         }
@@ -239,20 +239,20 @@ async fn read(
     Ok(bytes)
 }
 
-/// What is in the bucket, whole or in part.
+/// The digests of all objects in the bucket, complete or not.
 ///
 /// # Errors
-/// The bus's.
+/// Errors of the bus.
 pub async fn list(bus: &dyn Bus, bucket: &Bucket) -> Result<BTreeSet<Digest>, Error> {
     let subjects = bus.subjects(&format!("{}.*.*.*", bucket.prefix())).await?;
     let digests = subjects.iter().filter_map(|subject| subject.rsplit('.').nth(2)?.parse().ok());
     Ok(digests.collect())
 }
 
-/// Deletes an object; absent is fine.
+/// Deletes an object. Succeeds if the object does not exist.
 ///
 /// # Errors
-/// The bus's.
+/// Errors of the bus.
 pub async fn delete(bus: &dyn Bus, bucket: &Bucket, digest: Digest) -> Result<(), Error> {
     bus.purge(&bucket.filter(digest)).await
 }

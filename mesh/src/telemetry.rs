@@ -1,4 +1,4 @@
-//! Metrics of one service, in a registry that the caller owns, and the spans of its messages.
+//! Metrics of one service, in a registry owned by the caller, and tracing spans of its messages.
 
 use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
     wire::{OperatorTime, TraceParent},
 };
 
-/// Makes a span a child of one in another process.
+/// Makes a span the child of a span in another process.
 pub type SpanLinker = fn(&Span, &TraceParent);
 
-// As global as the subscriber that it serves.
+// Global, like the tracing subscriber that it serves.
 static SPAN_LINKER: OnceLock<SpanLinker> = OnceLock::new();
 
-/// Has the span of every message linked to the one that its `traceparent` names. The first linker
-/// stays; returns whether this is it.
+/// Links the span of every message to the span named in its `traceparent`. Only the first linker is
+/// kept; returns whether this is it.
 pub fn set_span_linker(linker: SpanLinker) -> bool {
     SPAN_LINKER.set(linker).is_ok()
 }
@@ -45,8 +45,8 @@ pub(crate) fn message_span(service: &'static str, message: &Message) -> Span {
     span
 }
 
-/// What every service counts. Labels are bounded: operators and codes are fixed lists, classes are
-/// the first two tokens of a subject.
+/// Metrics of every service. Labels are bounded: operators and codes are fixed lists, and a class
+/// is the first two tokens of a subject.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     service: &'static str,
@@ -62,7 +62,7 @@ pub struct Metrics {
     job_seconds: HistogramVec,
 }
 
-/// Counts a message as in hand while it lives.
+/// Counts a message as in progress until dropped.
 #[derive(Debug)]
 pub struct InHand(IntGauge);
 
@@ -91,23 +91,23 @@ impl Metrics {
             .buckets(exponential_buckets(0.01, 2.0, 18)?);
         Ok(Self {
             service,
-            in_hand: gauges("hermesh_in_hand", "Messages in work.", &["class"])?,
+            in_hand: gauges("hermesh_in_hand", "Messages in progress.", &["class"])?,
             cache_bytes: gauges("hermesh_cache_bytes", "Bytes held.", &["cache"])?,
             cache_lookups: integers(
                 "hermesh_cache_lookups_total",
-                "Hits and misses.",
+                "Cache hits and misses.",
                 &["cache", "result"],
             )?,
             delegated: integers(
                 "hermesh_delegated_tasks_total",
-                "Tasks given to, or taken from, a worker for the key that one of them holds.",
+                "Tasks given to or taken from another worker because of key affinity.",
                 &["direction"],
             )?,
             job_seconds: register(registry, HistogramVec::new(job_seconds, &["outcome"])?)?,
             seconds: register(
                 registry,
                 CounterVec::new(
-                    opts("hermesh_operator_seconds_total", "Seconds spent, summed over cores."),
+                    opts("hermesh_operator_seconds_total", "Time in seconds, summed over cores."),
                     &["operator"],
                 )?,
             )?,
@@ -123,7 +123,7 @@ impl Metrics {
         self.service
     }
 
-    /// Adds operators' times.
+    /// Adds the times of operators.
     pub fn operators(&self, times: &[OperatorTime]) {
         for time in times {
             let label = [time.operator.as_str()];
@@ -132,12 +132,12 @@ impl Metrics {
         }
     }
 
-    /// Counts a message taken in.
+    /// Counts a received message.
     pub fn received(&self, message: &Message) {
         self.message(message, "in");
     }
 
-    /// Counts a message sent out.
+    /// Counts a sent message.
     pub fn sent(&self, message: &Message) {
         self.message(message, "out");
     }
@@ -147,36 +147,36 @@ impl Metrics {
         self.failures.with_label_values(&[code.as_str()]).inc();
     }
 
-    /// Counts a message as in hand until the guard is dropped.
+    /// Counts a message as in progress until the guard is dropped.
     pub fn in_hand(&self, message: &Message) -> InHand {
         let gauge = self.in_hand.with_label_values(&[message.class()]);
         gauge.inc();
         InHand(gauge)
     }
 
-    /// States how many bytes a cache holds.
+    /// Sets how many bytes a cache holds.
     pub fn cache_bytes(&self, cache: &'static str, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.cache_bytes.with_label_values(&[cache]).set(bytes);
     }
 
-    /// Counts whether a cache had what was looked for.
+    /// Counts a cache hit or miss.
     pub fn cache_lookup(&self, cache: &'static str, hit: bool) {
         let result = if hit { "hit" } else { "miss" };
         self.cache_lookups.with_label_values(&[cache, result]).inc();
     }
 
-    /// Counts a task that this worker has given to another that holds its key.
+    /// Counts a task that this worker gave to another worker, which has the task's key loaded.
     pub fn task_given(&self) {
         self.delegated.with_label_values(&["given"]).inc();
     }
 
-    /// Counts a task that this worker has taken from another, for it holds its key.
+    /// Counts a task that this worker took over from another, because it has the task's key loaded.
     pub fn task_taken(&self) {
         self.delegated.with_label_values(&["taken"]).inc();
     }
 
-    /// Records how long a job took from its admission to its end.
+    /// Records the time from a job's admission to its end.
     pub fn job_ended(&self, answered: bool, took: Duration) {
         let outcome = if answered { "answer" } else { "failure" };
         self.job_seconds.with_label_values(&[outcome]).observe(took.as_secs_f64());

@@ -1,4 +1,4 @@
-//! The queues of the mesh, in one place. Every process declares them all; the bus checks that they agree.
+//! Definitions of all queues of the mesh. Every process declares all of them; the bus checks that the processes agree.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use crate::{
     wire::Lane,
 };
 
-/// Jobs, pulled by preprocessing.
+/// Jobs; preprocessing pulls them.
 pub const JOBS: &str = "jobs";
-/// Shards to evaluate, a queue for each [`Lane`], pulled by evaluation in this order.
+/// Shards to evaluate, one queue for each [`Lane`] (task priority); evaluation pulls them in this order.
 pub const TASKS: [&str; 3] = ["tasks-express", "tasks-normal", "tasks-bulk"];
-/// Word that the result of a shard is stored, pulled by aggregation; the results themselves are only
-/// read back, when a stage is complete.
+/// Partial-stored notices: each says that a shard's result is stored. Aggregation pulls them, and reads the results
+/// themselves only when a stage is complete.
 pub const ARRIVALS: &str = "arrivals";
-/// Outcomes of jobs, kept for the tenants to read.
+/// Outcomes of jobs, for the tenants to read.
 pub const ANSWERS: &str = "answers";
 
-/// The furthest deadline a job may have. What tells a repeated job from a new one is kept for longer,
-/// so that a job is past its deadline before the mesh forgets that it has seen it.
+/// The furthest deadline a job may have. The records that identify repeated jobs are kept longer, so a job passes its
+/// deadline before the mesh forgets that it has seen it.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
-/// [`MAX_DEADLINE`], and room for clocks that differ.
+/// [`MAX_DEADLINE`] plus a margin for clock differences.
 const KEPT: Duration = Duration::from_secs(24 * 3600 + 300);
-/// For how long ids are remembered: longer than any publisher repeats itself. What must be recognised
-/// for longer has a subject of its own in a unique queue.
+/// How long message ids are remembered: longer than any publisher retries. Whatever must be recognised for longer has
+/// its own subject in a unique queue.
 const DEDUP_WINDOW: Duration = Duration::from_secs(120);
-/// Deliveries before a message is given up. Each crash of a process, or of the broker, may cost one.
+/// Deliveries before a message is given up. Each crash of a process or of the broker may use up one.
 const MAX_DELIVER: u32 = 10;
 
 const GIB: usize = 1 << 30;
-/// What a queue takes where nothing smaller is known: what a server of ours takes.
+/// Default message limit of a queue: the limit of a nats-server started by hermesh.
 const LARGEST: usize = 8 << 20;
 /// A job: an encrypted input and its headers.
 const LARGEST_JOB: usize = 1 << 20;
-/// A part of an object. It has no headers of its own, but the bus adds some, and a sidecar its seal.
+/// A part of an object. It has no headers of its own, but the bus adds some and the sidecar adds the message signature.
 const LARGEST_PART: usize = PART_BYTES + (8 << 10);
 const _: () = assert!(LARGEST_PART - PART_BYTES >= HEADER_ROOM);
 
@@ -59,7 +59,7 @@ pub fn queues() -> Vec<QueueOptions> {
         overflow: Overflow::Refuse,
         direct: false,
     };
-    // What tenants are told, and may be told again, makes room for what is newer.
+    // Messages for tenants. They may be repeated, so when the queue is full the oldest are discarded.
     let told = |name: &str, filter: &str, unique, max_messages, max_bytes| QueueOptions {
         overflow: Overflow::DiscardOldest,
         unique,
@@ -67,7 +67,7 @@ pub fn queues() -> Vec<QueueOptions> {
         ..queue(name, filter, LastPerSubject, max_messages, max_bytes)
     };
     let parts = |options| QueueOptions { max_message_bytes: LARGEST_PART, ..options };
-    // What is known until somebody says otherwise.
+    // Records without an expiry.
     let lasting = |name: &str, filter: &str, unique, max_messages, max_bytes| QueueOptions {
         max_age: None,
         unique,
@@ -76,7 +76,7 @@ pub fn queues() -> Vec<QueueOptions> {
     let mut queues = vec![
         QueueOptions {
             unique: false,
-            // A tenant that floods fills its own share of the queue and nobody else's: an eighth.
+            // An eighth of the queue: a flooding tenant fills its own quota and cannot block the others.
             max_per_subject: Some(256),
             max_message_bytes: LARGEST_JOB,
             ..queue(JOBS, "hermesh.job.*", WorkQueue, 10_000, 2 * GIB)
@@ -88,7 +88,7 @@ pub fn queues() -> Vec<QueueOptions> {
         told("refused", "hermesh.refused.>", true, 100_000, GIB / 8),
         queue("cancelled", "hermesh.cancelled.>", LastPerSubject, 1_000_000, GIB / 2),
         queue("joined", "hermesh.joined.>", LastPerSubject, 1_000_000, GIB / 2),
-        // What tells a repeated job from a new one: rather no new job than one that is forgotten.
+        // Identifies repeated jobs. When the queue is full, new jobs are refused; no record is discarded.
         queue("admitted", "hermesh.admitted.>", LastPerSubject, 1_000_000, GIB),
         queue("open", "hermesh.open.>", LastPerSubject, 100_000, GIB / 8),
         lasting("revoked", "hermesh.revoked.>", true, 500_000, GIB / 4),

@@ -1,4 +1,4 @@
-//! The loops that feed a service's logic.
+//! Tests of the loops that feed a service's logic.
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
@@ -81,7 +81,7 @@ fn long_work_is_not_delivered_twice() {
     });
 }
 
-/// Starts a service that takes a second for each message, and counts.
+/// Starts a service that takes one second per message and counts the messages.
 fn service(bus: &BusHandle) -> (Running, Rc<Cell<u32>>) {
     let done = Rc::new(Cell::new(0));
     let mut running = Running::default();
@@ -149,7 +149,7 @@ fn what_a_killed_service_had_in_hand_is_delivered_again() {
 fn a_panic_in_heavy_work_is_an_error() {
     scenario(|| async {
         assert_eq!(blocking(|| 7).await, Ok(7));
-        let panicked = blocking(|| panic!("as the test wants it to")).await;
+        let panicked = blocking(|| panic!("deliberately, for the test")).await;
         assert_eq!(panicked, Err::<(), _>(Error::Panicked));
     });
 }

@@ -1,5 +1,5 @@
-//! What earlier versions wrote is read: one file for each version of the wire, with a message of every type,
-//! that stay in the repository as they were written.
+//! Messages written by earlier versions can still be read. For each version of the wire there is one file with a
+//! message of every type; these files are never changed.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
 
@@ -17,7 +17,7 @@ use hermesh_mesh::{
 #[path = "common/examples.rs"]
 mod examples;
 
-/// Reads a message as what it says it is, and writes it again.
+/// Decodes a message as its `ce-type` and encodes it again.
 fn rewrite(message: &Message) -> Result<Message, Error> {
     let kind = message.headers.get("ce-type").expect("names its type");
     let source = message.headers.get("ce-source").expect("names its source");
@@ -82,7 +82,7 @@ fn what_every_version_wrote_is_read() {
         assert!(kinds.len() >= 37, "{kinds:?}");
         for message in &messages {
             let again = rewrite(message).unwrap_or_else(|error| panic!("{error}: {message:?}"));
-            // What was read is all that was written; a later version may write it in another way.
+            // For the current version, encoding must reproduce the file; a later version may encode differently.
             if version == VERSION {
                 assert_eq!(&again, message);
             }
@@ -90,15 +90,15 @@ fn what_every_version_wrote_is_read() {
     }
 }
 
-/// Whoever changes how messages look, also by a header more that is needed, sees it here, gives the wire a
-/// new version, and writes its file.
+/// Fails when the encoding of any message changes, even by one more required header. Such a change needs a new wire
+/// version and a file for it.
 #[test]
 fn this_version_still_writes_what_it_wrote() {
     let written = fs::read_to_string(file(VERSION)).expect("is there");
     assert_eq!(to_text(&examples::all()), written);
 }
 
-/// `cargo test -p hermesh-mesh --test golden -- --ignored`, once for each version. Never replaces a file.
+/// Run once for each version: `cargo test -p hermesh-mesh --test golden -- --ignored`. Never replaces a file.
 #[test]
 #[ignore = "writes the file of a new version"]
 fn write_golden() {

@@ -1,4 +1,5 @@
-//! The issuer: who gets a certificate, of which name, for how long; and who gets none.
+//! The issuer: which workload gets a certificate, with which name and lifetime, and which requests
+//! are refused.
 
 use std::{
     fs,
@@ -32,7 +33,7 @@ fn id(workload: &str) -> SpiffeId {
     SpiffeId::new(DOMAIN, workload).expect("a name")
 }
 
-/// An issuer and what it was made of.
+/// An issuer and the parts it was built from.
 struct Desk {
     directory: TempDir,
     root: (String, String),
@@ -184,7 +185,7 @@ fn a_token_whose_name_collides_is_told_apart_by_its_digest() {
     let mut paths = fs::read_dir(desk.directory.path().join("tokens")).expect("lists");
     let mut path = || paths.next().expect("a file").expect("an entry").path();
     let (first, second) = (path(), path());
-    // Each file has the other's content.
+    // Swaps the contents of two token files.
     let content = fs::read(&first).expect("reads");
     fs::copy(&second, &first).expect("copies");
     fs::write(&second, content).expect("writes");
@@ -237,7 +238,7 @@ fn there_are_no_tokens_for_those_who_do_not_connect_nor_for_strange_hosts() {
     create("service/evaluation", &["evaluation.local", "127.0.0.1", "::1"]).expect("a token");
 }
 
-/// A request that claims what it likes, of a new key.
+/// A request with a new key that claims any name and CA status.
 fn claim(uri: Option<&str>, ca: bool) -> String {
     let mut params = CertificateParams::default();
     if let Some(uri) = uri {
@@ -283,7 +284,7 @@ fn what_is_no_request_is_refused_and_costs_no_token() {
     let token = desk.token("tenant/acme");
     let good = csr("tenant/acme");
     let mut forged = good.clone().into_bytes();
-    // In the last bytes of the signature.
+    // Changes the last bytes of the signature.
     let place = good.find("\n-----END").expect("ends") - 6;
     forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
     let forged = String::from_utf8(forged).expect("text");

@@ -1,4 +1,4 @@
-//! The in-memory bus keeps the promises of the trait.
+//! The in-memory bus passes the conformance suite.
 
 use std::sync::Arc;
 

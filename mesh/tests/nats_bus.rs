@@ -1,4 +1,5 @@
-//! The bus on NATS keeps the promises of the trait, on a real server that crashes now and then.
+//! The bus on NATS passes the conformance suite, on a real server that is also crashed and
+//! restarted.
 
 use std::{
     collections::BTreeSet,
@@ -24,10 +25,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Long enough for a server on a busy machine.
+/// Enough time for a server on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// A server of the test's own. Fails, and says how to install it, where there is none.
+/// Starts a server for one test. If nats-server is missing, fails with a hint how to install it.
 async fn server() -> (NatsServer, TempDir) {
     let directory = TempDir::new().expect("a directory");
     let options =
@@ -76,7 +77,8 @@ fn message(queue: &str, number: usize) -> Message {
     message.with_id(format!("{queue}.{number}"))
 }
 
-/// Pulls and acknowledges until `until` different messages have come. Returns how many came twice.
+/// Pulls and acknowledges until `until` distinct messages have arrived. Returns the number of
+/// duplicates.
 async fn drain(bus: &NatsBus, queue: &str, until: usize) -> usize {
     let (mut seen, mut again) = (BTreeSet::new(), 0);
     while seen.len() < until {
@@ -113,7 +115,7 @@ async fn loses_nothing_when_the_server_crashes() {
         }
     };
     tokio::join!(publishing, drain(&puller, "crash", MESSAGES), crashing);
-    // What was stored twice, or not acknowledged, would come now.
+    // Messages stored twice or not acknowledged would be delivered now.
     sleep(queue("crash").ack_wait).await;
     let more = timeout(Duration::from_secs(1), puller.pull(&["crash"])).await;
     assert!(more.is_err(), "unexpected {more:?}");
@@ -164,7 +166,7 @@ async fn processes_share_a_queue() {
     const MESSAGES: usize = 400;
     let (server, _directory) = server().await;
     let (one, two) = (connect(&server).await, connect(&server).await);
-    // Nothing comes twice because somebody is slow.
+    // A long `ack_wait`, so that slow tests cause no redelivery.
     let options = QueueOptions { ack_wait: SOON, ..queue("shared") };
     let (first, second) = tokio::join!(one.declare(&options), two.declare(&options));
     first.and(second).expect("both declare");
@@ -189,10 +191,11 @@ async fn processes_share_a_queue() {
     let all = [all.0, all.1, all.2, all.3];
     assert_eq!(all.iter().map(Vec::len).sum::<usize>(), MESSAGES);
     assert_eq!(all.iter().flatten().collect::<BTreeSet<_>>().len(), MESSAGES);
-    assert!(all.iter().all(|seen| !seen.is_empty()), "somebody starved");
+    assert!(all.iter().all(|seen| !seen.is_empty()), "a process starved");
 }
 
-/// Who waits for several queues takes one message; the others are not held up until `ack_wait`.
+/// A pull from several queues takes one message; messages of the other queues are not blocked until
+/// `ack_wait`.
 #[tokio::test]
 async fn messages_of_several_queues_at_once_hold_up_nobody() {
     let (server, _directory) = server().await;
@@ -251,7 +254,7 @@ async fn an_existing_stream_that_differs_is_named() {
     raw.create_stream(config).await.expect("creates");
     assert_eq!(field(bus.declare(&queue("foreign")).await).0, "description");
 
-    // And so is a consumer.
+    // A consumer with other options is also reported.
     let config = jetstream::consumer::pull::Config {
         durable_name: Some("differs".into()),
         ack_wait: Duration::from_secs(7),
@@ -274,11 +277,11 @@ async fn what_cannot_be_read_is_buried() {
     headers.insert("long", "x".repeat(2000).as_str());
     headers.insert("fine", "y");
     let sent = raw.publish_with_headers("test.strange.0", headers, "body".into()).await;
-    // Only then is it the first.
+    // The order is certain only after the first message is stored.
     sent.expect("sends").await.expect("is stored");
     bus.publish(message("strange", 1)).await.expect("publishes");
 
-    // Who pulls buries it, at the first delivery or a later one.
+    // An unreadable message is buried at its first delivery or a later one.
     let (mut readable, mut dead) = (None, None);
     while dead.is_none() || readable.is_none() {
         let delivery = pull(&bus, &["dead", "strange"]).await;
@@ -355,7 +358,7 @@ async fn processes_that_start_together_agree() {
     }
 }
 
-/// Who answers publishes with rights that the asker may not have.
+/// Replies are published with rights that the requester may not have.
 #[tokio::test]
 async fn nobody_is_made_to_publish_elsewhere() {
     let (server, _directory) = server().await;

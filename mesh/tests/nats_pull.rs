@@ -1,4 +1,4 @@
-//! Pulling from NATS: nothing is stranded by who stops waiting, and no queue starves.
+//! Pulling from NATS: an abandoned pull strands no message, and no queue starves.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use hermesh_mesh::{
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Long enough for a server on a busy machine, and shorter than `ack_wait`.
+/// Enough time for a server on a busy machine, and shorter than `ack_wait`.
 const SOON: Duration = Duration::from_secs(30);
 
 async fn bus() -> (NatsBus, NatsServer, TempDir) {
@@ -100,7 +100,7 @@ async fn the_last_queue_has_its_turn_too() {
     assert_eq!(pulled, [28, 2, 2]);
 }
 
-/// Rather delivered once more than lost.
+/// A message is delivered once too often rather than lost.
 #[tokio::test]
 async fn what_cannot_be_buried_stays() {
     let (bus, _server, _directory) = bus().await;

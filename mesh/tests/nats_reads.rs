@@ -1,4 +1,4 @@
-//! What tenants read back over NATS, and where answers to them go.
+//! What tenants read back over NATS, and where replies to them go.
 
 use std::{fs, time::Duration};
 
@@ -76,10 +76,10 @@ async fn raw(server: &NatsServer) -> async_nats::Client {
     async_nats::connect(server.url()).await.expect("connects")
 }
 
-/// Returns once the server knows of it.
+/// Subscribes, and returns once the server has processed the subscription.
 async fn subscribe(raw: &async_nats::Client, subject: &'static str) -> async_nats::Subscriber {
     let subscriber = raw.subscribe(subject).await.expect("subscribes");
-    raw.request("$JS.API.INFO", "".into()).await.expect("is answered, after what was said before");
+    raw.request("$JS.API.INFO", "".into()).await.expect("is answered, after all earlier commands");
     subscriber
 }
 
@@ -92,7 +92,7 @@ async fn both_ways_of_reading_give_the_same() {
         message("test.told.plain", b"x"),
         message("test.told.empty", b""),
         message("test.told.named", b"x").with_id("a name"),
-        // As the server would refuse, if it were the server's.
+        // Content that looks like a refusal of the server.
         message("test.told.refusal", br#"{"error":{"code":503,"err_code":10008}}"#),
         message("test.told.large", &vec![7; MAX_PAYLOAD - (64 << 10)]),
         message("test.kept.plain", b"x"),
@@ -140,8 +140,8 @@ async fn both_ways_of_reading_give_the_same() {
     assert_eq!(both("test.told.plain").await, Ok(None));
 }
 
-/// Rights to its own subjects, and to no stream as a whole but that of the keys of services. Who does not
-/// say otherwise is this tenant.
+/// Rights to the tenant's own subjects, and to the whole stream of the services' keys only. Connections without another
+/// user name act as this tenant.
 const RIGHTS: &str = r#"
 no_auth_user: acme
 authorization {
@@ -209,19 +209,19 @@ async fn a_tenant_needs_rights_to_its_own_subjects_only() {
     let heard = timeout(SOON, heard.next()).await.expect("is heard");
     assert_eq!(heard, Some(Message::new(next, "yes")));
 
-    // What is another's, and all of a stream, is not for it.
+    // It can read neither another tenant's message nor a whole stream.
     assert_eq!(acme.last(&other).await, Err(Error::Timeout(brief)));
     assert_eq!(acme.subjects("hermesh.upload.>").await, Err(Error::Timeout(brief)));
-    // Nor does it hear answers anywhere else.
+    // With another inbox prefix it does not receive replies.
     let elsewhere = NatsBus::connect(tenant(None)).await.expect("connects");
     assert_eq!(elsewhere.last(&own).await, Err(Error::Timeout(brief)));
 }
 
-/// Whoever is asked may be a liar.
+/// The server that replies may be hostile.
 #[tokio::test]
 async fn one_message_does_not_pass_for_another() {
     let (server, _directory) = server().await;
-    // No stream is there, and so nobody answers but we.
+    // The stream does not exist, so only the test replies.
     let tenant = connect(&server, true, None).await;
     let liar = raw(&server).await;
     let mut asked = subscribe(&liar, "$JS.API.DIRECT.GET.>").await;
@@ -254,7 +254,7 @@ async fn a_stream_that_is_read_otherwise_is_named() {
     assert_eq!(declared, Err(Error::QueueMismatch { name, field: "direct", found, expected }));
 }
 
-/// Whoever hears all of a server sees every place for an answer.
+/// An eavesdropper on all subjects sees every reply subject.
 #[tokio::test]
 async fn all_answers_go_to_the_one_place() {
     let (server, _directory) = server().await;
@@ -280,7 +280,7 @@ async fn all_answers_go_to_the_one_place() {
     assert_eq!(bus.subjects("test.told.>").await.map(|found| found.len()), Ok(1));
     bus.pull(&["work"]).await.expect("pulls").ack().await.expect("acknowledges");
     bus.purge("test.told.a").await.expect("purges");
-    // All of it has been heard by the time that this is.
+    // When this message has arrived, all earlier ones have too.
     listener.publish("test.end", "".into()).await.expect("publishes");
 
     let mut places = 0;
@@ -290,9 +290,9 @@ async fn all_answers_go_to_the_one_place() {
             break;
         }
         match message.reply.as_deref() {
-            // Our own, see above.
+            // The test's own request, sent by `subscribe`.
             _ if message.subject.as_str() == "$JS.API.INFO" => {}
-            // Where the one who pulled says what became of it.
+            // The acknowledgement of the delivery.
             Some(reply) if reply.starts_with("$JS.ACK.hermesh-work.") => {}
             Some(reply) => {
                 places += 1;
@@ -315,7 +315,7 @@ async fn answers_go_nowhere_but_to_inboxes() {
     }
 }
 
-/// What a sidecar adds must not make a message too large that its service was allowed to send.
+/// The sidecar's headers must not make a message too large that its service was allowed to send.
 #[tokio::test]
 async fn every_message_leaves_room_for_its_seal() {
     let (server, _directory) = server().await;

@@ -1,4 +1,4 @@
-//! The policy where it is enforced: a guarded bus, and the configuration that nats-server gets.
+//! Enforcement of the policy: by a guarded bus, and by the generated configuration of nats-server.
 
 use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -90,18 +90,18 @@ async fn a_guarded_bus_refuses_the_rest() {
     denied(acme.subscribe("hermesh.answer.>").await, Verb::Subscribe);
     denied(acme.serve("hermesh.keys.facts").await, Verb::Serve);
     assert!(matches!(acme.last("hermesh.answer.acme.*").await, Err(Error::Malformed { .. })));
-    // One of several queues is one too many.
+    // One forbidden queue among several is refused.
     let evaluation = guarded(&bus, "service/evaluation");
     denied(evaluation.pull(&["tasks-express", "jobs"]).await, Verb::Pull);
     denied(guarded(&bus, "service/unknown").exists("hermesh.answer.acme.0").await, Verb::Read);
-    // Nothing of all that has reached the bus.
+    // None of these calls has reached the bus.
     assert!(bus.traffic().is_empty(), "{:?}", bus.traffic());
     assert!(
         !Error::from(policy().check(&id("a/b"), Verb::Pull, "jobs").expect_err("x")).retryable()
     );
 }
 
-/// A directory with a certificate for a server, and the options that go with it.
+/// Creates a directory with a server certificate, and the options that refer to it.
 fn options(directory: &Path) -> ServerOptions {
     let now = hermesh_mesh::Clock::now(&hermesh_mesh::SystemClock);
     let until = now.plus(Duration::from_secs(3600));

@@ -1,5 +1,4 @@
-//! `docs/protocol.md` says what the code does: its tables and examples are made here again, and must be
-//! in it letter by letter.
+//! `docs/protocol.md` matches the code: its tables and examples are generated here and must appear in it literally.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -25,7 +24,7 @@ fn document() -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Panics with what is to be written there.
+/// Panics with the text that the document lacks.
 fn expect_all(what: &str, parts: impl IntoIterator<Item = String>) {
     let document = document();
     let missing: Vec<String> =
@@ -33,7 +32,7 @@ fn expect_all(what: &str, parts: impl IntoIterator<Item = String>) {
     assert!(missing.is_empty(), "docs/protocol.md lacks these {what}:\n{}", missing.join("\n"));
 }
 
-/// All of the wire's source.
+/// The source code of all wire types.
 fn source() -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire");
     let files = fs::read_dir(directory).expect("the source is there");
@@ -112,7 +111,8 @@ fn the_document_lists_every_name() {
     expect_all("names", names.map(|name| format!("`{name}`")));
 }
 
-/// The form of `job.headers`, an empty line, and the body. What is the same everywhere is shown once.
+/// Formats a message as in `job.headers`: headers, an empty line, and the body. Headers with the same value everywhere
+/// are shown only in the first example.
 fn example(number: usize, message: &Message) -> String {
     let common = ["ce-source", "ce-specversion", "Hermesh-Version"];
     let mut text = format!("```text\nSubject: {}\n", message.subject);
@@ -144,7 +144,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The document's rule, followed without the code's help.
+/// Follows the document's rule independently of the code.
 #[test]
 fn the_documents_transcript_is_what_is_signed() {
     let Context { job: id, deadline, .. } = context();
@@ -172,7 +172,7 @@ fn the_documents_transcript_is_what_is_signed() {
     expect_all("parts of the test vector", vector);
 }
 
-/// The document's rule for parts, with the example's bytes.
+/// Follows the document's rule for parts, with the bytes of its example.
 #[tokio::test]
 async fn the_document_cuts_objects_as_the_code_does() {
     let bus = MemoryBus::default();

@@ -1,4 +1,5 @@
-//! Seals: what they cover, who may make them, and that nothing else opens them.
+//! Message signatures: what they cover, whose certificates are accepted, and that any change is
+//! detected.
 
 use hermesh_mesh::{
     Digest, UnixMillis,
@@ -32,7 +33,7 @@ fn verifier(authority: &Authority) -> Verifier {
     Verifier::new(trust.expect("roots"))
 }
 
-/// A message in the form in which it travels.
+/// A message in its wire format.
 #[derive(Debug, Clone, PartialEq)]
 struct Sent {
     subject: String,
@@ -89,7 +90,7 @@ fn a_seal_names_its_sealer() {
     let sent = Sent::some().sealed(&authority.credentials(&grant(DOMAIN)).expect("issues"));
     let name = "spiffe://hermesh.local/service/evaluation".to_owned();
     assert_eq!(sent.verify(&verifier), Ok(name.clone()));
-    // What the broker adds for the client, and what clients tell the broker, changes nothing.
+    // Headers between a client and the broker do not affect the signature.
     let mut steered = sent.clone();
     steered.headers.insert(0, ("Nats-Sequence".into(), "7".into()));
     assert_eq!(steered.verify(&verifier), Ok(name));
@@ -127,12 +128,12 @@ fn whatever_is_altered_breaks_the_seal() {
     let block = [b"NATS/1.0 408 Request Timeout", &sent.block()[8..]].concat();
     let with_status = sent.with(&block, |content| verifier.verify(&content));
     assert!(matches!(with_status, Err(SealError::Malformed(_))), "{with_status:?}");
-    // What others would take for no status.
+    // Status lines that other parsers might take for no status.
     for first in ["NATS/1.0 \u{a0}", "NATS/1.0 4040", "NATS/1.0 x", "NATS/1.0 \t408x"] {
         let block = [first.as_bytes(), &sent.block()[8..]].concat();
         assert!(HeaderBlock::parse(&block).is_err(), "{first:?}");
     }
-    // Its own is still good: what was refused was not remembered as anything.
+    // The original still verifies: the refused variants were not cached.
     assert!(sent.verify(&verifier).is_ok());
 }
 
@@ -210,7 +211,7 @@ fn only_whom_the_roots_vouch_for_can_seal() {
     assert!(matches!(purpose, CertificateError::Purpose(_)), "{purpose}");
 }
 
-/// A chain that was good once is not good for another time because it is remembered.
+/// A cached chain is still checked against the time of each message.
 #[test]
 fn what_is_remembered_is_still_looked_at() {
     let authority = authority(DOMAIN);

@@ -1,4 +1,4 @@
-//! Wire types: what is written is read back, and nothing that is read makes a reader panic.
+//! Wire types: encoding and decoding are inverse, and no input makes a decoder panic.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -54,7 +54,7 @@ fn key() -> SigningKey {
 fn round_trip<T: Wire + Debug + PartialEq>(value: &T) {
     let message = value.encode("test");
     assert_eq!(T::decode(&message).as_ref(), Ok(value));
-    // Every header of ours is needed, or stands for something that may be absent.
+    // Every hermesh header is required, or represents an optional value.
     let free = ["ce-id", "ce-source", "ce-specversion", "Hermesh-Retryable", "content-type"];
     for (name, _) in message.headers.iter().filter(|(name, _)| !free.contains(name)) {
         let mut fewer = message.clone();
@@ -215,7 +215,7 @@ fn lists_are_json_that_anybody_can_read() {
         retires: Some(UnixMillis(AT.0 + 1)),
         revoked: None,
     };
-    // The name of a set becomes a token of subjects.
+    // The name of a parameter set becomes a token of subjects.
     let odd = KeyStatus { parameters: "tfhe.*".into(), ..status.clone() };
     assert!(KeyList::decode(&KeyList(vec![odd]).encode("test")).is_err());
     let list = KeyList(vec![status]);
@@ -251,7 +251,7 @@ fn a_signature_covers_all_of_a_statement() {
     assert!(!verify(&UploadEvaluationKey { key: MODEL, ..plain }));
     let keys = ListKeys::new(acme(), AT, &key());
     assert!(ListKeys { at: UnixMillis(AT.0 + 1), ..keys.clone() }.verify(&owner).is_err());
-    // One kind of question does not pass for another.
+    // A signature for one kind of question is not valid for another.
     let models = ListModels { tenant: acme(), at: AT, signature: keys.signature };
     assert!(models.verify(&owner).is_err() && keys.verify(&owner).is_ok());
     let parts = ListParts::new(acme(), KEY, AT, &key());
@@ -386,7 +386,7 @@ fn decode_all(message: &Message) {
 }
 
 proptest! {
-    /// A valid message with some headers replaced reaches the deep ends of the readers.
+    /// Replaces some headers of a valid message, which reaches deep into the decoders.
     #[test]
     fn arbitrary_headers_never_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), "[ -~]{0,80}|[0-9]{1,30}|[a-f0-9]{64}"), 0..6),

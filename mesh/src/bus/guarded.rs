@@ -1,4 +1,4 @@
-//! A bus whose user is held to the policy: what services in one process get, in the place of sidecars.
+//! A bus that enforces the policy on one identity. Services in one process use it in place of sidecars.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     policy::{Denied, Policy, Verb},
 };
 
-/// Passes on what one identity may do, and refuses the rest.
+/// Passes on what the policy allows one identity, and refuses the rest.
 #[derive(Clone)]
 pub struct GuardedBus {
     bus: BusHandle,
@@ -22,7 +22,7 @@ pub struct GuardedBus {
 }
 
 impl GuardedBus {
-    /// The bus as `id` may use it.
+    /// Wraps `bus` for the identity `id`.
     pub fn new(bus: BusHandle, policy: Arc<Policy>, id: SpiffeId) -> Self {
         Self { bus, policy, id }
     }
@@ -31,7 +31,7 @@ impl GuardedBus {
         Self::told(self.policy.check(&self.id, verb, what))
     }
 
-    /// A subject, of which wildcards would make several.
+    /// Rejects wildcards, which would name several subjects, and then checks the policy.
     fn check_subject(&self, verb: Verb, subject: &str) -> Result<(), Error> {
         convert::check_subject(subject)?;
         self.check(verb, subject)
@@ -70,7 +70,7 @@ impl Bus for GuardedBus {
     }
 
     async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error> {
-        // The bus makes sure that the handle is of the queue that catches the subject.
+        // The bus verifies that the handle belongs to the queue that catches the subject.
         let queue = crate::policy::queue_of(&message.subject);
         let queue = queue.ok_or_else(|| Error::NoQueue { subject: message.subject.clone() })?;
         self.check(Verb::Pull, &queue.name)?;

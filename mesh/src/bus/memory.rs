@@ -1,4 +1,4 @@
-//! The bus inside one process. Time is tokio's, so a test can pause it.
+//! The bus inside one process. It uses tokio's time, so tests can pause it.
 
 use std::{
     collections::BTreeMap,
@@ -37,12 +37,12 @@ impl Default for MemoryBusOptions {
     }
 }
 
-/// What went over the bus under one class of subjects.
+/// Traffic under one class of subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Messages, requests and replies, or objects.
+    /// Number of messages, including requests and replies.
     pub messages: u64,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
 }
 
@@ -52,9 +52,9 @@ pub struct MemoryBus(Arc<Shared>);
 
 struct Shared {
     options: MemoryBusOptions,
-    // Held for short, synchronous steps only, so it need not be an async mutex.
+    // Held only for short, synchronous steps, so it need not be an async mutex.
     state: Mutex<State>,
-    // One for all queues: who pulls may wait for several.
+    // Shared by all queues, because one puller may wait for several.
     changed: Notify,
 }
 
@@ -88,7 +88,7 @@ impl State {
         if published == Published::Stored {
             self.count(message.class(), message.size());
         }
-        // Subscribers hear everything, as they do between processes, so they see duplicates too.
+        // Subscribers also see duplicates, as they do between processes.
         self.show(&message);
         Ok(published)
     }
@@ -96,7 +96,8 @@ impl State {
     fn show(&mut self, message: &Message) {
         self.subscribers.retain(|(filter, subscriber)| {
             if matches(filter, &message.subject) {
-                // A full buffer loses the message, as promised; a closed one loses the subscriber.
+                // If the buffer is full the message is lost, as the contract allows; if it is
+                // closed the subscriber is removed.
                 let _ = subscriber.try_send(message.clone());
             }
             !subscriber.is_closed()
@@ -119,23 +120,23 @@ impl MemoryBus {
         Self(Arc::new(Shared { options, state: Mutex::default(), changed: Notify::new() }))
     }
 
-    /// What has gone over the bus so far, by class of subject.
+    /// Traffic so far, by class of subject.
     pub fn traffic(&self) -> Vec<(String, Traffic)> {
         let state = self.state();
         state.traffic.iter().map(|(k, v)| (k.clone(), *v)).collect()
     }
 
-    /// How many messages a queue holds.
+    /// Number of messages in a queue.
     pub fn depth(&self, queue: &str) -> usize {
         self.state().queues.get(queue).map_or(0, Queue::len)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No step leaves the state half changed, so a panic elsewhere does not spoil it.
+        // No step leaves the state half changed, so a poisoned lock can be used.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next message of the first of `queues` that has one, or when to look again.
+    /// The next message of the first of `queues` that has one, or else when to look again.
     fn take(&self, queues: &[&str]) -> Result<Result<Delivery, Option<Instant>>, Error> {
         let now = Instant::now();
         let mut state = self.state();
@@ -160,7 +161,7 @@ impl MemoryBus {
         if got > limit {
             return Err(Error::TooLarge { what: "message", got, limit });
         }
-        // Identifiers outlive their messages, so they have a bound of their own.
+        // Ids are remembered longer than their messages, so they have their own size limit.
         match message.id().map(str::len) {
             Some(got) if got > MAX_ID => {
                 Err(Error::TooLarge { what: "message id", got, limit: MAX_ID })
@@ -211,12 +212,12 @@ impl Bus for MemoryBus {
 
     async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error> {
         loop {
-            // Registered before looking, so that no change between the two is missed.
+            // Register before looking, so that no change in between is missed.
             let mut changed = std::pin::pin!(self.0.changed.notified());
             changed.as_mut().enable();
             let wake = match self.take(queues)? {
                 Ok(delivery) => {
-                    // The others' next moment to wake has changed.
+                    // Taking a message may change when the other waiters must wake.
                     self.0.changed.notify_waiters();
                     return Ok(delivery);
                 }

@@ -1,6 +1,6 @@
-//! The bus: what every transport promises. [`memory`] is the embedded implementation, [`nats`] the
-//! one between processes; [`conformance`] is the suite that each implementation passes. [`guarded`] holds
-//! the user of any of them to the policy.
+//! The bus between services, and the contract that every transport fulfils. [`memory`] is the bus inside one process,
+//! [`nats`] the bus between processes; [`conformance`] is the test suite that both pass. [`guarded`] enforces the
+//! policy on the user of any bus.
 
 #[doc(hidden)]
 pub mod conformance;
@@ -19,56 +19,56 @@ use crate::{Error, Message, message::matches};
 /// A cheap handle on a bus.
 pub type BusHandle = Arc<dyn Bus>;
 
-/// What becomes of a message once it is acknowledged.
+/// What happens to a message once it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
     /// It is deleted: each message is work for one consumer.
     WorkQueue,
-    /// The newest message of every subject stays readable until it is purged or too old.
+    /// The newest message of each subject stays readable until it is purged or expires.
     LastPerSubject,
 }
 
-/// What a full queue does with one message more.
+/// What a full queue does with another message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
     /// The publish is refused.
     Refuse,
-    /// The oldest messages make room.
+    /// The oldest messages are discarded.
     DiscardOldest,
 }
 
 /// A durable queue: the subjects it catches and how its messages are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueOptions {
-    /// Its name, shared by all who pull from it.
+    /// The name, shared by all processes that pull from the queue.
     pub name: String,
     /// The filter of subjects it catches. Filters of different queues must not overlap.
     pub filter: String,
-    /// What becomes of acknowledged messages.
+    /// What happens to acknowledged messages.
     pub retention: Retention,
-    /// Whether a subject takes one message only: while it is stored, every further publish to its
-    /// subject is a [`Published::Duplicate`], whatever it says.
+    /// Whether a subject holds at most one message: while one is stored, every further publish to the subject is a
+    /// [`Published::Duplicate`], whatever its content.
     pub unique: bool,
     /// A delivery not acknowledged for this long is delivered again.
     pub ack_wait: Duration,
-    /// After this many deliveries the message goes to the dead-letter queue.
+    /// After this many deliveries a message goes to the dead-letter queue.
     pub max_deliver: u32,
-    /// The most messages it holds.
+    /// The most messages that the queue holds.
     pub max_messages: usize,
-    /// The most messages it holds of one subject, where that is more than one.
+    /// The most messages that it holds for one subject; `None` for no such limit.
     pub max_per_subject: Option<usize>,
-    /// The most bytes it holds.
+    /// The most bytes that it holds.
     pub max_bytes: usize,
-    /// The most bytes of one message: subject, headers and body, and what the bus adds to them.
+    /// The largest message: subject, headers and body, plus what the bus adds.
     pub max_message_bytes: usize,
     /// Messages older than this are dropped.
     pub max_age: Option<Duration>,
-    /// For how long a second publish under the same message id is recognised.
+    /// How long a repeated message id is recognised.
     pub dedup_window: Duration,
-    /// What becomes of a publish beyond those bounds.
+    /// What happens to a publish that exceeds these bounds.
     pub overflow: Overflow,
-    /// Whether the broker may be asked for single subjects of it, so that a tenant who reads its own need
-    /// not be able to read the others'.
+    /// Whether single subjects of the queue can be read directly from the broker. A tenant can then be allowed to read
+    /// its own subjects without being allowed to read other tenants'.
     pub direct: bool,
 }
 
@@ -103,7 +103,7 @@ impl QueueOptions {
         }
     }
 
-    /// Checks that this queue catches a subject.
+    /// Checks that this queue catches `subject`.
     pub(crate) fn expect_subject(&self, subject: &str) -> Result<(), Error> {
         if matches(&self.filter, subject) {
             return Ok(());
@@ -113,25 +113,25 @@ impl QueueOptions {
     }
 }
 
-/// What became of a publish.
+/// The result of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// The message is stored.
     Stored,
-    /// A message of that id had been stored before; nothing changed.
+    /// A message with this id (or, in a unique queue, this subject) was stored before; nothing changed.
     Duplicate,
 }
 
-/// The queue that takes what could not be delivered; see [`Delivery::reject`].
+/// The queue for undeliverable messages; see [`Delivery::reject`].
 pub const DEAD_LETTERS: &str = "dead";
-/// Header of a dead letter: why it died.
+/// Header of a dead letter: why it could not be delivered.
 pub const DEAD_REASON: &str = "Hermesh-Dead-Reason";
-/// Header of a dead letter: the queue it died in.
+/// Header of a dead letter: the queue it came from.
 pub const DEAD_QUEUE: &str = "Hermesh-Dead-Queue";
 /// Header of a dead letter: the subject it was published to.
 pub const DEAD_SUBJECT: &str = "Hermesh-Dead-Subject";
 
-/// The message that goes to the dead-letter queue in the place of `message`.
+/// The dead letter that replaces `message`.
 pub(crate) fn dead_letter(queue: &str, message: &Message, reason: &str) -> Message {
     let mut dead = message.clone();
     dead.headers.set(DEAD_REASON, reason);
@@ -145,30 +145,29 @@ pub(crate) fn dead_letter(queue: &str, message: &Message, reason: &str) -> Messa
     }
 }
 
-/// What every transport promises. Handles are shared as [`BusHandle`].
+/// The contract of every transport. Handles are shared as [`BusHandle`].
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
     /// Creates the queue, or checks that the existing one has these options.
     async fn declare(&self, queue: &QueueOptions) -> Result<(), Error>;
 
-    /// Stores a message in the queue that catches its subject, and shows it to subscribers.
-    /// Returns once it is stored. A message id seen within the queue's window makes it a duplicate,
-    /// and so does a taken subject of a unique queue.
+    /// Stores a message in the queue that catches its subject, and shows it to subscribers. Returns once the message is
+    /// stored. It is a duplicate if its id was seen within the queue's window or, in a unique queue, if its subject
+    /// already holds a message.
     async fn publish(&self, message: Message) -> Result<Published, Error>;
 
-    /// Shows a message to whoever subscribes now, and stores it if a queue catches its subject; but
-    /// does not wait to hear whether that worked.
+    /// Shows a message to current subscribers, and stores it if a queue catches its subject. Does not wait for either
+    /// to succeed.
     async fn emit(&self, message: Message) -> Result<(), Error>;
 
-    /// Waits for the next message of any of these queues; where several have one, of the first of
-    /// them. Between processes another one has its turn now and then, so that none starves. Dropping
-    /// the future loses nothing; dropping the delivery without an answer means redelivery after the
-    /// queue's `ack_wait`.
+    /// Waits for the next message from any of these queues; earlier queues go first. The bus between processes begins
+    /// with another queue now and then, so that none starves. Dropping the future loses nothing. Dropping the delivery
+    /// unsettled means redelivery after the queue's `ack_wait`.
     async fn pull(&self, queues: &[&str]) -> Result<Delivery, Error>;
 
-    /// Takes over a delivery that another process has pulled, from its [`Delivery::handle`]. The queue
-    /// that the handle names must be the one that catches the message's subject: so who checks what
-    /// message it adopts settles nothing in other queues.
+    /// Takes over a delivery that another process has pulled, given its [`Delivery::handle`]. The handle's queue must
+    /// be the one that catches the message's subject; a caller that checks the message therefore cannot settle
+    /// deliveries of other queues.
     async fn adopt(&self, handle: &str, message: Message) -> Result<Delivery, Error>;
 
     /// The newest message stored under exactly this subject.
@@ -181,39 +180,38 @@ pub trait Bus: Send + Sync + 'static {
     /// within the filter of one queue.
     async fn subjects(&self, filter: &str) -> Result<Vec<String>, Error>;
 
-    /// Deletes the stored messages under `filter`, which lies within the filter of one queue. Not for
-    /// queues that somebody pulls from: nats-server 2.9 skips messages of a consumer that is behind
-    /// when its stream is purged.
+    /// Deletes the stored messages under `filter`, which lies within the filter of one queue. Must not be used on
+    /// queues that are pulled from: when a stream is purged, nats-server 2.9 skips messages of a consumer that is
+    /// behind.
     async fn purge(&self, filter: &str) -> Result<(), Error>;
 
-    /// Messages published or emitted under `filter` from now on; duplicates may be among them. A
-    /// subscriber that falls behind by more than the bus's bound loses messages; it never slows a
-    /// publisher.
+    /// Messages published or emitted under `filter` from now on, possibly with duplicates. A subscriber that falls
+    /// behind by more than the bus's bound loses messages; it never slows a publisher.
     async fn subscribe(&self, filter: &str) -> Result<Subscription, Error>;
 
-    /// Asks whoever serves the subject, and waits for the answer.
+    /// Sends a request to a server of the subject and waits for the reply.
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message, Error>;
 
-    /// Requests to answer. Several servers of one filter share them.
+    /// Incoming requests under `filter`. Several servers of one filter share them.
     async fn serve(&self, filter: &str) -> Result<Requests, Error>;
 }
 
 /// How a transport settles one delivery; the methods are those of [`Delivery`].
 #[async_trait]
 pub trait Settle: Send + Sync {
-    /// What lets another process settle it.
+    /// A handle with which another process can settle the delivery.
     fn handle(&self) -> String;
-    /// Done.
+    /// The work is done.
     async fn ack(&self) -> Result<(), Error>;
-    /// Not done.
+    /// The work is not done; deliver again.
     async fn nak(&self, delay: Duration, reason: &str) -> Result<(), Error>;
-    /// Will never be done.
+    /// The work can never be done.
     async fn reject(&self, reason: &str) -> Result<(), Error>;
-    /// Still at it.
+    /// The work is in progress.
     async fn in_progress(&self) -> Result<(), Error>;
 }
 
-/// One message out of a queue, to be settled.
+/// One message from a queue, to be settled.
 pub struct Delivery {
     /// The message.
     pub message: Message,
@@ -223,33 +221,33 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// A delivery by a transport.
+    /// Wraps a delivery of a transport.
     pub fn new(message: Message, attempt: u32, settle: impl Settle + 'static) -> Self {
         Self { message, attempt, settle: Box::new(settle) }
     }
 
-    /// What lets another process settle this delivery; see [`Bus::adopt`].
+    /// A handle with which another process can settle this delivery; see [`Bus::adopt`].
     pub fn handle(&self) -> String {
         self.settle.handle()
     }
 
-    /// Done: it is not delivered again.
+    /// Marks the work as done: the message is not delivered again.
     pub async fn ack(self) -> Result<(), Error> {
         self.settle.ack().await
     }
 
-    /// Not done: it is delivered again after `delay`, or, if this was the last delivery allowed,
-    /// goes to the dead-letter queue with the reason.
+    /// Hands the message back: it is delivered again after `delay` or, if this was its last allowed delivery, goes to
+    /// the dead-letter queue with the reason.
     pub async fn nak(self, delay: Duration, reason: &str) -> Result<(), Error> {
         self.settle.nak(delay, reason).await
     }
 
-    /// Will never be done: to the dead-letter queue with the reason.
+    /// Gives the message up: it goes to the dead-letter queue with the reason.
     pub async fn reject(self, reason: &str) -> Result<(), Error> {
         self.settle.reject(reason).await
     }
 
-    /// Still at it: the time to acknowledge starts anew.
+    /// Marks the work as in progress: the time to acknowledge starts anew.
     pub async fn in_progress(&self) -> Result<(), Error> {
         self.settle.in_progress().await
     }
@@ -269,23 +267,23 @@ impl std::fmt::Debug for Delivery {
 pub struct Subscription(pub(crate) mpsc::Receiver<Message>);
 
 impl Subscription {
-    /// A subscription by a transport, which sends into the other end.
+    /// Wraps a subscription of a transport, which sends into the other end of the channel.
     pub fn new(messages: mpsc::Receiver<Message>) -> Self {
         Self(messages)
     }
 
-    /// The next message, or nothing once the bus is gone.
+    /// The next message, or `None` once the bus is gone.
     pub async fn next(&mut self) -> Option<Message> {
         self.0.recv().await
     }
 }
 
-/// Requests to answer.
+/// Incoming requests.
 #[derive(Debug)]
 pub struct Requests(pub(crate) mpsc::Receiver<Request>);
 
 impl Requests {
-    /// The next request, or nothing once the bus is gone.
+    /// The next request, or `None` once the bus is gone.
     pub async fn next(&mut self) -> Option<Request> {
         self.0.recv().await
     }
@@ -294,9 +292,9 @@ impl Requests {
 type Reply =
     Box<dyn FnOnce(Message) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> + Send>;
 
-/// One request and the way to answer it.
+/// One request and the means to reply to it.
 pub struct Request {
-    /// What was asked.
+    /// The request.
     pub message: Message,
     reply: Reply,
 }
@@ -306,7 +304,7 @@ impl Request {
         Self { message, reply }
     }
 
-    /// Answers. The message's subject is replaced by the asker's.
+    /// Sends the reply. Its subject is replaced by the requester's reply subject.
     pub async fn reply(self, message: Message) -> Result<(), Error> {
         (self.reply)(message).await
     }

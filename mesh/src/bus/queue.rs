@@ -1,4 +1,4 @@
-//! One queue of the in-memory bus: plain data, told what time it is.
+//! One queue of the in-memory bus: plain data; callers pass in the time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -19,12 +19,12 @@ struct Entry {
 
 enum State {
     Ready,
-    /// Invisible until then: delivered and not settled, or handed back with a delay.
+    /// Invisible until this time: delivered and not yet settled, or handed back with a delay.
     Hidden {
         until: Instant,
         delivered: bool,
     },
-    /// Acknowledged, and kept for readers.
+    /// Acknowledged, but still readable.
     Done,
 }
 
@@ -40,13 +40,13 @@ pub(super) struct Queue {
     ids_by_age: VecDeque<(Instant, Arc<str>)>,
 }
 
-/// A message handed out, and the token that settles it.
+/// A message handed out, and the token to settle it with.
 pub(super) struct Taken {
     pub(super) message: Message,
     pub(super) token: Token,
 }
 
-/// Which delivery of which message.
+/// Identifies one delivery of one message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
     pub(super) entry: u64,
@@ -71,7 +71,7 @@ impl Queue {
     pub(super) fn push(&mut self, message: Message, now: Instant) -> Result<Published, Error> {
         self.expire(now);
         let unique = self.options.unique;
-        // Where subjects are unique they are what is recognised, and ids play no part.
+        // In a unique queue the subject identifies a duplicate, and ids are ignored.
         let seen = match message.id() {
             _ if unique => self.by_subject.contains_key(&message.subject),
             Some(id) => self.ids.contains(id),
@@ -123,7 +123,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Remembers an id; beyond a number in proportion to the queue's the oldest are forgotten.
+    /// Remembers an id. Beyond a limit proportional to the queue's size, the oldest ids are
+    /// forgotten.
     fn remember(&mut self, id: &str, now: Instant) {
         if self.ids_by_age.len() >= self.options.max_messages.saturating_mul(2)
             && let Some((_, oldest)) = self.ids_by_age.pop_front()
@@ -135,7 +136,8 @@ impl Queue {
         self.ids_by_age.push_back((now, id));
     }
 
-    /// Hands out the next message. The second value holds what died of too many deliveries.
+    /// Hands out the next message. The second value holds the messages that exhausted their
+    /// deliveries, each with the reason.
     pub(super) fn take(&mut self, now: Instant) -> (Option<Taken>, Vec<(Message, String)>) {
         self.expire(now);
         let dead = self.wake(now);
@@ -154,7 +156,7 @@ impl Queue {
         (Some(Taken { message, token }), dead)
     }
 
-    /// When something becomes visible by itself.
+    /// The next time at which a hidden message becomes visible.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         self.hidden.first().map(|(until, _)| *until)
     }
@@ -168,7 +170,7 @@ impl Queue {
         }
     }
 
-    /// Hands back. Returns the message if it has no delivery left.
+    /// Hands a message back. Returns it if it has no delivery left.
     pub(super) fn nak(&mut self, token: Token, until: Instant) -> Option<Message> {
         if !self.is_current(token) {
             return None;
@@ -274,7 +276,8 @@ impl Queue {
         entry.state = state;
     }
 
-    /// Takes a message out of delivery for good, leaving a stored value readable.
+    /// Ends the delivery of a message. If the queue keeps values for readers, the message stays
+    /// readable.
     fn kill(&mut self, number: u64) -> Option<Message> {
         let message = self.entries.get(&number)?.message.clone();
         match self.options.retention {

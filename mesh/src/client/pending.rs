@@ -1,4 +1,4 @@
-//! Waiting for a job that somebody has submitted.
+//! Waiting for the outcome of a submitted job.
 
 use std::time::Duration;
 
@@ -10,24 +10,23 @@ use crate::{
     wire::{Answer, Context, Failure, Job, Outcome, Status, Wire},
 };
 
-/// How long after its deadline the failure of a job may still arrive: aggregation looks every ten
-/// seconds.
+/// How long after its deadline the failure of a job may still arrive: aggregation checks deadlines every ten seconds.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long one look at what is stored may take, and for how long a false outcome is looked at again.
+/// Time limit of one look-up, and how long an outcome that does not verify is re-read before it is reported.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often what is stored is looked up, should its announcement have been lost.
+/// Interval for looking up the stored outcome, in case its announcement was lost.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What the mesh says of a job.
+/// What the mesh knows about a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// Nothing: it waits to be admitted, or never reached the mesh.
+    /// No information: the job waits for admission or never reached the mesh.
     Unknown,
-    /// It is being computed.
+    /// The job is being computed.
     Running(Status),
-    /// It has an answer, whose receipt has been verified.
+    /// The job has an answer, and its receipt has been verified.
     Answered(Box<Answer>),
-    /// It was refused, or ended without an answer.
+    /// The job was refused, or ended without an answer.
     Failed(Failure),
 }
 
@@ -41,16 +40,15 @@ pub struct Pending {
     submission: Digest,
     services: Vec<VerifyingKey>,
     patience: Duration,
-    /// Whether it may have been submitted long ago, so that there is something to look up at once.
+    /// Whether the job may have been submitted long ago; its outcome is then looked up immediately.
     pub(super) attached: bool,
 }
 
 impl Pending {
-    /// Waits for the job with this context that was submitted under this signature. Receipts of these
-    /// services are trusted.
+    /// Waits for the job with this context and job signature. `services` are the keys whose receipts are trusted.
     ///
     /// # Errors
-    /// The bus's.
+    /// Errors of the bus.
     pub async fn attach(
         bus: BusHandle,
         clock: &dyn Clock,
@@ -73,15 +71,15 @@ impl Pending {
         })
     }
 
-    /// What the job is about.
+    /// The job's context.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// What is stored about the job now.
+    /// Looks up the job's current state.
     ///
     /// # Errors
-    /// The bus's, or those of an outcome that does not verify.
+    /// Errors of the bus, or of verifying the outcome.
     pub async fn look(&self) -> Result<State, Error> {
         if let Some(ended) = self.ended().await? {
             return Ok(match ended {
@@ -95,11 +93,11 @@ impl Pending {
         Ok(status.map_or(State::Unknown, State::Running))
     }
 
-    /// Waits for the answer, whose receipt has been verified. A failure is [`Error::Failed`].
+    /// Waits for the answer and verifies its receipt. A failed job gives [`Error::Failed`].
     ///
     /// # Errors
-    /// [`Error::Failed`], [`Error::Timeout`] after the deadline; [`Error::UntrustedService`] and others
-    /// if what is stored as the outcome does not verify; the bus's, unless waiting may help.
+    /// [`Error::Failed`]; [`Error::Timeout`] after the deadline; [`Error::UntrustedService`] and others if the stored
+    /// outcome does not verify; permanent errors of the bus.
     pub async fn outcome(mut self, mut on_progress: impl FnMut(&Status)) -> Result<Answer, Error> {
         let give_up = Instant::now() + self.patience;
         let mut poll = self.polls();
@@ -107,16 +105,16 @@ impl Pending {
         loop {
             let outcome = tokio::select! {
                 biased;
-                // Even if messages never end.
+                // First, so that the deadline holds even if messages never end.
                 () = sleep_until(give_up) => {
                     return Err(Error::Timeout(self.patience));
                 }
-                // Progress next, so that the last of it is shown before the answer ends the wait.
+                // Progress before answers, so that the last progress is shown before the wait ends.
                 Some(message) = self.status.next() => {
                     progress(&message, &mut done, &mut on_progress);
                     None
                 }
-                // What is published is a hint: what is stored counts.
+                // A published message is only a hint; the stored message counts.
                 Some(_) = self.refusals.next() => {
                     poll.reset_immediately();
                     None
@@ -136,7 +134,7 @@ impl Pending {
                             false => self.ended().await,
                         }
                     };
-                    // What is shown meanwhile must not wait for a look that hangs.
+                    // A look-up that hangs must not block progress messages.
                     match timeout(LOOK, look).await.unwrap_or(Err(Error::Timeout(LOOK))) {
                         Ok(outcome) => outcome,
                         Err(error) if error.retryable() => {
@@ -144,8 +142,8 @@ impl Pending {
                             None
                         }
                         Err(error) => {
-                            // What is stored under the outcome's name stays; the true one may have
-                            // been on its way all the same.
+                            // The stored outcome cannot be replaced, but an earlier read may have seen a false one
+                            // while the true one was on its way.
                             let since = *false_since.get_or_insert_with(Instant::now);
                             if since.elapsed() >= LOOK || Instant::now() >= give_up {
                                 return Err(error);
@@ -182,7 +180,7 @@ impl Pending {
         self.ended().await
     }
 
-    /// The bus is gone; perhaps the outcome can still be read.
+    /// The bus is gone; tries to read the stored outcome once more.
     async fn last_look(&self) -> Result<Answer, Error> {
         match self.ended().await? {
             Some(Outcome::Answer(answer)) => Ok(*answer),
@@ -191,7 +189,7 @@ impl Pending {
         }
     }
 
-    /// The stored end of the job, verified: its outcome, or the refusal of this very submission.
+    /// The stored and verified end of the job: its outcome, or the refusal of this submission.
     async fn ended(&self) -> Result<Option<Outcome>, Error> {
         let (tenant, job) = (&self.context.tenant, self.context.job);
         let outcome = self.bus.last(&Answer::subject_of(tenant, job)).await?;
@@ -199,7 +197,7 @@ impl Pending {
         if let Some(Ok(outcome)) = outcome {
             return Ok(Some(outcome));
         }
-        // The job's name may stand for another submission, whose answer is none to this one.
+        // The job id may belong to another submission, whose answer is not for this one.
         let refused = Failure::refusal_subject(tenant, job, &self.submission);
         let refusal = self.bus.last(&refused).await?;
         match refusal.and_then(|message| self.refusal(&message)) {
@@ -208,7 +206,7 @@ impl Pending {
         }
     }
 
-    /// The outcome of this job, verified.
+    /// Reads and verifies an outcome of this job.
     fn read(&self, message: &Message) -> Result<Outcome, Error> {
         let outcome = Outcome::receive(message)?;
         if let Outcome::Answer(answer) = &outcome {
@@ -221,7 +219,7 @@ impl Pending {
         Ok(outcome)
     }
 
-    /// The refusal of this very submission; another one under its name is none of its business.
+    /// Reads the refusal of this submission; ignores refusals of other submissions with the same job id.
     fn refusal(&self, message: &Message) -> Option<Outcome> {
         let failure = Failure::receive(message).ok()?;
         (failure.refused == Some(self.submission)).then_some(Outcome::Failure(failure))
@@ -230,7 +228,7 @@ impl Pending {
 
 fn progress(message: &Message, done: &mut u64, on_progress: &mut impl FnMut(&Status)) {
     if let Ok(status) = Status::receive(message) {
-        // Replicas report side by side; what is shown does not go back.
+        // Replicas report in parallel; the progress shown never goes back.
         if status.done >= *done {
             *done = status.done;
             on_progress(&status);

@@ -1,24 +1,24 @@
-//! Ranges, and what else has to hold.
+//! Checks of configuration values: ranges and other conditions.
 
 use std::fmt;
 
 use toml::{Table, Value};
 
-/// The range of a number.
+/// The permitted range of a number.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {
     /// The option, as `section.key`.
     pub key: &'static str,
-    /// The least it may be.
+    /// The least value.
     pub min: f64,
-    /// The most it may be.
+    /// The greatest value.
     pub max: f64,
-    /// What is counted.
+    /// The unit.
     pub unit: &'static str,
 }
 
 impl Range {
-    /// The range of one number.
+    /// A range with these limits.
     pub const fn new(key: &'static str, min: f64, max: f64, unit: &'static str) -> Self {
         Self { key, min, max, unit }
     }
@@ -28,17 +28,18 @@ impl Range {
         Self::new(key, 1024.0, 1_099_511_627_776.0, "bytes")
     }
 
-    /// How much is done, or waits, at the same time.
+    /// Limit of concurrent work or of waiting items.
     pub const fn count(key: &'static str, unit: &'static str) -> Self {
         Self::new(key, 1.0, 4096.0, unit)
     }
 
-    /// How many things are kept.
+    /// Limit of stored items.
     pub const fn kept(key: &'static str, unit: &'static str) -> Self {
         Self::new(key, 1.0, 10_000_000.0, unit)
     }
 
-    /// Between two heartbeats: a third of the time after which a message goes to another, at most.
+    /// Interval between heartbeats: at most a third of the time after which a message is delivered
+    /// again.
     pub const fn heartbeat(key: &'static str) -> Self {
         Self::new(key, 0.1, 5.0, "seconds")
     }
@@ -49,9 +50,9 @@ impl Range {
 pub struct Problem {
     /// The option, as `section.key`.
     pub key: &'static str,
-    /// What it must be.
+    /// The required value.
     pub expected: String,
-    /// What it is.
+    /// The actual value.
     pub got: String,
 }
 
@@ -59,19 +60,19 @@ fn number(table: &Table, key: &str) -> Option<f64> {
     let mut parts = key.split('.');
     let first = table.get(parts.next()?)?;
     match parts.try_fold(first, |value, part| value.get(part))? {
-        // Exact up to 2⁵³, and far out of every range beyond.
+        // Exact up to 2⁵³; larger numbers are out of every range anyway.
         Value::Integer(number) => Some(*number as f64),
         Value::Float(number) => Some(*number),
         _ => None,
     }
 }
 
-/// All that is wrong with a configuration.
+/// All problems of a configuration.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Adds a problem with the option `key`, unless what it must be `holds`.
+    /// Adds a problem with the option `key` unless `holds` is true.
     pub fn require(
         &mut self,
         key: &'static str,
@@ -84,7 +85,7 @@ impl Problems {
         }
     }
 
-    /// Compares the numbers in `table`, a configuration in its written form, with their ranges.
+    /// Compares the numbers in `table`, the configuration as TOML, with their ranges.
     pub fn ranges<'a>(&mut self, table: &Table, ranges: impl IntoIterator<Item = &'a Range>) {
         for range in ranges {
             if let Some(number) = number(table, range.key) {
@@ -95,7 +96,7 @@ impl Problems {
         }
     }
 
-    /// What was added.
+    /// The problems added so far.
     pub fn into_vec(self) -> Vec<Problem> {
         self.0
     }
@@ -109,7 +110,7 @@ pub fn is_address(url: &str, scheme: &str) -> bool {
     })
 }
 
-/// A URL without what may be a password.
+/// A URL without its possible password.
 pub fn hidden(url: &str) -> String {
     match url.rsplit_once('@') {
         Some((_, host)) => format!("…@{host}"),

@@ -1,7 +1,7 @@
-//! From file and environment to a checked configuration.
+//! Loading a configuration from defaults, a file and the environment.
 //!
-//! What is not understood may well be a password, at a wrong place or under a wrong name, and errors end
-//! in logs. So they have names and positions, and what was expected, but never a value.
+//! A value in the wrong place, or under a wrong name, may be a password, and error messages end up in logs. Errors
+//! therefore give names, positions and what was expected, but never a value.
 
 use std::{
     collections::BTreeMap,
@@ -14,18 +14,19 @@ use toml::{Table, Value};
 
 use super::{Problem, Problems};
 
-/// A configuration is some kilobytes.
+/// The largest configuration file; a usual one is some kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// Which environment variables are configuration.
+/// Selects the environment variables that are configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Variables {
-    /// What their names begin with: `HERMESH_` makes `HERMESH_NATS__URL` the option `url` in `[nats]`.
+    /// Prefix of their names. With `HERMESH_`, the variable `HERMESH_NATS__URL` sets `url` in `[nats]`.
     pub prefix: &'static str,
-    /// Those that are something else; one that ends in `_` stands for all that begin with it.
+    /// Variables with this prefix that are not configuration. A name that ends in `_` stands for all that begin with
+    /// it.
     pub others: &'static [&'static str],
 }
 
@@ -40,7 +41,7 @@ impl Variables {
     }
 }
 
-/// Why a configuration is refused.
+/// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -52,17 +53,17 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// The file is not TOML, or has an option that does not exist or is of another type.
+    /// The file is not TOML, or has an unknown option or an option of the wrong type.
     #[error("{}: {place}{why}", .file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// The line, and the option if one is known, each with a colon behind it; perhaps empty.
+        /// The line and, if known, the option, each followed by a colon; may be empty.
         place: String,
         /// What was expected.
         why: String,
     },
-    /// An environment variable names no option, or its value is of another type.
+    /// An environment variable names no option, or its value has the wrong type.
     #[error("environment variable {name}: {why}")]
     Variable {
         /// The variable.
@@ -73,17 +74,17 @@ pub enum Error {
     /// Values are out of range.
     #[error("{}", list(.0))]
     OutOfRange(Vec<(Origin, Problem)>),
-    /// The configuration cannot be written down.
+    /// The defaults cannot be written as TOML.
     #[error("the defaults cannot be written as TOML: {0}; this is a defect")]
     Unwritable(#[from] toml::ser::Error),
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// It is the default.
+    /// The built-in default.
     Default,
-    /// The file.
+    /// The configuration file.
     File(PathBuf),
     /// An environment variable.
     Variable(String),
@@ -106,12 +107,12 @@ fn list(problems: &[(Origin, Problem)]) -> String {
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The configuration: `defaults`, over them the file, over that the environment; then `check` says what
-/// is wrong with it, given it and its written form. Options that are absent from the file must have a
-/// default for serde as well, whichever.
+/// Loads a configuration: `defaults`, overridden by the file, overridden by the environment. Then `check` receives the
+/// configuration and its TOML form, and reports problems. Options that may be absent from the file also need a serde
+/// default; its value does not matter.
 ///
 /// # Errors
-/// The first thing that cannot be understood, or everything that `check` finds.
+/// The first error in the file or a variable, or all problems that `check` reports.
 pub fn load<C: Serialize + DeserializeOwned>(
     defaults: &C,
     file: Option<&Path>,
@@ -149,15 +150,15 @@ fn read<C: DeserializeOwned>(file: &Path) -> Result<Table, Error> {
         let place = place(&text, error.span(), named);
         Error::File { file: file.to_owned(), place, why }
     };
-    // What is wrong with the syntax is told in words that come from no file.
+    // The parser's own messages about syntax never quote the file.
     let table = toml::from_str::<Table>(&text);
     let table = table.map_err(|wrong| error(&wrong, false, wrong.message().to_owned()))?;
-    // From the text once more, for then an error knows its line.
+    // Parsed again from the text, so that errors know their line.
     toml::from_str::<C>(&text).map_err(|wrong| error(&wrong, true, expected(wrong.message())))?;
     Ok(table)
 }
 
-/// `line 3: in_flight: `: where it is, and with `named` which option has its value there.
+/// The position as `line 3: in_flight: `. With `named`, it includes the option set on that line.
 fn place(text: &str, span: Option<std::ops::Range<usize>>, named: bool) -> String {
     let Some(before) = span.and_then(|span| text.get(..span.start)) else {
         return String::new();
@@ -173,13 +174,13 @@ fn place(text: &str, span: Option<std::ops::Range<usize>>, named: bool) -> Strin
     }
 }
 
-/// The part of a message that says what was expected. What stands before it may quote the value, unless
-/// it is about a name.
+/// The part of a message that says what was expected. The part before it may quote the value, unless it is about a
+/// name.
 fn expected(message: &str) -> String {
     if message.starts_with("unknown field ") {
         return message.to_owned();
     }
-    // The standard library's, which serde hands on.
+    // An error of the standard library, passed on by serde.
     if message.starts_with("invalid socket address") {
         return "expected a socket address, such as 127.0.0.1:9403".to_owned();
     }
@@ -208,8 +209,8 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
-/// Sets the option that the variable names. Whether a value is a text or a number is for the option's
-/// type to say: `4222` may be both.
+/// Sets the option that a variable names. The type of the option decides whether the value is text or a number: `4222`
+/// may be either.
 fn set<C: DeserializeOwned>(
     table: &mut Table,
     prefix: &str,
@@ -227,7 +228,7 @@ fn set<C: DeserializeOwned>(
             Some((section, key)) => {
                 let section = changed.entry(section).or_insert_with(|| Table::new().into());
                 let section = section.as_table_mut().ok_or_else(|| {
-                    error(format!("{prefix}SECTION__KEY was expected, this is no section"))
+                    error(format!("expected {prefix}SECTION__KEY; this names no section"))
                 })?;
                 section.insert(key.into(), value);
             }
@@ -243,7 +244,7 @@ fn set<C: DeserializeOwned>(
     Err(error(first.map(|why| expected(why.message())).unwrap_or_default()))
 }
 
-/// The text as a number or a truth value, if it is one.
+/// The text as a number or a boolean, if it is one.
 fn literal(text: &str) -> Option<Value> {
     let number = || text.parse().ok().map(Value::Integer);
     let real = || text.parse().ok().map(Value::Float);

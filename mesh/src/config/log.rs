@@ -1,14 +1,14 @@
-//! What every program says about its log.
+//! Log options of every program.
 
 use serde::{Deserialize, Serialize};
 
-/// What is logged, and how.
+/// Log level and format.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// The least severe level logged.
     pub level: Level,
-    /// For people or for machines.
+    /// The format of log lines.
     pub format: Format,
 }
 
@@ -18,7 +18,7 @@ impl Default for Log {
     }
 }
 
-/// How severe.
+/// Severity levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -42,12 +42,12 @@ impl From<Level> for tracing::Level {
     }
 }
 
-/// How a line of the log looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }

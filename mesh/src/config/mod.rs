@@ -1,8 +1,8 @@
-//! Configuration of programs: one TOML file, environment variables over it, checked as a whole before
-//! anything binds or connects.
+//! Configuration of programs: one TOML file, overridden by environment variables, and checked as a whole before the
+//! program binds or connects.
 //!
-//! `toml` and serde rather than a configuration library: those convert types silently (2.7 becomes
-//! 3), and lose the line that a mistake is in.
+//! This uses `toml` and serde directly. Configuration libraries convert types silently (2.7 becomes 3) and lose the
+//! line of a mistake.
 
 mod check;
 mod load;

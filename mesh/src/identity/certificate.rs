@@ -1,5 +1,5 @@
-//! X.509 certificates of workloads (X.509-SVIDs, SPIFFE's standard "The X.509 SPIFFE Verifiable Identity
-//! Document"): the name is the one URI among the subject alternative names.
+//! X.509 certificates of workloads (X.509-SVIDs, SPIFFE's standard "The X.509 SPIFFE Verifiable Identity Document").
+//! The workload's name is the only URI among the subject alternative names.
 
 use std::time::Duration;
 
@@ -16,38 +16,40 @@ use crate::{Digest, UnixMillis};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// It is not one, or there is none.
+    /// There is no certificate, or it cannot be parsed.
     #[error(
-        "{0}; expected a certificate of X.509 version 3, with its issuers if they are no roots"
+        "{0}; expected an X.509 version 3 certificate, followed by its intermediate certificates"
     )]
     Malformed(&'static str),
-    /// The key is not the certificate's.
+    /// The key does not belong to the certificate.
     #[error("{0}; expected the private key of the certificate, in PKCS #8")]
     Key(&'static str),
-    /// It does not name a workload.
-    #[error("it names no workload; expected exactly one URI among its names, a SPIFFE ID: {0}")]
+    /// The certificate does not name a workload.
+    #[error(
+        "it names no workload; expected exactly one URI among its names, and that a SPIFFE ID: {0}"
+    )]
     NoName(String),
-    /// It names a workload of others.
+    /// The workload belongs to another trust domain.
     #[error("it is of trust domain {got}, expected {expected}")]
     TrustDomain {
-        /// The certificate's.
+        /// The certificate's trust domain.
         got: String,
-        /// Ours.
+        /// The trusted domain.
         expected: String,
     },
-    /// It is too old.
+    /// The certificate has expired.
     #[error("it expired at {0} (ms since 1970)")]
     Expired(UnixMillis),
     /// It is not valid yet.
-    #[error("it is valid from {0} (ms since 1970) on only; compare the clocks")]
+    #[error("it is only valid from {0} (ms since 1970); compare the clocks")]
     NotYetValid(UnixMillis),
-    /// It is for something else.
+    /// The certificate's extended key usage does not allow this purpose.
     #[error("it is not for {0:?}s; its extended key usage says so")]
     Purpose(Purpose),
-    /// Nobody we trust vouches for it.
-    #[error("no root of the trust bundle vouches for it ({0})")]
+    /// No trusted root has issued it.
+    #[error("no root of the trust bundle has issued it ({0})")]
     Untrusted(String),
-    /// It was withdrawn.
+    /// The certificate or its workload is revoked.
     #[error("it, or its workload, is on the policy's list of the revoked")]
     Revoked,
 }
@@ -55,23 +57,23 @@ pub enum CertificateError {
 /// What a certificate is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To connect, and to sign messages.
+    /// To connect as a client, and to sign messages.
     Client,
-    /// To be connected to.
+    /// To accept connections as a server.
     Server,
 }
 
-/// A certificate and those between it and a root, leaf first.
+/// A certificate chain up to, but without, the root; leaf first.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Chain(Vec<CertificateDer<'static>>);
 
 impl Chain {
-    /// The most certificates.
+    /// The most certificates in a chain.
     pub const MAX_COUNT: usize = 4;
-    /// The most bytes of one.
+    /// The most bytes of one certificate.
     pub const MAX_BYTES: usize = 4096;
 
-    /// Checks number and sizes, nothing else.
+    /// Checks only the number and sizes of the certificates.
     ///
     /// # Errors
     /// [`CertificateError::Malformed`].
@@ -98,7 +100,7 @@ impl Chain {
         &self.0
     }
 
-    /// Whose it says it is, unverified.
+    /// The workload that the leaf names, unverified.
     ///
     /// # Errors
     /// [`CertificateError::Malformed`], [`CertificateError::NoName`].
@@ -121,7 +123,7 @@ impl std::fmt::Debug for Chain {
     }
 }
 
-/// Whom a certificate speaks for, and when.
+/// The workload that a certificate names, and the certificate's validity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The workload.
@@ -130,7 +132,7 @@ pub struct Peer {
     pub fingerprint: Digest,
     /// The first instant at which the whole chain is valid.
     pub not_before: UnixMillis,
-    /// The last one.
+    /// The last instant at which the whole chain is valid.
     pub not_after: UnixMillis,
 }
 
@@ -143,7 +145,8 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// The most roots: more than one only while they change, and for what was signed under older ones.
+    /// The most roots. There is more than one only during a root change, and as long as messages signed under older
+    /// roots must be verified.
     pub const MAX_ROOTS: usize = 32;
 
     /// Reads the roots of `domain`.
@@ -160,7 +163,8 @@ impl Trust {
             anchor.map(|anchor| anchor.to_owned())
         };
         let anchors = roots.iter().map(anchor).collect::<Result<_, _>>();
-        let anchors = anchors.map_err(|_| CertificateError::Malformed("a root that is none"))?;
+        let anchors =
+            anchors.map_err(|_| CertificateError::Malformed("a root that is not a certificate"))?;
         Ok(Self { domain: domain.to_owned(), roots, anchors })
     }
 
@@ -174,10 +178,10 @@ impl Trust {
         &self.roots
     }
 
-    /// Whom the chain speaks for, at an instant.
+    /// Verifies the chain at an instant and returns the workload it names.
     ///
     /// # Errors
-    /// Why it speaks for nobody.
+    /// Why the chain is rejected.
     pub fn verify(
         &self,
         chain: &Chain,
@@ -190,7 +194,7 @@ impl Trust {
             Purpose::Server => KeyUsage::server_auth(),
         };
         let leaf = EndEntityCert::try_from(leaf)
-            .map_err(|_| CertificateError::Malformed("a leaf that is none"))?;
+            .map_err(|_| CertificateError::Malformed("a leaf that is not a certificate"))?;
         let time = UnixTime::since_unix_epoch(Duration::from_millis(at.0));
         leaf.verify_for_usage(algorithms(), &self.anchors, intermediates, time, usage, None, None)
             .map_err(|error| told(error, purpose))?;
@@ -201,7 +205,7 @@ impl Trust {
                 expected: self.domain.clone(),
             });
         }
-        // Also what the chain has beyond what leads to a root: how long it is good is said of all of it.
+        // Checks all certificates of the chain, including any that are not needed to reach a root.
         match at {
             at if at < peer.not_before => Err(CertificateError::NotYetValid(peer.not_before)),
             at if at > peer.not_after => Err(CertificateError::Expired(peer.not_after)),
@@ -218,7 +222,7 @@ impl std::fmt::Debug for Trust {
 
 const NONE: CertificateError = CertificateError::Malformed("no certificate");
 
-/// The signature algorithms accepted: those of the TLS library.
+/// The accepted signature algorithms: those of the TLS library.
 pub(crate) fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
     rustls::crypto::ring::default_provider().signature_verification_algorithms.all
 }

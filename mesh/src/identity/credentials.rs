@@ -10,7 +10,7 @@ use rustls::{
 
 use super::{CertificateError, Chain, Peer, SpiffeId};
 
-/// A certificate and its private key, of which nothing is printed.
+/// A certificate chain and its private key. `Debug` does not print the key.
 #[derive(Clone)]
 pub struct Credentials {
     peer: Peer,
@@ -22,14 +22,14 @@ impl Credentials {
     /// Reads a chain, leaf first, and the leaf's key, both in PEM.
     ///
     /// # Errors
-    /// [`CertificateError::Malformed`], [`CertificateError::NoName`], or [`CertificateError::Key`] if the
-    /// key is not the leaf's. Whether anybody trusts the chain is not looked at.
+    /// [`CertificateError::Malformed`], [`CertificateError::NoName`], or [`CertificateError::Key`] if the key is not
+    /// the leaf's. Does not check whether the chain is trusted.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
         let key = PrivateKeyDer::from_pem_slice(key);
         Self::new(Chain::from_pem(chain)?, key.map_err(|_| CertificateError::Key("no PEM"))?)
     }
 
-    /// From a chain and its leaf's key.
+    /// Combines a chain with its leaf's key.
     ///
     /// # Errors
     /// As [`Self::from_pem`].
@@ -41,12 +41,12 @@ impl Credentials {
         Ok(Self { peer: chain.peer()?, chain, key: Arc::new(key) })
     }
 
-    /// Whose they are.
+    /// The workload that the certificate names.
     pub fn id(&self) -> &SpiffeId {
         &self.peer.id
     }
 
-    /// What the certificate says.
+    /// The workload and the certificate's validity.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -56,12 +56,12 @@ impl Credentials {
         &self.chain
     }
 
-    /// For TLS.
+    /// The chain and key in the form the TLS library needs.
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
         self.key.clone()
     }
 
-    /// Signs, and says in which scheme.
+    /// Signs `bytes`; also returns the signature scheme.
     ///
     /// # Errors
     /// [`CertificateError::Key`] if the key cannot sign.
@@ -77,7 +77,7 @@ impl Credentials {
     }
 }
 
-/// How messages are signed, by kind of key.
+/// Signature schemes for messages, in order of preference; the first that the key supports is used.
 const SCHEMES: &[SignatureScheme] = &[
     SignatureScheme::ED25519,
     SignatureScheme::ECDSA_NISTP256_SHA256,

@@ -1,4 +1,4 @@
-//! Who is who: what a tenant or a service signs by hand, and the certificates of workloads.
+//! Identities: ed25519 signing keys of tenants and services, and certificates of workloads.
 
 mod certificate;
 mod credentials;

@@ -1,4 +1,4 @@
-//! Who signed what: ed25519 keys, and the bytes that signatures cover.
+//! Ed25519 keys, signatures, and the bytes that signatures cover.
 
 use std::{fmt, str::FromStr};
 
@@ -10,7 +10,7 @@ use crate::{
     ids::{hex, unhex},
 };
 
-/// A tenant's or a service's secret signing key; wiped from memory when dropped.
+/// A secret signing key of a tenant or a service; wiped from memory when dropped.
 #[derive(Clone)]
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
@@ -26,7 +26,7 @@ impl SigningKey {
         Self(ed25519_dalek::SigningKey::from_bytes(seed))
     }
 
-    /// The secret seed, to be stored under a passphrase and nowhere else.
+    /// The secret seed. It may be stored only encrypted under a passphrase.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.to_bytes())
     }
@@ -53,7 +53,7 @@ impl fmt::Debug for SigningKey {
 pub struct VerifyingKey(ed25519_dalek::VerifyingKey);
 
 impl VerifyingKey {
-    /// Checks `signature` over `transcript`; `what` names the signed thing in the error.
+    /// Checks `signature` over `transcript`. `what` names the signed object in the error.
     pub fn verify(
         &self,
         what: &'static str,
@@ -61,7 +61,8 @@ impl VerifyingKey {
         signature: &Signature,
     ) -> Result<(), Error> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        // Strict, so that a small-order key cannot make one signature fit many messages.
+        // Strict verification rejects small-order keys, under which one signature could fit many
+        // messages.
         self.0.verify_strict(&transcript.0, &signature).map_err(|_| Error::BadSignature { what })
     }
 
@@ -102,7 +103,8 @@ impl FromStr for VerifyingKey {
 pub struct Signature(pub [u8; 64]);
 
 impl Signature {
-    /// Its start: enough to tell apart the signatures of one tenant over one name.
+    /// The signature's first bytes in hexadecimal: enough to distinguish a tenant's signatures
+    /// under one job id.
     pub(crate) fn short(&self) -> String {
         hex(&self.0[..8])
     }
@@ -131,13 +133,13 @@ impl FromStr for Signature {
     }
 }
 
-/// The bytes a signature covers: a domain and fields, each with its length in front as a big-endian
-/// `u64`, so that two different field lists never give the same bytes.
+/// The bytes that a signature covers: a domain and fields, each preceded by its length as a
+/// big-endian `u64`, so that different lists of fields never give the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript(Vec<u8>);
 
 impl Transcript {
-    /// An empty transcript of one kind of statement, `hermesh job v1` say.
+    /// An empty transcript for one kind of statement; the domain is for example `hermesh job v1`.
     pub fn new(domain: &str) -> Self {
         Self(Vec::new()).field(domain.as_bytes())
     }
@@ -150,7 +152,7 @@ impl Transcript {
         self
     }
 
-    /// What is signed.
+    /// The signed bytes.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

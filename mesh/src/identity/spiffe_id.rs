@@ -1,13 +1,12 @@
-//! Names of workloads.
+//! Names of workloads (SPIFFE IDs).
 
 use std::{fmt, str::FromStr};
 
 use crate::Error;
 
-/// A workload's name: `spiffe://{trust domain}/{kind}/{name}`, such as
-/// `spiffe://hermesh.local/service/evaluation` or `spiffe://hermesh.local/tenant/acme`. Of what SPIFFE
-/// allows, these are the names of two segments of `a-z`, `0-9` and `-`: so each is also a place for
-/// answers, see [`Self::inbox`].
+/// A workload's name: `spiffe://{trust domain}/{kind}/{name}`, such as `spiffe://hermesh.local/service/evaluation` or
+/// `spiffe://hermesh.local/tenant/acme`. Of the names that SPIFFE allows, only those with two segments of `a-z`, `0-9`
+/// and `-` are accepted, so that each name can also be used as a reply subject; see [`Self::inbox`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpiffeId {
     text: String,
@@ -23,7 +22,7 @@ impl SpiffeId {
     /// The longest segment.
     pub const MAX_SEGMENT: usize = 64;
 
-    /// The name of `workload`, `service/evaluation` say, in a trust domain.
+    /// The name of `workload`, for example `service/evaluation`, in a trust domain.
     ///
     /// # Errors
     /// [`Error::Malformed`].
@@ -36,7 +35,7 @@ impl SpiffeId {
         &self.text
     }
 
-    /// The domain of trust.
+    /// The trust domain.
     pub fn trust_domain(&self) -> &str {
         &self.text[SCHEME.len()..self.domain_end]
     }
@@ -46,23 +45,24 @@ impl SpiffeId {
         &self.text[self.domain_end + 1..self.kind_end]
     }
 
-    /// Which of its kind.
+    /// The name within its kind.
     pub fn name(&self) -> &str {
         &self.text[self.kind_end + 1..]
     }
 
-    /// Kind and name, `service/evaluation` say: what policies call it.
+    /// Kind and name, for example `service/evaluation`, as in policies.
     pub fn workload(&self) -> &str {
         &self.text[self.domain_end + 1..]
     }
 
-    /// Where answers to it go, and where nobody else may listen: `_INBOX.service.evaluation`.
+    /// The subject prefix of replies to this workload, for example `_INBOX.service.evaluation`. No other workload may
+    /// subscribe there.
     pub fn inbox(&self) -> String {
         inbox(self.kind(), self.name())
     }
 }
 
-/// Where answers to a workload go.
+/// The subject prefix of replies to a workload.
 pub fn inbox(kind: &str, name: &str) -> String {
     format!("_INBOX.{kind}.{name}")
 }
@@ -85,7 +85,7 @@ impl FromStr for SpiffeId {
             return Err(malformed());
         }
         let id = spiffe::SpiffeId::new(text).map_err(|_| malformed())?;
-        // What was read must be what was written: one name, one way to write it.
+        // The text must be the canonical form, so that each name has only one spelling.
         if id.to_string() != text {
             return Err(malformed());
         }

@@ -1,4 +1,4 @@
-//! The key at the root of a trust domain, and what it signs.
+//! The root of a trust domain: its key, and the certificates it signs.
 
 use std::time::Duration;
 
@@ -19,24 +19,24 @@ use crate::{
 /// What a certificate may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uses {
-    /// To connect, to sign, and to be connected to: a workload's.
+    /// For a workload: to connect, to sign messages, and to accept connections.
     Workload,
-    /// Only to be connected to.
+    /// Only to accept connections.
     ServerOnly,
 }
 
-/// What a certificate is to say.
+/// The content of a certificate.
 #[derive(Debug, Clone)]
 pub struct Grant {
-    /// Whose it is.
+    /// The workload that the certificate names.
     pub id: SpiffeId,
-    /// Host names and addresses of a server, for clients that look at those.
+    /// Host names and addresses of a server, for clients that verify them.
     pub hosts: Vec<String>,
-    /// What for.
+    /// The permitted uses.
     pub uses: Uses,
-    /// From when on.
+    /// Start of validity.
     pub from: UnixMillis,
-    /// Until when.
+    /// End of validity.
     pub until: UnixMillis,
 }
 
@@ -49,12 +49,12 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-const CANNOT: CertificateError = CertificateError::Malformed("the library refused to make it");
+const CANNOT: CertificateError = CertificateError::Malformed("the library rejected its content");
 
 const NO_ROOT: CertificateError =
-    CertificateError::Malformed("a certificate that is no root of a trust domain");
+    CertificateError::Malformed("a certificate that is not the root of a trust domain");
 
-/// The domain that a root names as its own: its one URI is `spiffe://{domain}`.
+/// The trust domain of a root: its only URI is `spiffe://{domain}`.
 fn domain(root: &X509Certificate<'_>) -> Result<String, CertificateError> {
     let names = root.subject_alternative_name().map_err(|_| NO_ROOT)?.ok_or(NO_ROOT)?;
     let uris = names.value.general_names.iter().filter_map(|name| match name {
@@ -72,10 +72,10 @@ fn refused(_: rcgen::Error) -> CertificateError {
 }
 
 impl Authority {
-    /// A new root for a trust domain.
+    /// Creates a new root for a trust domain.
     ///
     /// # Errors
-    /// [`CertificateError::Malformed`]: the library refuses the domain.
+    /// [`CertificateError::Malformed`] if the library rejects the domain.
     pub fn create(
         domain: &str,
         from: UnixMillis,
@@ -91,10 +91,11 @@ impl Authority {
         Ok(Self { domain: domain.to_owned(), from, until, certificate, issuer })
     }
 
-    /// The root in these two files' contents; its trust domain is the one that it names.
+    /// Reads a root from its certificate and key, both in PEM. The certificate names the trust
+    /// domain.
     ///
     /// # Errors
-    /// They are none, or not of each other.
+    /// The texts are not a root certificate and its key.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, CertificateError> {
         let key = KeyPair::from_pem(key).map_err(|_| CertificateError::Key("no key in PEM"))?;
         let der = CertificateDer::from_pem_slice(certificate.as_bytes());
@@ -115,12 +116,12 @@ impl Authority {
         Ok(Self { domain, from, until, certificate: certificate.to_owned(), issuer })
     }
 
-    /// When its certificate begins to be valid.
+    /// Start of the root's validity.
     pub fn from(&self) -> UnixMillis {
         self.from
     }
 
-    /// When that ends, and with it everything it signed.
+    /// End of the root's validity, and of every certificate it has signed.
     pub fn until(&self) -> UnixMillis {
         self.until
     }
@@ -135,7 +136,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// The root's key, in PEM: to be kept where nobody else reads it.
+    /// The root's key, in PEM. Must be stored where only the issuer can read it.
     pub fn key(&self) -> Zeroizing<String> {
         self.issuer.key().serialize_pem().into()
     }
@@ -143,7 +144,7 @@ impl Authority {
     /// Signs a certificate for a public key.
     ///
     /// # Errors
-    /// [`CertificateError::Malformed`]: the library refuses what it is to say.
+    /// [`CertificateError::Malformed`] if the library rejects the content.
     pub fn sign(&self, grant: &Grant, key: &impl PublicKeyData) -> Result<Chain, CertificateError> {
         let mut params = params(grant.id.workload().to_owned(), grant.from, grant.until);
         params.is_ca = IsCa::ExplicitNoCa;
@@ -160,7 +161,7 @@ impl Authority {
         Chain::new(vec![certificate.der().clone()])
     }
 
-    /// Makes a key and signs a certificate for it.
+    /// Generates a key and signs a certificate for it.
     ///
     /// # Errors
     /// As [`Self::sign`].
@@ -169,7 +170,7 @@ impl Authority {
         Credentials::from_pem(to_pem(chain.certificates()).as_bytes(), key.as_bytes())
     }
 
-    /// Makes a key, PKCS #8 in PEM, and signs a certificate for it.
+    /// Generates a key (PKCS #8 in PEM) and signs a certificate for it.
     ///
     /// # Errors
     /// As [`Self::sign`].

@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::issue::IssuerError;
 use crate::identity::{CertificateError, SpiffeId};
 
-/// The longest request.
+/// The longest request, in bytes.
 pub const MAX_REQUEST: usize = 16 << 10;
 
-/// A new key and the request to certify it.
+/// A new key and a certificate signing request for it.
 pub struct KeyAndRequest {
     /// The private key (P-256), PKCS #8 in PEM.
     pub key: Zeroizing<String>,
@@ -23,10 +23,10 @@ pub struct KeyAndRequest {
 }
 
 impl KeyAndRequest {
-    /// Makes both, for a workload.
+    /// Generates both for a workload.
     ///
     /// # Errors
-    /// [`CertificateError::Malformed`]: the library refuses.
+    /// [`CertificateError::Malformed`] if the library fails.
     pub fn generate(id: &SpiffeId) -> Result<Self, CertificateError> {
         let refused = |_| CertificateError::Malformed("the library refused to make a request");
         let mut params = CertificateParams::default();
@@ -45,7 +45,8 @@ impl std::fmt::Debug for KeyAndRequest {
     }
 }
 
-/// What is taken from a request: the key, which the requester has, and the name it would like.
+/// The parts of a request that are used: the public key, whose private key the requester holds, and
+/// the requested name.
 pub(super) struct Csr {
     pub(super) key: PublicKey,
     pub(super) asked: Option<String>,

@@ -1,4 +1,4 @@
-//! The files of an issuer.
+//! The issuer's directory and its files.
 
 use std::{
     io,
@@ -15,51 +15,51 @@ use crate::{
     identity::{CertificateError, SpiffeId},
 };
 
-/// Why the files cannot be had.
+/// Errors of an issuer's directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
     /// A file cannot be read or written.
     #[error("{}: {source}", .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// There is a root, which is not overwritten.
-    #[error("{} is there already; expected a directory without a root. Whoever trusts the old root would not trust a new one: move it away if that is what you want", .0.display())]
+    /// There is already a root; it is not overwritten.
+    #[error("{} is there already; expected a directory without a root. Workloads that trust the old root would not trust a new one; to replace it all the same, move it away", .0.display())]
     Exists(PathBuf),
-    /// No domain of trust has this name.
+    /// The trust domain's name is not valid.
     #[error(
-        "{0:?} is no trust domain; expected a name of a-z, 0-9, '.', '-' and '_' such as hermesh.local"
+        "{0:?} is not a trust domain; expected a name of a-z, 0-9, '.', '-' and '_' such as hermesh.local"
     )]
     Domain(String),
-    /// The root is that of another domain.
-    #[error("the root in {} is of the trust domain {found}; expected {expected}", .path.display())]
+    /// The root belongs to another trust domain.
+    #[error("the root in {} belongs to trust domain {found}; expected {expected}", .path.display())]
     Other {
         /// Where the root is.
         path: PathBuf,
-        /// Its domain.
+        /// The root's domain.
         found: String,
-        /// The one that was asked for.
+        /// The requested domain.
         expected: String,
     },
-    /// The root is none.
+    /// The file does not contain a usable root.
     #[error("{}: {source}", .path.display())]
     Root {
-        /// Its file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: CertificateError,
     },
-    /// The tokens cannot be had.
+    /// The join tokens cannot be read or written.
     #[error(transparent)]
     Tokens(#[from] TokenError),
 }
 
-/// An issuer's directory: `root.pem` and `root-key.pem`, which sign; `roots.pem`, which workloads are to
-/// trust, older roots among them; `tokens/`, the join tokens that have not been used.
+/// An issuer's directory. It contains `root.pem` and `root-key.pem`, which sign certificates; `roots.pem`, the roots
+/// that workloads trust, including older ones; and `tokens/`, the unused join tokens.
 #[derive(Debug, Clone)]
 pub struct Directory(PathBuf);
 
@@ -69,10 +69,10 @@ impl Directory {
         Self(path.to_owned())
     }
 
-    /// Makes a root there, unless there is one, that is good from now on for so long.
+    /// Creates a root that is valid from now for `lifetime`, unless the directory already has one.
     ///
     /// # Errors
-    /// There is one; the domain is none; the files cannot be written.
+    /// The directory already has a root, the domain's name is not valid, or the files cannot be written.
     pub fn init(
         &self,
         domain: &str,
@@ -92,15 +92,15 @@ impl Directory {
         }
         self.write("root-key.pem", key.as_bytes(), files::write_secret)?;
         self.write("roots.pem", certificate, files::write)?;
-        // The last: with it the root is complete.
+        // Written last: this file makes the root complete.
         self.write("root.pem", certificate, files::write)?;
         Ok(authority)
     }
 
-    /// The root that is there, or else a new one as of [`Directory::init`].
+    /// Reads the root or, if there is none, creates one as [`Directory::init`] does.
     ///
     /// # Errors
-    /// It is that of another domain; it cannot be read, or made.
+    /// The root belongs to another domain, or cannot be read or created.
     pub fn open(
         &self,
         domain: &str,
@@ -121,33 +121,33 @@ impl Directory {
         }
     }
 
-    /// The root.
+    /// Reads the root.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no usable root.
     pub fn authority(&self) -> Result<Authority, DirectoryError> {
         let (path, key_path) = (self.path("root.pem"), self.path("root-key.pem"));
         let certificate = files::read(&path).map_err(at(&path))?;
         let key = files::read_secret(&key_path).map_err(at(&key_path))?;
-        // What is no text is no PEM either.
+        // Bytes that are not UTF-8 are not PEM either.
         let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
         Authority::from_pem(text(&certificate), text(&key))
             .map_err(|source| DirectoryError::Root { path, source })
     }
 
-    /// The roots that workloads are to trust, in PEM.
+    /// The roots that workloads trust, in PEM.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The file cannot be read.
     pub fn roots(&self) -> Result<Vec<u8>, DirectoryError> {
         let path = self.path("roots.pem");
         files::read(&path).map(|bytes| bytes.to_vec()).map_err(at(&path))
     }
 
-    /// The join tokens.
+    /// The unused join tokens.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The directory cannot be read or created.
     pub fn tokens(&self) -> Result<Tokens, DirectoryError> {
         Ok(Tokens::open(&self.path("tokens"))?)
     }

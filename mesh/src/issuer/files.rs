@@ -1,4 +1,4 @@
-//! Files that hold secrets, and certificates in them.
+//! Files that hold secrets and certificates.
 
 use std::{
     fs::{self, File, Permissions},
@@ -12,20 +12,20 @@ use rustls::pki_types::CertificateDer;
 use tempfile::Builder;
 use zeroize::Zeroizing;
 
-/// The longest file of a certificate, a key or a token that is read.
+/// The largest certificate, key or token file, in bytes.
 pub const MAX_BYTES: usize = 64 << 10;
-/// Nothing for others. The group may read, for that is how an orchestrator hands a secret to a process
-/// that is not root.
+/// Permission bits that a secret must not have. Group read is allowed, because orchestrators use it to hand secrets to
+/// processes that do not run as root.
 const FORBIDDEN: u32 = 0o037;
 
 /// Reads a file of at most [`MAX_BYTES`].
 ///
 /// # Errors
-/// The system's, or [`io::ErrorKind::FileTooLarge`].
+/// Errors of the system, or [`io::ErrorKind::FileTooLarge`].
 pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     let room = file.metadata()?.len().min(MAX_BYTES as u64) as usize + 1;
-    // As much room as it takes from the start, so that no copy is left behind.
+    // Reserved in full from the start, so that growing leaves no copy of the secret in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_BYTES {
@@ -35,46 +35,47 @@ pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Reads a secret.
+/// Reads a secret file.
 ///
 /// # Errors
-/// As [`read`], or [`io::ErrorKind::PermissionDenied`] if others can read or change it.
+/// As [`read`], or [`io::ErrorKind::PermissionDenied`] if other users can read or change it.
 pub fn read_secret(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mode = fs::metadata(path)?.mode() & 0o777;
     if mode & FORBIDDEN != 0 {
-        let told =
-            format!("its mode is {mode:03o}, but nobody else may read or change it (chmod 600)");
+        let told = format!(
+            "its mode is {mode:03o}; expected a file that other users cannot read or change (chmod 600)"
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, told));
     }
     read(path)
 }
 
-/// Makes a directory that only this user enters, if there is none.
+/// Creates a directory that only this user can enter, unless it exists.
 ///
 /// # Errors
-/// The system's.
+/// Errors of the system.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// What a name gets when it is there already.
+/// What to do if the file already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// The new content.
+    /// Replace it.
     Replace,
-    /// Nothing: that is an error.
+    /// Keep it and return an error.
     Keep,
 }
 
-/// Writes a file for everybody to read, that is there whole or not at all, also after a crash.
+/// Writes a file that every user can read. The write is atomic, even across a crash.
 ///
 /// # Errors
-/// The system's; [`io::ErrorKind::AlreadyExists`] if it is to be kept.
+/// Errors of the system; [`io::ErrorKind::AlreadyExists`] if an existing file is kept.
 pub fn write(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
     write_as(0o644, path, bytes, existing)
 }
 
-/// Writes a file that only this user can read and write, as [`write()`].
+/// Writes a file that only this user can read and write; otherwise like [`write()`].
 ///
 /// # Errors
 /// As [`write()`].
@@ -94,10 +95,10 @@ fn write_as(mode: u32, path: &Path, bytes: &[u8], existing: Existing) -> io::Res
     sync_directory(parent)
 }
 
-/// Takes a file away for good; of several that try, one succeeds.
+/// Removes a file durably. Of several concurrent callers, one succeeds.
 ///
 /// # Errors
-/// The system's; [`io::ErrorKind::NotFound`] if another was first.
+/// Errors of the system; [`io::ErrorKind::NotFound`] if another caller was first.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     sync_directory(parent(path))
@@ -111,7 +112,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Certificates in PEM, in order.
+/// Encodes certificates as PEM, in order.
 pub fn to_pem(certificates: &[CertificateDer<'_>]) -> String {
     let mut pem = String::new();
     for certificate in certificates {

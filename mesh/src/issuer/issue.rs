@@ -1,4 +1,4 @@
-//! Who gets which certificate.
+//! Decides which workload gets which certificate.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::{
     identity::{CertificateError, Chain, Peer, Purpose, SpiffeId, Trust},
 };
 
-/// The workload that is the issuer.
+/// The issuer's own workload name.
 pub const OWN: &str = "issuer/hermesh";
-/// How far in the past a certificate begins, for clocks that differ.
+/// How far in the past a certificate's validity begins, to allow for clock differences.
 pub const SKEW: Duration = Duration::from_secs(60);
 /// The shortest [`Lifetime`].
 pub const SHORTEST: Duration = Duration::from_secs(5 * 60);
 /// The longest one.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the certificates of an issuer are valid: 1 hour, if not told otherwise.
+/// How long an issuer's certificates are valid; 1 hour by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime(Duration);
 
@@ -36,79 +36,79 @@ impl Default for Lifetime {
     }
 }
 
-/// What shows who asks.
+/// The requester's proof of identity.
 #[derive(Debug)]
 pub enum Proof {
-    /// It was given a token.
+    /// A join token.
     Token(Token),
-    /// It has a certificate, and the key: the transport made sure of that.
+    /// A certificate. The transport has verified that the requester holds its key.
     Certificate(Chain),
 }
 
-/// A wish for a certificate.
+/// A request for a certificate.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The signing request, in PEM or DER.
     pub csr: &'a [u8],
-    /// Who asks.
+    /// The proof of identity.
     pub proof: Proof,
 }
 
-/// A certificate that was issued. To be logged as it is.
+/// An issued certificate. Contains no secrets and may be logged.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// Whose it is, its fingerprint, how long it is valid.
+    /// Workload, fingerprint and validity.
     pub peer: Peer,
-    /// The certificate it takes the place of.
+    /// The certificate that it replaces.
     pub renewed: Option<Peer>,
     /// The certificate.
     pub chain: Chain,
 }
 
-/// Why there is no certificate. To be logged as it is: no token, no key is in it.
+/// Why no certificate was issued. Contains no token and no key and may be logged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssuerError {
-    /// The request is none.
+    /// The request is not valid.
     #[error(
         "the certificate signing request is {0}; expected PKCS #10 with a P-256, P-384 or Ed25519 key"
     )]
     Request(&'static str),
-    /// The request names somebody else than the one who asks.
-    #[error("{proven} asks for a certificate of {asked:?}; expected a request of its own name")]
+    /// The request names another workload than the proof.
+    #[error("{proven} requests a certificate for {asked:?}; expected a request for its own name")]
     Name {
-        /// Who asks.
+        /// The proven workload.
         proven: SpiffeId,
-        /// What it asks for.
+        /// The requested name.
         asked: String,
     },
-    /// The token does not count.
+    /// The join token is not accepted.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The certificate with which it asks does not count.
+    /// The presented certificate is not accepted.
     #[error("the certificate to be renewed: {0}")]
     Certificate(CertificateError),
-    /// The policy revoked the certificate or the workload.
+    /// The policy revokes the certificate or the workload.
     #[error("{id} (certificate {fingerprint}) is on the policy's list of the revoked")]
     Revoked {
-        /// Who asks.
+        /// The workload.
         id: SpiffeId,
-        /// With which certificate, or for which.
+        /// The presented certificate, or the new one.
         fingerprint: crate::Digest,
     },
-    /// A certificate would not be valid.
+    /// The root is not valid now.
     #[error(
         "the root is valid from {from} to {until} (ms since 1970), not at {now}; make a new root"
     )]
     Root {
-        /// The root's first instant.
+        /// Start of the root's validity.
         from: UnixMillis,
-        /// Its last.
+        /// End of the root's validity.
         until: UnixMillis,
-        /// The time.
+        /// The current time.
         now: UnixMillis,
     },
-    /// The library does not make the certificate.
+    /// The library could not create the certificate.
     #[error("the certificate cannot be made: {0}")]
     Make(CertificateError),
 }
@@ -125,11 +125,11 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// An issuer. `roots`, in PEM, are those that workloads are to trust, which is more than the
-    /// authority's own while roots change; `revoked` says whom the policy revoked.
+    /// Creates an issuer. `roots`, in PEM, are the roots that workloads trust; during a root change there are more than
+    /// the authority's own. `revoked` says which certificates and workloads the policy revokes.
     ///
     /// # Errors
-    /// [`CertificateError`]: the roots are none, or the authority's is not among them.
+    /// [`CertificateError`] if the roots are not valid or do not contain the authority's.
     pub fn new(
         authority: Authority,
         roots: &[u8],
@@ -145,12 +145,12 @@ impl Issuer {
         Ok(Self { authority, trust, tokens, lifetime, revoked: Box::new(revoked) })
     }
 
-    /// What signs.
+    /// The root that signs.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The roots that workloads are to trust.
+    /// The roots that workloads trust.
     pub fn trust(&self) -> &Trust {
         &self.trust
     }
@@ -165,7 +165,8 @@ impl Issuer {
         self.lifetime.0
     }
 
-    /// Issues a certificate, or says why not. A token is used up only if there is a certificate.
+    /// Issues a certificate or returns the reason for refusing. A join token is used up only if a certificate is
+    /// issued.
     ///
     /// # Errors
     /// [`IssuerError`].
@@ -200,7 +201,7 @@ impl Issuer {
                 Proven::Renews(peer, hosts(&chain))
             }
         };
-        // Whatever is in a file of tokens.
+        // Checked for tokens too: the contents of a token file are not trusted.
         let id = proven.id();
         if id.trust_domain() != self.authority.domain() {
             let told = format!("{id}; expected a workload of {}", self.authority.domain());
@@ -229,7 +230,7 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// Who asks, beyond doubt.
+/// A requester whose identity is proven.
 enum Proven {
     Joins(Joining),
     Renews(Peer, Vec<String>),
@@ -251,8 +252,8 @@ impl Proven {
     }
 }
 
-/// Brokers and the issuer are only connected to: their certificates serve neither to sign messages nor to
-/// ask for the next certificate.
+/// Brokers and the issuer only accept connections. Their certificates can neither sign messages nor be used to request
+/// a new certificate.
 fn uses(id: &SpiffeId) -> Uses {
     match id.kind() {
         "broker" | "issuer" => Uses::ServerOnly,
@@ -260,7 +261,7 @@ fn uses(id: &SpiffeId) -> Uses {
     }
 }
 
-/// Whether a workload may join by itself.
+/// Checks whether a workload may join with a token.
 pub(super) fn joins(id: &SpiffeId) -> Result<(), TokenError> {
     match uses(id) {
         Uses::Workload => Ok(()),
@@ -270,10 +271,11 @@ pub(super) fn joins(id: &SpiffeId) -> Result<(), TokenError> {
     }
 }
 
-/// What a certificate for a workload says, from [`SKEW`] ago and never for longer than the root.
+/// The content of a certificate for a workload. Its validity begins [`SKEW`] ago and ends with the root's at the
+/// latest.
 ///
 /// # Errors
-/// [`IssuerError::Root`]: the root is not valid now.
+/// [`IssuerError::Root`] if the root is not valid now.
 pub fn grant(
     authority: &Authority,
     id: SpiffeId,
@@ -291,7 +293,7 @@ pub fn grant(
     Ok(Grant { id, hosts, uses, from, until: now.plus(lifetime).min(last) })
 }
 
-/// The host names and addresses in a certificate that was verified.
+/// The host names and addresses in a verified certificate.
 fn hosts(chain: &Chain) -> Vec<String> {
     let Ok((_, leaf)) = X509Certificate::from_der(&chain.certificates()[0]) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Certificates as files, for workloads that do not ask by themselves: kept fresh by whoever has the root.
+//! Renewal of certificate files by the process that has the root, for workloads that do not renew by themselves.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use crate::{
     identity::{CertificateError, SpiffeId},
 };
 
-/// Why a workload has no new certificate; the one that it had is still there.
+/// Why a workload has no new certificate. Its previous certificate is still in place.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot renew the certificate of {workload}: {why}")]
 pub struct KeepError {
@@ -37,16 +37,16 @@ enum Why {
 /// The files of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// Its certificate and those between it and the root, leaf first, in PEM.
+    /// Its certificate and intermediate certificates, leaf first, in PEM.
     pub certificate: PathBuf,
-    /// Its private key, in PEM, for its user only.
+    /// Its private key, in PEM; only its user can read it.
     pub key: PathBuf,
-    /// The roots that it is to trust, in PEM.
+    /// The roots that it trusts, in PEM.
     pub roots: PathBuf,
 }
 
 impl Files {
-    /// Those of `workload`, KIND/NAME, below `directory`.
+    /// The files of `workload` (KIND/NAME) below `directory`.
     pub fn of(directory: &Path, workload: &str) -> Self {
         let file = |name| directory.join(workload).join(name);
         Self {
@@ -57,32 +57,32 @@ impl Files {
     }
 }
 
-/// What came of a renewal.
+/// The result of a renewal.
 #[derive(Debug)]
 #[must_use]
 pub struct Renewed {
-    /// How many certificates are new.
+    /// Number of new certificates.
     pub certificates: usize,
-    /// The first of those that stay as they are, and due.
+    /// The first failure among the due certificates.
     pub failed: Result<(), KeepError>,
 }
 
-/// Replaces certificates when half of their life is over.
+/// Renews certificates after half of their lifetime.
 #[derive(Debug)]
 pub struct Keeper {
     authority: Authority,
     /// In PEM.
     roots: Vec<u8>,
     directory: PathBuf,
-    /// Each with the time of its certificate.
+    /// Each workload, and when its certificate was issued.
     workloads: Vec<(SpiffeId, Option<UnixMillis>)>,
     hosts: Vec<String>,
     lifetime: Duration,
 }
 
 impl Keeper {
-    /// Of these workloads, of whom the files go below `directory`; all of them are due. `hosts` are the
-    /// names and addresses under which others may find them.
+    /// A keeper for these workloads, whose files are below `directory`. All certificates are due at first. `hosts` are
+    /// the names and addresses of the workloads.
     pub fn new(
         authority: Authority,
         roots: Vec<u8>,
@@ -95,12 +95,12 @@ impl Keeper {
         Self { authority, roots, directory, workloads, hosts, lifetime }
     }
 
-    /// Replaces the certificates that are due, each whatever becomes of the others.
+    /// Renews the certificates that are due. A failure of one does not stop the others.
     pub fn renew_if_due(&mut self, now: UnixMillis) -> Renewed {
         let mut renewed = Renewed { certificates: 0, failed: Ok(()) };
         for index in 0..self.workloads.len() {
             let (workload, since) = &self.workloads[index];
-            // One of the future is of a clock that was wrong.
+            // A certificate from the future was issued while the clock was wrong; it is due.
             let fresh =
                 since.is_some_and(|since| (since..since.plus(self.lifetime / 2)).contains(&now));
             if fresh {
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(read(NOW).chain(), first.chain());
         assert_eq!(renewed(half), 1);
         assert_ne!(read(half).chain(), first.chain());
-        // The clock was wrong: what is of the future is of no use now.
+        // The clock was wrong: certificates from the future are renewed now.
         assert_eq!(renewed(UnixMillis(half.0 - 1)), 1);
     }
 
@@ -197,7 +197,7 @@ mod tests {
         let root = authority.certificate().as_bytes().to_vec();
         let names = ["tenant/acme", "service/a", "service/b"];
         let workloads = names.map(|name| SpiffeId::new("hermesh.local", name).expect("a name"));
-        // There is no room for acme's directory.
+        // A file in place of the directory makes renewal fail for acme only.
         fs::write(directory.path().join("tenant"), "").expect("writes");
         let below = directory.path().to_owned();
         let mut keeper = Keeper::new(authority, root, below, workloads.into(), vec![], HOUR);

@@ -1,7 +1,8 @@
-//! A small issuer of certificates, for machines without cert-manager or SPIRE.
+//! A small certificate issuer, for machines without cert-manager or SPIRE.
 //!
-//! A workload proves who it is once with a token that was made for it, and from then on with the
-//! certificate that it has. The name in a certificate comes from that proof, never from the request.
+//! A workload proves its identity once with a join token that was created for it, and later with
+//! its current certificate. The name in a new certificate comes from that proof, never from the
+//! request.
 
 mod authority;
 mod csr;

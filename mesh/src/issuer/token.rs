@@ -1,7 +1,7 @@
-//! Tokens with which a workload joins: good once, for one name, for a while.
+//! Join tokens: each is valid once, for one workload, for a limited time.
 //!
-//! Each is a file that holds its digest and what it is for, and whoever takes the file away has used the
-//! token; so several processes share a directory without locks, and a restart forgets nothing.
+//! Each token is a file that holds the token's digest and its purpose. Removing the file uses the token up. Several
+//! processes can therefore share a directory without locks, and tokens survive a restart.
 
 use std::{
     fmt, fs, io,
@@ -27,11 +27,11 @@ pub const MAX_HOSTS: usize = 16;
 
 const VERSION: u8 = 1;
 
-/// A join token: 256 random bits, which are nowhere but here. Not printed by `Debug`.
+/// A join token: 256 random bits, of which the issuer stores only the digest. Not printed by `Debug`.
 pub struct Token(Zeroizing<[u8; 32]>);
 
 impl Token {
-    /// Text of 43 characters, for whoever is to join.
+    /// The token as text of 43 characters, to be given to the workload.
     pub fn reveal(&self) -> Zeroizing<String> {
         BASE64_URL_SAFE_NO_PAD.encode(*self.0).into()
     }
@@ -61,38 +61,38 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why there is no token, or none that counts.
+/// Why there is no valid token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// It is not one.
+    /// The text is not a token.
     #[error("no join token; expected the 43 characters that `hermesh-issuer token` printed")]
     Malformed,
-    /// Nothing is known of it.
+    /// No such token is stored.
     #[error("the join token is unknown, or was used already; make a new one")]
     Unknown,
-    /// It is too old.
+    /// The token has expired.
     #[error("the join token for {id} expired at {at} (ms since 1970); make a new one")]
     Expired {
-        /// Whom it was for.
+        /// The workload it was for.
         id: SpiffeId,
-        /// When.
+        /// When it expired.
         at: UnixMillis,
     },
-    /// It would be for something for which there are no tokens.
+    /// Tokens are not issued for this workload or these hosts.
     #[error("no join token for that: {0}")]
     Refused(String),
     /// The directory or a file in it cannot be read or written.
     #[error("join tokens in {}: {source}", .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What is known of a token.
+/// The content of a token file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -103,7 +103,7 @@ struct Entry {
     expires: UnixMillis,
 }
 
-/// What a token is for. It counts as used when [`Tokens::consume`] says so.
+/// The purpose of a token. The token is used up only when [`Tokens::consume`] succeeds.
 #[derive(Debug)]
 pub(super) struct Joining {
     pub(super) id: SpiffeId,
@@ -111,14 +111,14 @@ pub(super) struct Joining {
     path: PathBuf,
 }
 
-/// The tokens that have not been used.
+/// The unused tokens.
 #[derive(Debug)]
 pub struct Tokens {
     directory: PathBuf,
 }
 
 impl Tokens {
-    /// Those in a directory, which is made if there is none.
+    /// The tokens in a directory, which is created if necessary.
     ///
     /// # Errors
     /// [`TokenError::File`].
@@ -127,7 +127,7 @@ impl Tokens {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// A new token for a workload and, if it is a server, its host names and addresses.
+    /// Creates a token for a workload and, if it is a server, its host names and addresses.
     ///
     /// # Errors
     /// [`TokenError::Refused`], [`TokenError::File`].
@@ -173,7 +173,7 @@ impl Tokens {
             }
             read => read.map_err(at(&path))?,
         };
-        // The name of the file tells only the first bytes.
+        // The file name contains only the first bytes of the digest.
         if !bool::from(entry.digest.as_bytes().ct_eq(digest.to_string().as_bytes())) {
             return Err(TokenError::Unknown);
         }
@@ -183,7 +183,7 @@ impl Tokens {
         Ok(Joining { id, hosts: entry.hosts, path })
     }
 
-    /// Uses a token up. Of several who try at the same time, one succeeds.
+    /// Uses a token up. Of several concurrent callers, one succeeds.
     pub(super) fn consume(&self, joining: &Joining) -> Result<(), TokenError> {
         match files::remove(&joining.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(TokenError::Unknown),
@@ -199,9 +199,9 @@ impl Tokens {
         let error = at(&self.directory);
         for file in fs::read_dir(&self.directory).map_err(&error)? {
             let path = file.map_err(&error)?.path();
-            // What cannot be read is left for a person to look at.
+            // Unreadable files are left for the operator to inspect.
             if read(&path).is_ok_and(|(entry, _)| now >= entry.expires) {
-                // Another may have been first.
+                // Another process may have removed it first.
                 let _ = files::remove(&path);
             }
         }

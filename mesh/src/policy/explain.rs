@@ -1,4 +1,4 @@
-//! Why something is allowed or denied, for people.
+//! Explanations, for people, of why the policy allows or denies an action.
 
 use std::fmt;
 
@@ -10,46 +10,46 @@ use super::{
 };
 use crate::identity::SpiffeId;
 
-/// Something that an identity may not do.
+/// A denial: an identity may not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{identity} may not {verb} {what}: {why}")]
 pub struct Denied {
-    /// Who.
+    /// The identity.
     pub identity: String,
-    /// What kind of thing.
+    /// The kind of action.
     pub verb: Verb,
-    /// What it wanted, shortened.
+    /// The subject, queue or path, shortened.
     pub what: String,
-    /// Why not.
+    /// The reason.
     pub why: String,
 }
 
-/// The most of a subject that is shown.
+/// How much of a subject is shown, in bytes.
 const SHOWN: usize = 200;
 
 impl Denied {
     pub(super) fn new(id: &SpiffeId, verb: Verb, what: &str, why: impl Into<String>) -> Self {
-        // It comes from whoever is denied, and goes into logs.
+        // The subject comes from the party that is denied, and goes into logs.
         let clean = |c: char| if c.is_ascii_graphic() { c } else { '?' };
         let what = what.chars().take(SHOWN).map(clean).collect();
         Self { identity: id.to_string(), verb, what, why: why.into() }
     }
 }
 
-/// Whether an identity may do something, and which line of the policy decides.
+/// Whether an identity may do something, and the line of the policy that decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Who.
+    /// The identity.
     pub identity: String,
-    /// What kind of thing.
+    /// The kind of action.
     pub verb: &'static str,
-    /// What it wants.
+    /// The subject, queue or path.
     pub what: String,
-    /// Whether it may.
+    /// Whether it is allowed.
     pub allowed: bool,
-    /// The line that decides, if there is one.
+    /// The deciding line, if there is one.
     pub line: Option<usize>,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Explanation {
 }
 
 impl Policy {
-    /// Whether `id` may do something, and why.
+    /// Whether the policy allows `id` to do something, and why.
     pub fn explain(&self, id: &SpiffeId, verb: Verb, what: &str) -> Explanation {
         let explanation = |allowed, line, why| Explanation {
             identity: id.to_string(),
@@ -106,7 +106,7 @@ impl Rules {
 
     pub(super) fn why_not(&self, verb: Verb, what: &str) -> String {
         if what.starts_with('$') {
-            return "what is asked of the server itself follows from pull, read, purge and declare"
+            return "the rights to the server's own subjects follow from pull, read, purge and declare"
                 .into();
         }
         let entries = self.entries(verb);
@@ -122,7 +122,7 @@ impl Rules {
             );
         }
         let nearest = entries.iter().map(|entry| (shared(&entry.allowed, what), entry));
-        // All subjects of hermesh share their first token.
+        // All subjects of hermesh share their first token, so one common token is not near.
         let nearest = nearest.filter(|(shared, _)| *shared > 1).max_by_key(|(shared, _)| *shared);
         match nearest {
             Some((_, entry)) => format!("the nearest rule is {}", self.cite(verb, entry)),
@@ -131,7 +131,7 @@ impl Rules {
     }
 }
 
-/// How many tokens two filters have in common from the beginning.
+/// The number of leading tokens that two filters have in common.
 fn shared(allowed: &str, wanted: &str) -> usize {
     let pairs = allowed.split('.').zip(wanted.split('.'));
     pairs.take_while(|(allowed, wanted)| allowed == wanted || *allowed == "*").count()

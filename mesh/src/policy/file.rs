@@ -1,4 +1,4 @@
-//! The file: its form, and what is checked before anybody relies on it.
+//! The policy file: its format and its validation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,68 +14,68 @@ use super::{
 };
 use crate::{Digest, TenantId, bus::Retention, identity::SpiffeId};
 
-/// The most identities, not counting tenants, and the most that are revoked.
+/// The most identities, not counting tenants, and the most revocations.
 const MAX_IDENTITIES: usize = 1024;
 const MAX_REVOKED: usize = 4096;
-/// The most lines of one kind for one identity, and the longest of them.
+/// The most lines of one kind for one identity, and the longest line.
 const MAX_LINES: usize = 256;
 const MAX_FILTER: usize = 256;
-/// The most lines of all tenants together.
+/// The most lines of all tenants together, after expansion.
 pub(super) const MAX_EXPANDED: usize = 1 << 17;
 
-/// The rules of all tenants.
+/// The name of the rules that apply to all tenants.
 const ALL_TENANTS: &str = "tenant/*";
-/// The certificates revoked begin with this.
+/// Prefix of revoked certificates.
 const FINGERPRINT: &str = "sha256:";
 
-/// What is wrong with a policy.
+/// Errors in a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// It is larger than a policy may be.
+    /// The file is too large.
     #[error("the policy is {got} bytes, the limit is {limit}")]
     TooLarge {
-        /// Its size.
+        /// Size in bytes.
         got: usize,
         /// The limit.
         limit: usize,
     },
-    /// It is no TOML, or has other fields.
+    /// The file is not TOML, or has unknown fields.
     #[error("line {line}: {message}")]
     Syntax {
-        /// Where.
+        /// The line.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
-    /// A value is not of the form it must have.
+    /// A value does not have the required form.
     #[error("line {line}: {what}: expected {expected}")]
     Invalid {
-        /// Where.
+        /// The line.
         line: usize,
         /// The field and its value.
         what: String,
-        /// What it must be.
+        /// The required form.
         expected: &'static str,
     },
-    /// An identity that cannot be one.
+    /// An identity's name is not valid.
     #[error(
         "[identities.\"{name}\"]: expected KIND/NAME of 1 to 64 of a-z, 0-9 and - each; for tenants, \
          which `tenants` lists, tenant/*"
     )]
     BadName {
-        /// Its name.
+        /// The name.
         name: String,
     },
-    /// More than a policy may hold.
+    /// There are too many entries.
     #[error("more than {limit} {what}")]
     TooMany {
-        /// Of what.
+        /// The kind of entry.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
-    /// Tenants are admitted, but nothing says what they may do.
+    /// There are tenants, but no rules for them.
     #[error("there are tenants, but no [identities.\"tenant/*\"] that says what they may do")]
     NoTenantRule,
 }
@@ -234,7 +234,7 @@ impl Reader<'_> {
                 &table.max_payload_bytes,
                 defaults.max_payload_bytes as u64,
                 64 << 20,
-                "1 to 67108864, which is what nats-server can have at most",
+                "1 to 67108864, the most that nats-server allows",
             )? as usize,
             messages_per_second: narrow(within(
                 "messages_per_second",
@@ -291,12 +291,12 @@ impl Reader<'_> {
     ) -> Result<Vec<Entry>, PolicyError> {
         bounded("lines of one kind for one identity", list.len(), MAX_LINES)?;
         let entry = |written: &Spanned<String>| {
-            // Checked as it is for some tenant.
+            // Checked with an example tenant in place of `{tenant}`.
             let text = written.get_ref();
             let example = if of_tenants { text.replace(TENANT, "x") } else { text.clone() };
             let whole = check(verb, &example).and_then(|whole| match verb {
                 Verb::Publish if of_tenants && !names_a_tenant(text) => Err(
-                    "a filter with {tenant} as one of its tokens, or it speaks for others as well",
+                    "a filter with {tenant} as one of its tokens, or it also covers other tenants",
                 ),
                 _ => Ok(whole),
             });
@@ -308,7 +308,8 @@ impl Reader<'_> {
         list.iter().map(entry).collect()
     }
 
-    /// nats-server 2.9 skips messages of a consumer that is behind when its stream is purged.
+    /// Rejects purges of pulled queues: when a stream is purged, nats-server 2.9 skips messages of a consumer that is
+    /// behind.
     fn no_purge_of_work(
         &self,
         identities: &BTreeMap<String, IdentityTable>,
@@ -318,7 +319,7 @@ impl Reader<'_> {
         for filter in identities.values().flat_map(|table| &table.purge) {
             let queue = queue_of(&filter.get_ref().replace(TENANT, "x"));
             if queue.is_some_and(|queue| pulled.contains(&*queue.name)) {
-                let expected = "a queue that nobody pulls from, or messages would be skipped";
+                let expected = "a queue that no identity pulls from, or messages would be skipped";
                 return Err(self.invalid("purge", filter, expected));
             }
         }
@@ -349,7 +350,7 @@ fn names_a_tenant(filter: &str) -> bool {
     filter.split('.').any(|token| token == TENANT)
 }
 
-/// Checks one line; of a filter to read, whether it is all of a queue.
+/// Checks one line. For a filter to read, returns whether it covers a whole queue.
 fn check(verb: Verb, text: &str) -> Result<bool, &'static str> {
     match verb {
         Verb::Pull if queue_named(text).is_none() => Err("a queue of the mesh"),
@@ -362,20 +363,20 @@ fn check(verb: Verb, text: &str) -> Result<bool, &'static str> {
         }
         Verb::Publish | Verb::Subscribe => Ok(false),
         Verb::Serve if queue_of(text).is_some() => {
-            Err("requests, which are not stored; what is in a queue is pulled")
+            Err("requests, which are not stored; messages in a queue are pulled")
         }
         Verb::Serve => Ok(false),
         Verb::Read | Verb::Purge => match queue_of(text) {
             None => Err("a filter within the subjects of one queue"),
             Some(queue) if verb == Verb::Purge && queue.retention == Retention::WorkQueue => {
-                Err("a queue that nobody pulls from, or messages would be skipped")
+                Err("a queue that no identity pulls from, or messages would be skipped")
             }
             Some(queue) => Ok(covers(text, &queue.filter)),
         },
     }
 }
 
-/// A filter of subjects of hermesh, without what would have to be quoted in nats-server's configuration.
+/// A subject filter of hermesh, without characters that nats-server's configuration would require to be quoted.
 fn is_filter(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.*>".contains(&byte);
     text.len() <= MAX_FILTER

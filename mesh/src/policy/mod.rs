@@ -1,7 +1,7 @@
-//! Who may do what: one file says it, and what it does not say is denied.
+//! The policy: one file says which identity may do what, and everything else is denied.
 //!
-//! Everything that enforces follows from this one file: sidecars ask [`Rules`] and [`nats::classify`],
-//! [`GuardedBus`](crate::bus::guarded::GuardedBus) asks [`Rules`], and nats-server gets what
+//! All enforcement derives from this file: sidecars use [`Rules`] and [`nats::classify`],
+//! [`GuardedBus`](crate::bus::guarded::GuardedBus) uses [`Rules`], and nats-server gets the configuration that
 //! [`nats::render`] writes.
 
 mod explain;
@@ -30,7 +30,7 @@ use crate::{
 
 static QUEUES: LazyLock<Vec<QueueOptions>> = LazyLock::new(topology::queues);
 
-/// The queue that catches a subject, or all of a filter.
+/// The queue that catches a subject or a whole filter.
 pub(crate) fn queue_of(filter: &str) -> Option<&'static QueueOptions> {
     QUEUES.iter().find(|queue| covers(&queue.filter, filter))
 }
@@ -39,14 +39,14 @@ fn queue_named(name: &str) -> Option<&'static QueueOptions> {
     QUEUES.iter().find(|queue| queue.name == name)
 }
 
-/// Who may do what in one trust domain.
+/// The rights of all identities in one trust domain.
 #[derive(Debug, Clone)]
 pub struct Policy {
     trust_domain: String,
     tenants: BTreeSet<TenantId>,
-    /// What every tenant may do, with `{tenant}` in the place of its name.
+    /// The rights of every tenant, with `{tenant}` in place of its name.
     tenant_rules: Option<Rules>,
-    /// Of all who are admitted and not revoked.
+    /// Rules of all identities that are known and not revoked.
     rules: BTreeMap<SpiffeId, Rules>,
     revoked: Revoked,
 }
@@ -58,25 +58,25 @@ struct Revoked {
 }
 
 impl Policy {
-    /// The largest file.
+    /// The largest policy file, in bytes.
     pub const MAX_BYTES: usize = 1 << 20;
     /// The most tenants.
     pub const MAX_TENANTS: usize = 4096;
 
-    /// Reads a policy.
+    /// Parses and validates a policy.
     ///
     /// # Errors
-    /// Where it is wrong, and what is expected there.
+    /// The first mistake, with its line and the required form.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         file::parse(text)
     }
 
-    /// The policy that comes with hermesh: what its services need, and no tenant yet.
+    /// The policy that comes with hermesh: the rights of its services, and no tenants.
     pub fn default_text() -> &'static str {
         include_str!("default.toml")
     }
 
-    /// The same policy with more tenants.
+    /// The same policy with additional tenants.
     ///
     /// # Errors
     /// [`PolicyError::NoTenantRule`], or [`PolicyError::TooMany`].
@@ -90,40 +90,40 @@ impl Policy {
         Ok(self)
     }
 
-    /// The trust domain, to which all identities belong.
+    /// The trust domain of all identities.
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain
     }
 
-    /// The tenants admitted.
+    /// The tenants in the policy.
     pub fn tenants(&self) -> impl ExactSizeIterator<Item = &TenantId> {
         self.tenants.iter()
     }
 
-    /// All who may do anything: tenants by name, and nobody who is revoked.
+    /// All identities with rules: services and single tenants, without revoked ones.
     pub fn identities(&self) -> impl ExactSizeIterator<Item = &SpiffeId> {
         self.rules.keys()
     }
 
-    /// What an identity may do: nothing at all if it is unknown, of another trust domain, or revoked.
+    /// The rules of an identity; `None` if it is unknown, revoked or of another trust domain.
     pub fn rules(&self, id: &SpiffeId) -> Option<&Rules> {
         self.rules.get(id)
     }
 
-    /// Whether an identity is withdrawn, whatever certificate it shows.
+    /// Whether an identity is revoked, whichever certificate it presents.
     pub fn is_revoked_id(&self, id: &SpiffeId) -> bool {
         self.revoked.ids.contains(id)
     }
 
-    /// Whether a certificate, or its identity, is withdrawn.
+    /// Whether a certificate or its identity is revoked.
     pub fn is_revoked(&self, peer: &Peer) -> bool {
         self.is_revoked_id(&peer.id) || self.revoked.certificates.contains(&peer.fingerprint)
     }
 
-    /// Whether `id` may do something.
+    /// Checks whether `id` may do something.
     ///
     /// # Errors
-    /// Why not.
+    /// [`Denied`], with the reason.
     pub fn check(&self, id: &SpiffeId, verb: Verb, what: &str) -> Result<(), Denied> {
         match self.rules(id) {
             Some(rules) => rules.check(id, verb, what),
@@ -131,10 +131,10 @@ impl Policy {
         }
     }
 
-    /// Whether `id` may list the stored subjects under `filter`.
+    /// Checks whether `id` may list the stored subjects under `filter`.
     ///
     /// # Errors
-    /// Why not.
+    /// [`Denied`], with the reason.
     pub fn check_listing(&self, id: &SpiffeId, filter: &str) -> Result<(), Denied> {
         match self.rules(id) {
             Some(rules) => rules.check_listing(id, filter),
@@ -142,7 +142,7 @@ impl Policy {
         }
     }
 
-    /// How many identities and certificates are withdrawn.
+    /// The number of revoked identities and certificates.
     pub fn revocations(&self) -> usize {
         self.revoked.ids.len() + self.revoked.certificates.len()
     }

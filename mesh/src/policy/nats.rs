@@ -1,10 +1,12 @@
-//! JetStream as the policy sees it: what one publish means, and what nats-server is told to allow.
+//! The policy applied to NATS and JetStream: classifies single publishes and subscriptions, and derives nats-server's
+//! permissions.
 //!
-//! Both directions follow from one table, `Call`, so that a sidecar and the server do not differ but
-//! in what only a sidecar can see: the body of a request to JetStream. There a filter may widen what the
-//! subject narrows, so each is read, or compared with the one that the bus would send.
+//! Both derive from one table, `Call`, so the sidecar and the server agree. They differ only where the body of a
+//! JetStream request matters, which the server cannot see: its filter may be wider than the subject, so the sidecar
+//! parses the body or compares it with the one that the bus would send.
 //!
-//! What neither sees is where an answer goes: whoever forwards a publish must insist on [`replies_to`].
+//! The reply subject is not part of the classification: the component that forwards a publish must check it with
+//! [`replies_to`].
 
 mod bodies;
 mod permissions;
@@ -27,7 +29,7 @@ use crate::{
     identity::SpiffeId,
 };
 
-/// What a publish is.
+/// The meaning of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publication {
     /// A message that a queue stores.
@@ -35,42 +37,42 @@ pub enum Publication {
         /// The queue.
         queue: &'static str,
     },
-    /// A message that nothing stores: a request.
+    /// A message that no queue stores: a request.
     Live,
     /// A request for the next message of a queue.
     Next {
         /// The queue.
         queue: &'static str,
     },
-    /// A request for the message stored under a subject, which comes as JSON.
+    /// A request for the message stored under a subject, returned as JSON.
     Get {
         /// The subject.
         subject: String,
     },
-    /// A request for the message stored under a subject, which comes as it is.
+    /// A request for the message stored under a subject, returned as it is.
     DirectGet {
         /// The subject.
         subject: String,
     },
-    /// Another request to JetStream, whose answer is the server's own.
+    /// Another request to JetStream; the server itself replies.
     Api,
-    /// What became of a delivery.
+    /// The acknowledgement of a delivery.
     Ack {
-        /// The queue it came from.
+        /// The queue of the delivery.
         queue: &'static str,
     },
-    /// A message to oneself.
+    /// A message to the identity's own inbox.
     OwnInbox,
-    /// An answer to somebody else. Whether that one has asked is for the caller to know.
+    /// A reply to another identity. The caller must check that it replies to a request.
     Answer,
 }
 
-/// What a subscription is for.
+/// The purpose of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listening {
-    /// Answers to oneself.
+    /// Replies to this identity.
     OwnInbox,
-    /// Requests to answer.
+    /// Requests to reply to.
     Requests,
     /// Messages as they are published.
     Live,
@@ -79,10 +81,10 @@ pub enum Listening {
 const API: &str = "$JS.API.";
 const ACK: &str = "$JS.ACK.";
 const DIRECT_GET: &str = "$JS.API.DIRECT.GET.";
-/// The inboxes of those who ask.
+/// The inboxes of possible requesters.
 const ANSWERED: [&str; 2] = ["_INBOX.tenant.*.>", "_INBOX.service.*.>"];
 
-/// What may be asked of JetStream about one queue.
+/// Requests to JetStream about one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
     Create,
@@ -145,7 +147,7 @@ impl Call {
         })
     }
 
-    /// Whether there is a body with which it is allowed.
+    /// Whether the request is allowed with at least one body.
     fn allowed(self, rules: &Rules, queue: &QueueOptions) -> bool {
         let name = &queue.name;
         match self {
@@ -166,7 +168,7 @@ impl Call {
         }
     }
 
-    /// What the policy would have to allow.
+    /// The verb that the policy would have to allow.
     fn verb(self) -> Verb {
         match self {
             Self::Create => Verb::Declare,
@@ -177,10 +179,10 @@ impl Call {
     }
 }
 
-/// What the publish of `body` to `subject` by `own` means.
+/// Classifies the publish of `body` to `subject` by `own`.
 ///
 /// # Errors
-/// It is not allowed.
+/// [`Denied`], if the policy does not allow it.
 pub fn classify(
     rules: &Rules,
     own: &SpiffeId,
@@ -196,7 +198,7 @@ pub fn classify(
     }
     if subject.starts_with(API) {
         let Some((call, queue)) = Call::parse(subject) else {
-            return denied(Verb::Publish, "nobody may ask this of JetStream");
+            return denied(Verb::Publish, "this JetStream request is not allowed to any identity");
         };
         if !call.allowed(rules, queue) {
             return denied(call.verb(), "no rule gives it this queue");
@@ -236,10 +238,10 @@ pub fn classify(
     })
 }
 
-/// What a subscription of `own` to `filter`, perhaps as one of a queue group, is for.
+/// Classifies a subscription of `own` to `filter`, optionally as a member of a queue group.
 ///
 /// # Errors
-/// It is not allowed.
+/// [`Denied`], if the policy does not allow it.
 pub fn listen(
     rules: &Rules,
     own: &SpiffeId,
@@ -253,14 +255,14 @@ pub fn listen(
     match group {
         None if rules.on_the_bus() && covers(&own_inbox(own), filter) => Ok(Listening::OwnInbox),
         None => rules.check(own, Verb::Subscribe, filter).map(|()| Listening::Live),
-        // Requests are shared by all who serve; outside of the group they would be overheard.
+        // Servers share requests in one queue group; outside of it, a subscriber would overhear them.
         Some(GROUP) => rules.check(own, Verb::Serve, filter).map(|()| Listening::Requests),
         Some(_) => denied(Verb::Serve, "requests are shared by the queue group hermesh only"),
     }
 }
 
-/// Whether the answers to what `own` publishes may go to this subject. Whoever answers does so with
-/// rights of its own, so none may be asked to answer elsewhere.
+/// Whether replies to publishes of `own` may go to this subject. A reply is sent with the rights of the replying party,
+/// so a requester must not direct it anywhere else.
 pub fn replies_to(own: &SpiffeId, reply: &str) -> bool {
     check_subject(reply).is_ok() && covers(&own_inbox(own), reply)
 }
@@ -286,13 +288,12 @@ fn direct_get(
     rules.check(own, Verb::Read, subject)?;
     match body {
         [] => Ok(Publication::DirectGet { subject: subject.to_owned() }),
-        _ => denied("its body: expected none, for the subject says what is wanted"),
+        _ => denied("its body: expected none, because the subject says what is requested"),
     }
 }
 
-/// The queue of a delivery that is acknowledged at `subject`:
-/// `$JS.ACK.{stream}.{consumer}.{five numbers}`, or with domain and account before the stream and
-/// perhaps more behind.
+/// The queue of the delivery that is acknowledged at `subject`: `$JS.ACK.{stream}.{consumer}.{five numbers}`, or with
+/// domain and account before the stream and possibly more tokens at the end.
 fn acknowledged(subject: &str) -> Option<&'static QueueOptions> {
     let tokens: Vec<&str> = subject.strip_prefix(ACK)?.split('.').collect();
     let tokens = match tokens.len() {

@@ -1,33 +1,33 @@
-//! What one identity may do.
+//! The rights of one identity.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use super::Denied;
 use crate::{Error, TenantId, bus::nats::convert::check_subject, identity::SpiffeId};
 
-/// What can be allowed.
+/// The kinds of action that a policy allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
-    /// To publish to a subject, stored or not, requests included.
+    /// To publish to a subject, stored or not, including requests.
     Publish,
-    /// To hear what is published.
+    /// To receive messages as they are published.
     Subscribe,
-    /// To answer requests.
+    /// To receive requests and reply to them.
     Serve,
-    /// To take work from a queue, and to settle it.
+    /// To pull messages from a queue and to settle them.
     Pull,
-    /// To read what is stored: by subject, or, where a whole queue may be read, by listing as well.
+    /// To read stored messages: by subject or, if a whole queue may be read, also by listing.
     Read,
-    /// To delete what is stored.
+    /// To delete stored messages.
     Purge,
-    /// To create queues, as [`crate::topology`] has them.
+    /// To create queues, exactly as [`crate::topology`] defines them.
     Declare,
-    /// To GET a path at another workload's sidecar.
+    /// To GET a path of another workload's sidecar.
     Http,
 }
 
 impl Verb {
-    /// All of them.
+    /// All verbs.
     pub const ALL: [Self; 8] = [
         Self::Publish,
         Self::Subscribe,
@@ -39,7 +39,7 @@ impl Verb {
         Self::Http,
     ];
 
-    /// Its name in the file.
+    /// Its name in the policy file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Publish => "publish",
@@ -70,67 +70,67 @@ impl FromStr for Verb {
     }
 }
 
-/// How much one identity may do, for its sidecar to enforce.
+/// Limits on one identity's traffic; its sidecar enforces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The largest message: headers and body.
     pub max_payload_bytes: usize,
-    /// Messages sent, on average.
+    /// Messages sent per second, on average.
     pub messages_per_second: u32,
-    /// Bytes sent, on average.
+    /// Bytes sent per second, on average.
     pub bytes_per_second: u64,
-    /// Connections at the same time.
+    /// Concurrent connections.
     pub connections: u32,
 }
 
-/// One thing allowed.
+/// One allowed action.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// A filter of subjects, the name of a queue, or a path.
+    /// A subject filter, a queue name, or a path.
     pub(super) allowed: String,
-    /// As it stands in the file, and where.
+    /// The text in the file.
     pub(super) written: Arc<str>,
     pub(super) line: usize,
-    /// Of a filter to read: whether it is all of a queue.
+    /// For a filter to read: whether it covers a whole queue.
     pub(super) whole: bool,
 }
 
-/// What one identity may do.
+/// The rights of one identity.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// The file's name for it: `service/evaluation`, `tenant/*`.
+    /// Its name in the file: `service/evaluation`, `tenant/*`.
     pub(super) name: Arc<str>,
     pub(super) limits: Limits,
-    /// By verb, in the order of [`Verb::ALL`].
+    /// The entries by verb, in the order of [`Verb::ALL`].
     pub(super) entries: [Vec<Entry>; Verb::ALL.len()],
 }
 
 impl Rules {
-    /// Whether this may be done: with a subject or a filter of subjects, a queue to pull from or to
-    /// declare, a path. A filter of subjects to read is a listing.
+    /// Whether an action is allowed. `what` is a subject or a subject filter, a queue to pull from or to declare, or a
+    /// path. To read a subject filter means to list it.
     pub fn allows(&self, verb: Verb, what: &str) -> bool {
         self.find(verb, what).is_some()
     }
 
-    /// Whether the stored subjects under `filter` may be listed: all of their queue must be readable.
+    /// Whether the stored subjects under `filter` may be listed. This requires the right to read the whole queue.
     pub fn lists(&self, filter: &str) -> bool {
         self.entries(Verb::Read).iter().any(|entry| entry.whole && covers(&entry.allowed, filter))
     }
 
-    /// Whether there is anything that may be done of this kind.
+    /// Whether any action of this kind is allowed.
     pub fn has(&self, verb: Verb) -> bool {
         !self.entries(verb).is_empty()
     }
 
-    /// How much may be done.
+    /// The limits on its traffic.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// As [`Self::allows`].
+    /// Like [`Self::allows`], with the reason for a denial.
     ///
     /// # Errors
-    /// Why not.
+    /// [`Denied`], with the reason.
     pub fn check(&self, own: &SpiffeId, verb: Verb, what: &str) -> Result<(), Denied> {
         match self.allows(verb, what) {
             true => Ok(()),
@@ -138,10 +138,10 @@ impl Rules {
         }
     }
 
-    /// As [`Self::lists`].
+    /// Like [`Self::lists`], with the reason for a denial.
     ///
     /// # Errors
-    /// Why not.
+    /// [`Denied`], with the reason.
     pub fn check_listing(&self, own: &SpiffeId, filter: &str) -> Result<(), Denied> {
         match self.lists(filter) {
             true => Ok(()),
@@ -159,17 +159,17 @@ impl Rules {
         &self.entries[verb as usize]
     }
 
-    /// Whether the bus is any of its business.
+    /// Whether the identity uses the bus at all.
     pub(super) fn on_the_bus(&self) -> bool {
         Verb::ALL.into_iter().any(|verb| verb != Verb::Http && self.has(verb))
     }
 
-    /// How many things are allowed.
+    /// The number of allowed actions.
     pub(super) fn len(&self) -> usize {
         self.entries.iter().map(Vec::len).sum()
     }
 
-    /// The rules of all tenants as those of one.
+    /// The rules of all tenants, as rules of one tenant.
     pub(super) fn for_tenant(&self, tenant: &TenantId) -> Self {
         let mut rules = self.clone();
         for entry in rules.entries.iter_mut().flatten() {
@@ -179,10 +179,10 @@ impl Rules {
     }
 }
 
-/// Stands for the tenant's name in the rules of tenants.
+/// Placeholder for the tenant's name in the rules of tenants.
 pub(super) const TENANT: &str = "{tenant}";
 
-/// Whether `text` is a filter of subjects as nats-server reads it.
+/// Whether `text` is a valid subject filter for nats-server.
 pub(super) fn is_filter(text: &str) -> bool {
     let last = text.split('.').count() - 1;
     let token = |(at, token): (usize, &str)| match token {
@@ -197,14 +197,13 @@ fn has_wildcards(filter: &str) -> bool {
     filter.split('.').any(|token| token == "*" || token == ">")
 }
 
-/// Whether every subject under the filter `wanted`, or `wanted` itself if it is a subject, falls under
-/// the filter `allowed`.
+/// Whether the filter `allowed` matches every subject under `wanted`, which is a filter or a subject.
 pub fn covers(allowed: &str, wanted: &str) -> bool {
     let mut wanted = wanted.split('.');
     for allowed in allowed.split('.') {
         match (allowed, wanted.next()) {
             (">", Some(_)) => return true,
-            // One token does not cover several.
+            // One token does not match several.
             ("*", Some(">")) => return false,
             ("*", Some(_)) => {}
             (allowed, Some(wanted)) if allowed == wanted => {}

@@ -1,18 +1,18 @@
-//! Headers as NATS carries them: `NATS/1.0`, perhaps a status, lines of `name: value`, an empty line.
+//! Parsing of NATS header blocks: `NATS/1.0` with an optional status, lines of `name: value`, an empty line.
 
 use super::SEAL;
 
 const VERSION: &[u8] = b"NATS/1.0";
 const END: &[u8] = b"\r\n";
-/// What begins so is between a client and the broker.
+/// Headers with this prefix are exchanged between a client and the broker; they are not part of the message.
 const BROKERS: &[u8] = b"nats-";
 
-/// Why a block of headers is refused.
+/// Why a header block is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; expected NATS/1.0 and lines of name: value, each ended by CR LF")]
 pub struct BadHeaders(pub &'static str);
 
-/// A block of headers, taken apart.
+/// A parsed header block.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeaderBlock<'a> {
     status: &'a [u8],
@@ -23,10 +23,10 @@ impl<'a> HeaderBlock<'a> {
     /// The most lines.
     pub const MAX_LINES: usize = 128;
 
-    /// Takes a block apart; an empty one is that of a message without headers.
+    /// Parses a block. A message without headers has an empty block.
     ///
     /// # Errors
-    /// It is not one.
+    /// The block is malformed.
     pub fn parse(block: &'a [u8]) -> Result<Self, BadHeaders> {
         if block.is_empty() {
             return Ok(Self::default());
@@ -35,10 +35,11 @@ impl<'a> HeaderBlock<'a> {
         let rest = rest.strip_suffix(END).ok_or(BadHeaders("no end"))?;
         let (status, mut rest) = line(rest)?;
         let status = status.trim_ascii();
-        // Others might see none where we see one, and take the broker's word for a message.
+        // Exactly three digits are required. Otherwise another parser might see no status and take a status reply of
+        // the broker for a message.
         let code = status.split(|byte| *byte == b' ').next().unwrap_or_default();
         if !status.is_empty() && (code.len() != 3 || !code.iter().all(u8::is_ascii_digit)) {
-            return Err(BadHeaders("a status that is no number of three digits"));
+            return Err(BadHeaders("a status that is not a three-digit number"));
         }
         let mut lines = Vec::new();
         while !rest.is_empty() {
@@ -46,7 +47,7 @@ impl<'a> HeaderBlock<'a> {
             let colon = found.iter().position(|byte| *byte == b':');
             let (name, value) = found.split_at(colon.ok_or(BadHeaders("a line without a colon"))?);
             if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_graphic()) {
-                return Err(BadHeaders("a name that is none"));
+                return Err(BadHeaders("an invalid header name"));
             }
             if lines.len() >= Self::MAX_LINES {
                 return Err(BadHeaders("more than 128 lines"));
@@ -57,35 +58,36 @@ impl<'a> HeaderBlock<'a> {
         Ok(Self { status, lines })
     }
 
-    /// The status that the broker sends with an answer of its own; empty on other messages.
+    /// The status of a reply by the broker itself; empty on other messages.
     pub fn status(&self) -> &'a [u8] {
         self.status
     }
 
-    /// Whether there is nothing but, perhaps, a status.
+    /// Whether there are no header lines; there may be a status.
     pub fn is_bare(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// Whether somebody has put a seal on it, good or not.
+    /// Whether the block has a message signature, valid or not.
     pub fn is_sealed(&self) -> bool {
         self.lines.iter().any(|(name, _)| is_seal(name))
     }
 
-    /// All names that begin with `Nats-`, in whatever case: what is between a client and the broker.
+    /// All names that begin with `Nats-` in any case; these headers are between a client and the broker.
     pub fn brokers(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         self.lines.iter().map(|(name, _)| *name).filter(|name| is_brokers(name))
     }
 
-    /// The first value under a name, exactly as it is written.
+    /// The first value under exactly this name.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let found = self.lines.iter().find(|(of, _)| *of == name.as_bytes());
         found.and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
-    /// The seal's value, if there is one.
+    /// The message signature, if there is one.
     pub(super) fn seal(&self) -> Result<Option<&'a [u8]>, BadHeaders> {
-        // A status is the broker's word, and would change what the message means to its reader.
+        // A signature together with a status is rejected: a status comes from the broker and changes the meaning of the
+        // message.
         let mut seals = self.lines.iter().filter(|(name, _)| is_seal(name));
         match (seals.next(), seals.next()) {
             (None, _) => Ok(None),
@@ -95,7 +97,7 @@ impl<'a> HeaderBlock<'a> {
         }
     }
 
-    /// What a seal covers: all but the seal and what is between a client and the broker.
+    /// The headers that the message signature covers: all except the signature itself and the broker's headers.
     pub(super) fn sealed(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + '_ {
         self.lines.iter().copied().filter(|(name, _)| !is_seal(name) && !is_brokers(name))
     }
@@ -109,11 +111,11 @@ fn is_brokers(name: &[u8]) -> bool {
     name.get(..BROKERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(BROKERS))
 }
 
-/// The first line, and what is behind it. Between two ends of lines there is printable ASCII only: clients end
-/// the connection on which they read what is no text, and others might see two lines where we see one.
+/// Splits off the first line. A line must be printable ASCII: clients close the connection when they read other bytes,
+/// and another parser might see two lines in one.
 fn line(bytes: &[u8]) -> Result<(&[u8], &[u8]), BadHeaders> {
     let end = bytes.iter().position(|byte| !matches!(byte, b' '..=b'~' | b'\t'));
     let (line, rest) = bytes.split_at(end.ok_or(BadHeaders("no end"))?);
-    let rest = rest.strip_prefix(END).ok_or(BadHeaders("a byte that is no printable ASCII"))?;
+    let rest = rest.strip_prefix(END).ok_or(BadHeaders("a byte that is not printable ASCII"))?;
     Ok((line, rest))
 }

@@ -1,11 +1,11 @@
-//! Who sent a message, provable to whoever reads it later, whatever the broker is.
+//! Message signatures: proof of a message's sender, for any later reader, even if the broker is hostile.
 //!
-//! A seal is one header. It covers the subject, the place for the answer, all headers but those that
-//! steer the broker, the body, the time and a nonce; and it carries the certificate chain of its signer,
-//! so that what is read back days later needs nobody to ask. Messages that leave together share one
-//! signature: of the root of a Merkle tree (Merkle, CRYPTO 1987; leaves and nodes are told apart as in
-//! RFC 9162, section 2.1.1), of which each carries its path. So a signature costs little where messages
-//! are many, and no message waits for another where they are few.
+//! A message signature is one header. It covers the subject, the reply subject, all headers except those between a
+//! client and the broker, the body, the time and a nonce. It carries the signer's certificate chain, so a message that
+//! is read back days later can be verified without any request. Messages sent together share one signature, over the
+//! root of a Merkle tree (Merkle, CRYPTO 1987; leaves and nodes are told apart as in RFC 9162, section 2.1.1); each
+//! message carries its path to the root. This keeps signatures cheap at high message rates and delays no message at low
+//! rates.
 
 mod header;
 mod tree;
@@ -26,34 +26,35 @@ use crate::{
 
 pub use header::{BadHeaders, HeaderBlock};
 
-/// The header that is the seal.
+/// The header that holds the message signature.
 pub const SEAL: &str = "Hermesh-Seal";
-/// The longest value of that header: a chain of the longest certificates.
+/// The longest value of that header, with a chain of the largest certificates.
 pub const MAX_SEAL: usize = 24 << 10;
-/// What a seal adds to a message at most where certificates are of the usual size.
+/// The most bytes a message signature adds to a message, with certificates of usual size.
 pub const SEAL_ROOM: usize = 4 << 10;
-/// The most messages that share a signature.
+/// The most messages that share one signature.
 pub const MAX_BATCH: usize = 256;
 
 const VERSION: u8 = 1;
-/// Chains, and roots signed under them, known to be good. When there are more, all are forgotten.
+/// How many verified chains, and how many verified signatures, are remembered. When the limit is reached, all are
+/// forgotten.
 const REMEMBERED: usize = 4096;
 
-/// Why a message counts for nothing.
+/// Why a message signature is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// Nobody sealed it.
+    /// The message is not signed.
     #[error("it has no {SEAL} header; expected one, from the sender's sidecar")]
     Missing,
-    /// The seal, or the headers, cannot be read.
-    #[error("{0}; expected one seal of version {VERSION} and well-formed headers")]
+    /// The message signature or the headers cannot be parsed.
+    #[error("{0}; expected one message signature of version {VERSION} and well-formed headers")]
     Malformed(&'static str),
-    /// It is not the seal of this message.
-    #[error("the seal is not that of this message: something in it was altered")]
+    /// The signature does not match the message.
+    #[error("the message signature does not match: the message was altered")]
     Broken,
-    /// Nobody we trust sealed it.
-    #[error("the sealer's certificate: {0}")]
+    /// The signer's certificate is not accepted.
+    #[error("the signer's certificate: {0}")]
     Certificate(#[from] CertificateError),
 }
 
@@ -63,12 +64,12 @@ impl From<BadHeaders> for SealError {
     }
 }
 
-/// What a seal covers.
+/// The parts of a message that its signature covers.
 #[derive(Debug, Clone, Copy)]
 pub struct Content<'a> {
-    /// Where it was published.
+    /// The subject it was published to.
     pub subject: &'a str,
-    /// Where the answer goes; empty if the message is stored, for brokers do not store that.
+    /// The reply subject; empty if the message is stored, because brokers do not store it.
     pub reply: &'a str,
     /// Its headers.
     pub headers: &'a HeaderBlock<'a>,
@@ -76,7 +77,7 @@ pub struct Content<'a> {
     pub body: Digest,
 }
 
-/// A random number of each message, so that no two are alike.
+/// A random number that makes each message unique.
 pub type Nonce = [u8; 16];
 
 #[derive(Serialize, Deserialize)]
@@ -109,7 +110,7 @@ fn statement(root: &[u8; 32]) -> Transcript {
     Transcript::new("hermesh seal v1").field(root)
 }
 
-/// Seals messages that leave together, at most [`MAX_BATCH`]: the values of their headers, in order.
+/// Signs messages that are sent together, at most [`MAX_BATCH`]. Returns the header values in order.
 ///
 /// # Errors
 /// [`SealError::Certificate`] if the key cannot sign.
@@ -148,18 +149,18 @@ pub fn seal(
     nonces.into_iter().enumerate().map(value).collect()
 }
 
-/// What a good seal says.
+/// The content of a valid message signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// Who sealed it.
+    /// The signer.
     pub peer: Peer,
-    /// When, by the sealer's clock; the certificate was valid then.
+    /// Time of signing by the signer's clock; the certificate was valid then.
     pub time: UnixMillis,
-    /// What tells it from all others.
+    /// The message's nonce.
     pub nonce: Nonce,
 }
 
-/// Verifies seals, and remembers what it has verified.
+/// Verifies message signatures and caches the results.
 #[derive(Debug)]
 pub struct Verifier {
     trust: Trust,
@@ -173,34 +174,35 @@ struct Known {
 }
 
 impl Verifier {
-    /// A verifier of what is sealed under these roots.
+    /// A verifier that trusts the roots in `trust`.
     pub fn new(trust: Trust) -> Self {
         Self { trust, known: Mutex::default() }
     }
 
-    /// The roots.
+    /// The trusted roots.
     pub fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// Who sealed this message. Whether the sealer may send it, and whether it is too old, is for the
-    /// caller to say.
+    /// Verifies the message signature and returns the signer. The caller checks whether the signer may send this
+    /// message and whether it is too old.
     ///
     /// # Errors
-    /// Nobody did whom we trust.
+    /// The signature is missing or malformed, does not match, or its signer is not trusted.
     pub fn verify(&self, content: &Content<'_>) -> Result<Sealed, SealError> {
         let value = content.headers.seal()?.ok_or(SealError::Missing)?;
         if value.len() > MAX_SEAL {
-            return Err(SealError::Malformed("a seal of more than 24 KiB"));
+            return Err(SealError::Malformed("a message signature of more than 24 KiB"));
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(value);
-        let bytes = bytes.map_err(|_| SealError::Malformed("a seal that is no base64"))?;
+        let bytes =
+            bytes.map_err(|_| SealError::Malformed("a message signature that is not base64"))?;
         let form: Form = match postcard::take_from_bytes(&bytes) {
             Ok((form, [])) => form,
-            _ => return Err(SealError::Malformed("a seal that cannot be read")),
+            _ => return Err(SealError::Malformed("a message signature that cannot be decoded")),
         };
         if form.version != VERSION {
-            return Err(SealError::Malformed("a seal of another version"));
+            return Err(SealError::Malformed("a message signature of another version"));
         }
         let time = UnixMillis(form.time);
         let leaf = tree::leaf(content.transcript(time, &form.nonce).as_bytes());
@@ -238,7 +240,7 @@ impl Verifier {
             return Ok(());
         }
         let leaf = EndEntityCert::try_from(&chain.certificates()[0])
-            .map_err(|_| CertificateError::Malformed("a leaf that is none"))?;
+            .map_err(|_| CertificateError::Malformed("a leaf that is not a certificate"))?;
         let scheme = SignatureScheme::from(scheme);
         let mapping = rustls::crypto::ring::default_provider().signature_verification_algorithms;
         let algorithms = mapping.mapping.iter().find(|(of, _)| *of == scheme);

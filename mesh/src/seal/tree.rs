@@ -1,13 +1,13 @@
-//! Merkle trees of messages that leave together.
+//! Merkle trees of messages that are sent together.
 
 use sha2::{Digest as _, Sha256};
 
 type Hash = [u8; 32];
 
-/// The longest path; of far more messages than are ever sealed together.
+/// The longest path: enough for 2^16 messages, far more than are ever signed together.
 const MAX_PATH: usize = 16;
 
-/// The leaf of what is hashed here.
+/// The hash of a leaf.
 pub(super) fn leaf(bytes: &[u8]) -> Hash {
     Sha256::new().chain_update([0]).chain_update(bytes).finalize().into()
 }
@@ -16,11 +16,11 @@ fn node(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// All levels, from the leaves to the root. Who has no neighbour moves up as it is.
+/// All levels, from the leaves to the root. A node without a neighbour moves up unchanged.
 pub(super) struct Tree(Vec<Vec<Hash>>);
 
 impl Tree {
-    /// The tree of at least one leaf.
+    /// Builds the tree of at least one leaf.
     pub(super) fn new(leaves: Vec<Hash>) -> Self {
         let mut levels = vec![leaves];
         while let Some(below) = levels.last()
@@ -40,7 +40,7 @@ impl Tree {
         self.0[self.0.len() - 1][0]
     }
 
-    /// The neighbours on the way from a leaf to the root, and, a bit for each, whether it is on the left.
+    /// The neighbours on the path from a leaf to the root, and one bit for each: set if it is the left one.
     pub(super) fn path(&self, mut place: usize) -> (u16, Vec<Hash>) {
         let (mut sides, mut path) = (0, Vec::new());
         for level in &self.0[..self.0.len() - 1] {
@@ -54,7 +54,7 @@ impl Tree {
     }
 }
 
-/// The root to which a path leads from a leaf; none if the path is too long.
+/// The root computed from a leaf and its path; `None` if the path is too long.
 pub(super) fn root(leaf: Hash, sides: u16, path: &[Hash]) -> Option<Hash> {
     let step = |below: Hash, (level, neighbour): (usize, &Hash)| match sides >> level & 1 {
         1 => node(neighbour, &below),

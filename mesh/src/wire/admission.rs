@@ -1,4 +1,4 @@
-//! What admission asks key management, and the answers that all requests have in common.
+//! Admission's questions to key management, and the replies common to all requests.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Digest, Error, Message, TenantId, UnixMillis, VerifyingKey};
 
-/// Asks what admission needs to know about a job's tenant, key and model.
+/// Asks for everything that admission needs to know about a job's tenant, key and model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FactsQuery {
     /// The job's tenant.
@@ -46,27 +46,27 @@ impl Wire for FactsQuery {
     }
 }
 
-/// What is known of an evaluation key.
+/// What key management knows about an evaluation key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFacts {
-    /// Whose it is.
+    /// The tenant that owns the key.
     pub owner: TenantId,
     /// The name of its parameter set.
     pub parameters: String,
-    /// Whether it has been withdrawn.
+    /// Whether it has been revoked.
     pub revoked: bool,
-    /// From when on no new job may use it, if it has been replaced.
+    /// If it has been replaced, the time from which no new job may use it.
     pub retires: Option<UnixMillis>,
 }
 
-/// What is known of a model.
+/// What key management knows about a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFacts {
     /// The name of its parameter set.
     pub parameters: String,
 }
 
-/// The answer to a [`FactsQuery`]; what is unknown is absent.
+/// The reply to a [`FactsQuery`]; unknown items are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     /// The tenant's verifying key.
@@ -126,7 +126,7 @@ impl Wire for Facts {
     }
 }
 
-/// The answer to a request that was granted and has nothing more to say.
+/// The reply to a granted request that returns no data.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Accepted;
 
@@ -148,16 +148,16 @@ impl Wire for Accepted {
     }
 }
 
-/// The answer to a request that was not granted.
+/// The reply to a refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why, for programs.
+    /// The reason, for programs.
     pub code: FailureCode,
-    /// Why, for people.
+    /// The reason, for people.
     pub message: String,
-    /// Whether the same request may be granted later.
+    /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// After how long, if that is known.
+    /// When to retry, if known.
     pub retry_after: Option<Duration>,
 }
 
@@ -190,7 +190,7 @@ impl Wire for Refusal {
     }
 }
 
-/// Reads the answer to a request: a `T`, or the refusal as an error.
+/// Reads the reply to a request: a `T`, or the refusal as an error.
 pub fn answer_to<T: Wire>(reply: &Message) -> Result<T, Error> {
     if reply.headers.get("ce-type") == Some(Refusal::TYPE) {
         return Err(Error::Refused(Box::new(Refusal::decode(reply)?)));
@@ -198,7 +198,7 @@ pub fn answer_to<T: Wire>(reply: &Message) -> Result<T, Error> {
     T::decode(reply)
 }
 
-/// Reads the answer to a request that is only granted or refused.
+/// Reads the reply to a request that returns no data.
 pub fn accepted(reply: &Message) -> Result<(), Error> {
     answer_to::<Accepted>(reply).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Why a job or a request comes to nothing.
+//! Failure codes, failed jobs and refusals.
 
 use std::{str::FromStr, time::Duration};
 
@@ -38,15 +38,15 @@ macro_rules! failure_codes {
 failure_codes! {
     /// A header is missing or malformed, or the body does not decode.
     Malformed = "malformed", retryable: false;
-    /// Larger than the service accepts.
+    /// The content is larger than the service accepts.
     TooLarge = "too-large", retryable: false;
     /// The tenant is not registered.
     UnknownTenant = "unknown-tenant", retryable: false;
-    /// The tenant's name is bound to another signing key, or there is no room for more.
+    /// The tenant's name is bound to another signing key, or no more tenants can be registered.
     TenantRefused = "tenant-refused", retryable: false;
     /// The signature does not verify.
     BadSignature = "bad-signature", retryable: false;
-    /// The body is not the one the digest names.
+    /// The body does not match the announced digest.
     DigestMismatch = "digest-mismatch", retryable: false;
     /// The evaluation key has not been uploaded.
     UnknownKey = "unknown-key", retryable: false;
@@ -58,11 +58,11 @@ failure_codes! {
     UnknownModel = "unknown-model", retryable: false;
     /// The key and the model are for different parameter sets.
     ParameterMismatch = "parameter-mismatch", retryable: false;
-    /// The evaluation key has been replaced, and its time is over.
+    /// The evaluation key has been replaced, and its overlap is over.
     KeyRetired = "key-retired", retryable: false;
     /// The tenant has cancelled the job.
     Cancelled = "cancelled", retryable: false;
-    /// The job has ended already.
+    /// The job has already ended.
     Ended = "ended", retryable: false;
     /// The deadline has passed.
     Expired = "expired", retryable: false;
@@ -70,13 +70,13 @@ failure_codes! {
     DeadlineTooFar = "deadline-too-far", retryable: false;
     /// The job's identifier has been used before.
     Replay = "replay", retryable: false;
-    /// No room now.
+    /// The service has no capacity now.
     Overloaded = "overloaded", retryable: true;
-    /// Computing failed.
+    /// The computation failed.
     Computation = "computation", retryable: false;
-    /// Delivered as often as allowed without success.
+    /// The message exhausted its deliveries without success.
     Undeliverable = "undeliverable", retryable: true;
-    /// A fault on the service's side.
+    /// An internal error of a service.
     Internal = "internal", retryable: true;
 }
 
@@ -85,32 +85,31 @@ impl FromStr for FailureCode {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut all = Self::ALL.iter().copied();
-        // A later version may know more codes; its failure is a failure all the same.
+        // A code of a later version still means a failure.
         Ok(all.find(|code| code.as_str() == text).unwrap_or(Self::Internal))
     }
 }
 
-/// The end of a job without an answer, or the refusal of one that was not admitted.
+/// The end of a job without an answer, or the refusal of a submission that was not admitted.
 ///
-/// The end of an admitted job is stored as its outcome. A refusal speaks of one submission and not of
-/// the job's name, which may belong to another: it carries the [`submission`](super::submission), and
-/// is stored under it.
+/// The failure of an admitted job is stored as the job's outcome. A refusal concerns one submission, not the job id,
+/// which may belong to another submission: it carries the [`submission`](super::submission) and is stored under it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("job {job}: {}: {message}", .code.as_str())]
 pub struct Failure {
-    /// Whose job it was.
+    /// The tenant that owned the job.
     pub tenant: TenantId,
     /// The job.
     pub job: JobId,
-    /// Why, for programs.
+    /// The reason, for programs.
     pub code: FailureCode,
-    /// Why, for people.
+    /// The reason, for people.
     pub message: String,
-    /// The submission that is refused, if this is a refusal.
+    /// The refused submission, if this is a refusal.
     pub refused: Option<Digest>,
-    /// After how long another try may succeed, if that is known.
+    /// When to retry, if known.
     pub retry_after: Option<Duration>,
-    /// The trace it belongs to.
+    /// The job's trace.
     pub trace: Option<TraceParent>,
 }
 
@@ -121,7 +120,7 @@ impl Failure {
         Self { trace, ..Self::ending(&context.tenant, context.job, code, message) }
     }
 
-    /// The failure of a job of which only the name is known.
+    /// The failure of a job of which only the id is known.
     pub fn ending(
         tenant: &TenantId,
         job: JobId,
@@ -139,7 +138,7 @@ impl Failure {
         }
     }
 
-    /// The refusal of the job in `message`, which is this submission, if it can be read so far.
+    /// The refusal of the job in `message`, which is this submission. `None` if the message is not readable enough.
     pub fn refusing(
         message: &Message,
         submission: Digest,
@@ -158,12 +157,12 @@ impl Failure {
         })
     }
 
-    /// Where the refusal of one submission is shown and kept.
+    /// The subject of the refusal of one submission.
     pub fn refusal_subject(tenant: &TenantId, job: JobId, submission: &Digest) -> String {
         format!("hermesh.refused.{tenant}.{job}.{}", submission.short())
     }
 
-    /// Whether a new job of the same content may succeed later.
+    /// Whether a new job with the same content may succeed later.
     pub fn retryable(&self) -> bool {
         self.code.retryable()
     }
@@ -214,7 +213,7 @@ impl Wire for Failure {
     }
 }
 
-/// Writes after how many seconds to try again, rounded up.
+/// Writes the seconds until a retry, rounded up.
 pub(super) fn write_retry_after(headers: &mut Headers, after: Option<Duration>) {
     if let Some(after) = after {
         headers.set("Hermesh-Retry-After", after.as_millis().div_ceil(1000));

@@ -1,4 +1,4 @@
-//! What tenants say of jobs: the [`Job`] itself, and the order to stop it.
+//! A tenant's messages about jobs: the [`Job`] itself, and its cancellation.
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +11,7 @@ use crate::{
     bus::{DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT},
 };
 
-/// A W3C `traceparent`: which trace a message belongs to.
+/// A W3C `traceparent`: the trace that a message belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceParent(String);
 
@@ -48,32 +48,31 @@ impl FromStr for TraceParent {
     }
 }
 
-/// How much a job matters to its tenant, compared with the tenant's other jobs. It takes nothing from
-/// other tenants.
+/// A job's priority among its tenant's own jobs. It does not affect other tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {
-    /// After the others.
+    /// After the tenant's other jobs.
     Low,
-    /// As the others.
+    /// The default.
     #[default]
     Normal,
-    /// Before the others.
+    /// Before the tenant's other jobs.
     High,
 }
 
-/// Which of the queues of tasks a job's shards go to: workers empty an earlier one first.
+/// Task priority: the task queue of a job's shards. Workers empty earlier queues first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Lane {
-    /// Tenants that have had less than their share of late.
+    /// For tenants that have recently used less than their share.
     Express,
-    /// Everybody else.
+    /// The default.
     #[default]
     Normal,
-    /// What can wait.
+    /// For jobs that can wait.
     Bulk,
 }
 
-/// Names of an enum's values on the wire.
+/// Implements the names of an enum's values on the wire.
 macro_rules! names {
     ($type:ident, $what:literal, $expected:literal, $($value:ident = $name:literal),*) => {
         impl $type {
@@ -114,7 +113,7 @@ names!(
     Bulk = "bulk"
 );
 
-/// What a job is about; every message of the job carries it.
+/// The identity and terms of a job; every message of the job carries them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     /// The job.
@@ -123,15 +122,15 @@ pub struct Context {
     pub tenant: TenantId,
     /// The model to apply.
     pub model: Digest,
-    /// The tenant's evaluation key to use.
+    /// The tenant's evaluation key.
     pub key: Digest,
     /// The digest of the encrypted input.
     pub input: Digest,
-    /// When the answer stops being of use.
+    /// When the answer is no longer needed.
     pub deadline: UnixMillis,
-    /// How much it matters among the tenant's jobs.
+    /// The priority among the tenant's jobs.
     pub priority: Priority,
-    /// The trace it belongs to.
+    /// The job's trace.
     pub trace: Option<TraceParent>,
 }
 
@@ -161,12 +160,12 @@ impl Context {
         })
     }
 
-    /// Reads the context out of any message of a job, a dead letter say.
+    /// Reads the context from any message of a job, including a dead letter.
     pub fn of(message: &Message) -> Result<Self, Error> {
         Self::read(&Reader::new(message, "job"))
     }
 
-    /// Whether both say the same, the trace excepted.
+    /// Whether all fields except the trace are equal.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let trace = self.trace.clone();
         *self == Self { trace, ..other.clone() }
@@ -190,12 +189,11 @@ pub(super) fn write_trace(headers: &mut Headers, trace: &Option<TraceParent>) {
     }
 }
 
-/// What one submission of a job is known by: the digest of all that is said in it, signed or not, and of
-/// where it was said. So whoever copies a job and alters it gets no say in what becomes of the true one.
+/// The identifier of one submission of a job: a digest of its subject and its whole content, signed or not. A copied
+/// and altered job is therefore a different submission and cannot affect the original.
 ///
-/// It is the SHA-256 of the subject and `\n`, a line `name:value\n` for each header in the order of their
-/// names, and `body`, the SHA-256 of the body. The headers `ce-id` and `ce-source` do not count, nor what
-/// a dead letter adds.
+/// It is the SHA-256 of the subject and `\n`, a line `name:value\n` for each header in the order of their names, and
+/// `body`, the SHA-256 of the body. The headers `ce-id` and `ce-source` and those that a dead letter adds are left out.
 pub fn submission(message: &Message, body: Digest) -> Digest {
     let subject = message.headers.get(DEAD_SUBJECT).unwrap_or(&message.subject);
     let mut text = format!("{subject}\n");
@@ -206,12 +204,12 @@ pub fn submission(message: &Message, body: Digest) -> Digest {
     Digest::of(&[text.as_bytes(), &body.0].concat())
 }
 
-/// A tenant's order: apply this model to this encrypted input under this key, until then.
+/// A job: the tenant's signed order to apply a model to an encrypted input under an evaluation key before a deadline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What the job is about.
+    /// The job's identity and terms.
     pub context: Context,
-    /// The tenant's signature over the context (the trace excepted).
+    /// The tenant's job signature over the context without the trace.
     pub signature: Signature,
     /// The encrypted input.
     pub input: Bytes,
@@ -220,25 +218,25 @@ pub struct Job {
 debug_without_body!(Job { context, signature } input);
 
 impl Job {
-    /// A signed job. The context's input digest is set to that of `input`.
+    /// Signs a job. Sets the context's input digest to the digest of `input`.
     pub fn new(mut context: Context, input: Bytes, key: &SigningKey) -> Self {
         context.input = Digest::of(&input);
         let signature = key.sign(&context.transcript());
         Self { context, signature, input }
     }
 
-    /// What the submission of a job with this context and signature is known by; see [`submission`].
+    /// The submission of a job with this context and job signature; see [`submission`].
     pub fn submission(context: Context, signature: Signature) -> Digest {
         let body = context.input;
         submission(&Self { context, signature, input: Bytes::new() }.encode(""), body)
     }
 
-    /// Checks the tenant's signature and that the input is the one it covers.
+    /// Checks the job signature, and that it covers the input.
     pub fn verify(&self, tenant: &VerifyingKey) -> Result<(), Error> {
         self.verify_digest(tenant, Digest::of(&self.input))
     }
 
-    /// The same, for whoever has the input's digest already: hashing megabytes takes a while.
+    /// Like [`Self::verify`], for callers that already have the input's digest; hashing megabytes takes a while.
     pub fn verify_digest(&self, tenant: &VerifyingKey, got: Digest) -> Result<(), Error> {
         tenant.verify("the job", &self.context.transcript(), &self.signature)?;
         if got != self.context.input {
@@ -256,8 +254,8 @@ impl Wire for Job {
     }
 
     fn id(&self) -> String {
-        // The signature's start is part of it: another job under a used id is refused by admission,
-        // which sees both, and not silently dropped as a repetition of the first.
+        // The id contains the start of the job signature. Another job under a used job id therefore has a different
+        // message id, so it is refused by admission and not silently dropped as a duplicate.
         let Context { tenant, job, .. } = &self.context;
         format!("{tenant}.{job}.{}", self.signature.short())
     }
@@ -278,10 +276,10 @@ impl Wire for Job {
     }
 }
 
-/// A tenant's order to stop a job; preprocessing answers it.
+/// A tenant's order to cancel a job; preprocessing replies to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelJob {
-    /// Whose job it is.
+    /// The tenant that owns the job.
     pub tenant: TenantId,
     /// The job.
     pub job: JobId,
@@ -290,7 +288,7 @@ pub struct CancelJob {
 }
 
 impl CancelJob {
-    /// A signed order.
+    /// Signs an order.
     pub fn new(tenant: TenantId, job: JobId, key: &SigningKey) -> Self {
         let signature = key.sign(&Self::transcript(&tenant, job));
         Self { tenant, job, signature }

@@ -1,6 +1,5 @@
-//! What a tenant may ask about its own affairs: its keys, its models, and what was done to them.
-//! Questions are signed and dated, so that one that was overheard is soon worth nothing; the answers'
-//! bodies are JSON, for people and programs.
+//! A tenant's questions about its own keys, models and audit log. Questions are signed and dated, so that an overheard
+//! one is soon useless. The bodies of the replies are JSON, for people and programs.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -14,7 +13,7 @@ use crate::{
     Digest, Error, Message, Signature, SigningKey, TenantId, Transcript, UnixMillis, VerifyingKey,
 };
 
-/// How far the date of a question may be from the time it arrives.
+/// The largest difference between the time of a question and its arrival.
 pub const FRESH: Duration = Duration::from_secs(300);
 
 macro_rules! question {
@@ -22,9 +21,9 @@ macro_rules! question {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $name {
-            /// Who asks.
+            /// The tenant that asks.
             pub tenant: TenantId,
-            /// When; good for [`FRESH`] before and after.
+            /// The time of the question; valid for [`FRESH`] before and after.
             pub at: UnixMillis,
             $($(#[$field_doc])* pub $field: u32,)?
             /// The tenant's signature.
@@ -32,7 +31,7 @@ macro_rules! question {
         }
 
         impl $name {
-            /// A signed question.
+            /// Signs a question.
             pub fn new(tenant: TenantId, at: UnixMillis, $($field: u32,)? signing: &SigningKey) -> Self {
                 let signature = signing.sign(&Self::transcript(&tenant, at $(, $field)?));
                 Self { tenant, at, $($field,)? signature }
@@ -110,15 +109,15 @@ pub struct KeyStatus {
     /// The name of its parameter set.
     #[serde(deserialize_with = "parameters")]
     pub parameters: String,
-    /// Which of the tenant's keys for this parameter set it is, counted from 1.
+    /// Its number among the tenant's keys for this parameter set, counted from 1.
     pub version: u32,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Since when it is known, in milliseconds since 1970.
+    /// When it was accepted, in milliseconds since 1970.
     pub created: UnixMillis,
-    /// From when on no new job may use it, if it has been replaced.
+    /// If it has been replaced, the time from which no new job may use it.
     pub retires: Option<UnixMillis>,
-    /// Since when nothing may use it, if it has been withdrawn.
+    /// If it has been revoked, when.
     pub revoked: Option<UnixMillis>,
 }
 
@@ -136,11 +135,11 @@ pub struct ModelStatus {
     pub parameters: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Since when it is known, in milliseconds since 1970.
+    /// When it was accepted, in milliseconds since 1970.
     pub created: UnixMillis,
 }
 
-/// What was done.
+/// The kinds of audit entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuditKind {
@@ -150,14 +149,14 @@ pub enum AuditKind {
     KeyAccepted,
     /// An evaluation key was replaced by a newer one.
     KeyReplaced,
-    /// A replaced key's time was over, and its bytes were deleted.
+    /// The overlap of a replaced key ended, and its bytes were deleted.
     KeyRetired,
-    /// An evaluation key was withdrawn.
+    /// An evaluation key was revoked.
     KeyRevoked,
     /// A model was accepted.
     ModelAccepted,
-    /// Statements in the tenant's name bore a signature that is not the tenant's. Those of one minute
-    /// are one entry, so that whoever sends many cannot push out the rest of the log.
+    /// Messages in the tenant's name had an invalid tenant signature. Those of one minute form one entry, so an
+    /// attacker who sends many cannot push other entries out of the log.
     SignatureRefused,
 }
 
@@ -202,18 +201,18 @@ impl FromStr for AuditKind {
     }
 }
 
-/// One entry of a tenant's audit log. No payload and no key material is in it.
+/// One entry of a tenant's audit log. Contains no payload and no key material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// Whose affair it was.
+    /// The tenant that the event concerns.
     #[serde(with = "text")]
     pub tenant: TenantId,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: UnixMillis,
-    /// What was done.
+    /// The kind of event.
     #[serde(with = "text")]
     pub kind: AuditKind,
-    /// To which key or model.
+    /// The key or model concerned.
     #[serde(with = "text::option", default)]
     pub object: Option<Digest>,
 }
@@ -239,7 +238,7 @@ impl Wire for AuditEntry {
     const TYPE: &'static str = "hermesh.audit";
 
     fn subject(&self) -> String {
-        // The same event told twice is the same entry, whichever replica tells it.
+        // Replicas that record the same event produce the same id, so it is stored once.
         let object = self.object.map_or_else(|| "0".into(), |object| object.short());
         format!("hermesh.audit.{}.{:020}.{}.{object}", self.tenant, self.at.0, self.kind)
     }
@@ -298,21 +297,21 @@ macro_rules! list {
 }
 
 list!(
-    /// The answer to [`ListKeys`]: by parameter set and version.
+    /// The reply to [`ListKeys`], sorted by parameter set and version.
     KeyList,
     KeyStatus,
     "key-list",
     "a JSON array of keys"
 );
 list!(
-    /// The answer to [`ListModels`]: the oldest first.
+    /// The reply to [`ListModels`], oldest first.
     ModelList,
     ModelStatus,
     "model-list",
     "a JSON array of models"
 );
 list!(
-    /// The answer to [`ReadAudit`]: the newest entry last.
+    /// The reply to [`ReadAudit`], newest entry last.
     AuditLog,
     AuditEntry,
     "audit-log",
@@ -321,7 +320,7 @@ list!(
 
 pub(super) fn write_json(message: &mut Message, value: &impl Serialize) {
     message.headers.set("content-type", "application/json");
-    // These types are texts, numbers and lists of them, which always serialise.
+    // These types consist of texts, numbers and lists, whose serialisation cannot fail.
     message.body = serde_json::to_vec(value).unwrap_or_default().into();
 }
 
@@ -332,7 +331,7 @@ pub(super) fn read_json<T: DeserializeOwned>(
     serde_json::from_slice(&message.body).map_err(|_| Error::Malformed { what: "body", expected })
 }
 
-/// The name of a parameter set, of which others make a token of a subject.
+/// The name of a parameter set. It must be a single subject token, because readers use it as one.
 fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     let token = |byte: u8| byte.is_ascii_graphic() && !b".*>".contains(&byte);
@@ -342,7 +341,7 @@ fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::E
     Err(D::Error::custom("the name of a parameter set is not one token"))
 }
 
-/// Types with a textual form of their own are JSON strings.
+/// Serialises types that have a textual form as JSON strings.
 mod text {
     use std::{fmt::Display, str::FromStr};
 

@@ -1,10 +1,11 @@
-//! The messages themselves: metadata in headers, opaque bytes as the body.
+//! The message types: metadata in headers, opaque bytes in the body.
 //!
 //! Every message carries the CloudEvents attributes `ce-id`, `ce-type`, `ce-source` and
-//! `ce-specversion`, the protocol's `Hermesh-Version`, and headers of its type. Reading is strict:
-//! what is missing, malformed or of another version is a typed error.
+//! `ce-specversion`, the protocol's `Hermesh-Version`, and the headers of its type. Reading is
+//! strict: missing or malformed headers and other versions are typed errors.
 
-/// `Debug` that prints a body's length in its place: it is large, and nobody's business.
+/// Implements `Debug` so that it prints only the length of the body, which is large and
+/// confidential.
 macro_rules! debug_without_body {
     ($name:ident { $($field:ident),* } $body:ident) => {
         impl std::fmt::Debug for $name {
@@ -53,27 +54,27 @@ use std::str::FromStr;
 
 use crate::{Error, Headers, Message};
 
-/// The version of the protocol spoken here.
+/// The protocol version that this program speaks.
 pub const VERSION: u32 = 1;
 
-/// A type that travels as a message.
+/// A type that is sent as a message.
 pub trait Wire: Sized {
     /// Its `ce-type`.
     const TYPE: &'static str;
 
-    /// Where it is sent.
+    /// The subject it is sent to.
     fn subject(&self) -> String;
 
-    /// Its message id: the same content published twice has the same one.
+    /// Its message id; the same content always has the same id.
     fn id(&self) -> String;
 
     /// Writes its headers and body.
     fn write(&self, message: &mut Message);
 
-    /// Reads them back.
+    /// Reads the headers and body back.
     fn read(message: &Message) -> Result<Self, Error>;
 
-    /// The whole message, from the process called `source`.
+    /// Encodes the whole message, sent by the process called `source`.
     fn encode(&self, source: &str) -> Message {
         let mut message = Message::new(self.subject(), bytes::Bytes::new()).with_id(self.id());
         let headers = &mut message.headers;
@@ -85,15 +86,15 @@ pub trait Wire: Sized {
         message
     }
 
-    /// Reads a whole message that came over the bus, where policy decides by the subject who may
-    /// send what: the subject must be the one that belongs to the content.
+    /// Reads a message that came over the bus. The policy grants rights by subject, so the subject
+    /// must match the content.
     fn receive(message: &Message) -> Result<Self, Error> {
         let value = Self::decode(message)?;
         expect_subject(message, &value.subject())?;
         Ok(value)
     }
 
-    /// Reads a whole message, wherever it came from: a reply, a dead letter, HTTP.
+    /// Reads a message from any source: a reply, a dead letter, HTTP.
     fn decode(message: &Message) -> Result<Self, Error> {
         let reader = Reader::new(message, Self::TYPE);
         let version = reader.text("Hermesh-Version")?;
@@ -130,7 +131,7 @@ impl<'a> Reader<'a> {
         self.headers.get(header).ok_or(Error::MissingHeader { message: self.message, header })
     }
 
-    /// A value of a type that knows its own form.
+    /// Parses a header's value.
     pub(crate) fn parse<T: FromStr<Err = Error>>(&self, header: &'static str) -> Result<T, Error> {
         self.text(header)?.parse().map_err(|error| match error {
             Error::Malformed { expected, .. } => {

@@ -1,21 +1,22 @@
-//! What admission knows of jobs, as facts on the bus.
+//! Admission's records about jobs.
 
 use super::{Context, Lane, Reader, Wire};
 use crate::{Digest, Error, JobId, Message, TenantId, UnixMillis};
 
-/// The fact that this job has been admitted, and as which submission: a name is good for one job.
+/// Record that a job was admitted, and as which submission. A job id is valid for one submission
+/// only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// Whose job it is.
+    /// The tenant that owns the job.
     pub tenant: TenantId,
     /// The job.
     pub job: JobId,
-    /// The one [`submission`](super::submission) that the name stands for.
+    /// The admitted [`submission`](super::submission).
     pub submission: Digest,
 }
 
 impl Admitted {
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.admitted.{tenant}.{job}")
     }
@@ -49,17 +50,17 @@ impl Wire for Admitted {
     }
 }
 
-/// The fact that the tenant has withdrawn a job, which may not have come to admission yet.
+/// Record that the tenant has cancelled a job. The job may not have reached admission yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cancelled {
-    /// Whose job it is.
+    /// The tenant that owns the job.
     pub tenant: TenantId,
     /// The job.
     pub job: JobId,
 }
 
 impl Cancelled {
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.cancelled.{tenant}.{job}")
     }
@@ -87,45 +88,45 @@ impl Wire for Cancelled {
     }
 }
 
-/// The fact that an admitted job has not ended. Its subject says all that limits need, so that they
-/// need not read the messages.
+/// Record that an admitted job has not ended. Its subject contains everything needed for limits, so
+/// the messages themselves need not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenJob {
-    /// What the job is about.
+    /// The job's identity and terms.
     pub context: Context,
-    /// The most bytes that it keeps on the bus at a time: those of the results of its widest stage.
+    /// The most bytes it keeps on the bus at once: the results of its widest stage.
     pub bytes: u64,
-    /// The queue its tasks go to, however often it is begun.
+    /// The priority of its tasks; it stays the same if admission is repeated.
     pub lane: Lane,
     /// When it was admitted.
     pub admitted: UnixMillis,
 }
 
-/// What the subject of an [`OpenJob`] says.
+/// The content of the subject of an [`OpenJob`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenEntry {
-    /// Whose job it is.
+    /// The tenant that owns the job.
     pub tenant: TenantId,
     /// The job.
     pub job: JobId,
-    /// The most bytes that it keeps on the bus at a time.
+    /// The most bytes it keeps on the bus at once.
     pub bytes: u64,
     /// Its deadline.
     pub deadline: UnixMillis,
 }
 
 impl OpenJob {
-    /// The open jobs of one tenant, or of all.
+    /// The open jobs of one tenant, or of all tenants.
     pub fn filter(tenant: Option<&TenantId>) -> String {
         format!("hermesh.open.{}.>", tenant.map_or("*", TenantId::as_str))
     }
 
-    /// One open job.
+    /// The subjects of one open job.
     pub fn job_filter(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.open.{tenant}.{job}.>")
     }
 
-    /// What the subject of an open job says.
+    /// Parses the subject of an open job.
     pub fn parse_subject(subject: &str) -> Option<OpenEntry> {
         let mut tokens = subject.strip_prefix("hermesh.open.")?.split('.');
         Some(OpenEntry {

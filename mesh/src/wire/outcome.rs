@@ -1,4 +1,4 @@
-//! What comes back to the tenant.
+//! Messages to the tenant: answers, receipts, progress.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::{
     ids::{hex, unhex},
 };
 
-/// A statement that this answer came from this model, key and input.
+/// A service's signed statement that an answer was computed with this model, key and input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// The job.
@@ -21,16 +21,16 @@ pub struct Receipt {
     pub input: Digest,
     /// The answer's digest.
     pub output: Digest,
-    /// Random, so that no two receipts are alike.
+    /// Random, which makes each receipt unique.
     pub nonce: [u8; 16],
-    /// The service that signed.
+    /// The receipt verifying key of the service that signed.
     pub service: VerifyingKey,
-    /// Its signature.
+    /// The service's signature.
     pub signature: Signature,
 }
 
 impl Receipt {
-    /// Signs for an answer.
+    /// Signs a receipt for an answer.
     pub fn new(context: &Context, answer: &[u8], nonce: [u8; 16], service: &SigningKey) -> Self {
         let mut receipt = Self {
             job: context.job,
@@ -46,7 +46,7 @@ impl Receipt {
         receipt
     }
 
-    /// Checks that the receipt is signed by `service`, and is for this job and this answer.
+    /// Checks that `service` signed the receipt, and that it is for this job and this answer.
     pub fn verify(
         &self,
         service: &VerifyingKey,
@@ -80,12 +80,12 @@ impl Receipt {
     }
 }
 
-/// The subject of a job's outcome, under which the newest one stays readable.
+/// The subject of a job's outcome.
 pub(super) fn answer_subject(tenant: &TenantId, job: JobId) -> String {
     format!("hermesh.answer.{tenant}.{job}")
 }
 
-/// The message id of a job's outcome. Answer and failure share it, so a job ends once.
+/// The message id of a job's outcome. An answer and a failure share it, so a job ends only once.
 pub(super) fn outcome_id(tenant: &TenantId, job: JobId) -> String {
     format!("{tenant}.{job}.outcome")
 }
@@ -93,11 +93,11 @@ pub(super) fn outcome_id(tenant: &TenantId, job: JobId) -> String {
 /// The encrypted answer of a job.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Whose job it was.
+    /// The tenant that owned the job.
     pub tenant: TenantId,
-    /// What the service states about it.
+    /// The service's statement about the answer.
     pub receipt: Receipt,
-    /// The trace it belongs to.
+    /// The job's trace.
     pub trace: Option<TraceParent>,
     /// The answer ciphertext.
     pub body: Bytes,
@@ -106,7 +106,7 @@ pub struct Answer {
 debug_without_body!(Answer { tenant, receipt } body);
 
 impl Answer {
-    /// Where the outcome of a job is published and kept.
+    /// The subject of a job's outcome.
     pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
         answer_subject(tenant, job)
     }
@@ -166,14 +166,14 @@ impl Wire for Answer {
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// With an answer.
+    /// The job was answered.
     Answer(Box<Answer>),
-    /// Without.
+    /// The job failed.
     Failure(Failure),
 }
 
 impl Outcome {
-    /// Reads either.
+    /// Reads an answer or a failure.
     pub fn decode(message: &Message) -> Result<Self, Error> {
         if message.headers.get("ce-type") == Some(Failure::TYPE) {
             return Failure::decode(message).map(Self::Failure);
@@ -181,7 +181,7 @@ impl Outcome {
         Answer::decode(message).map(|answer| Self::Answer(Box::new(answer)))
     }
 
-    /// Reads either, as it comes over the bus.
+    /// Reads an answer or a failure that came over the bus.
     pub fn receive(message: &Message) -> Result<Self, Error> {
         let outcome = Self::decode(message)?;
         let (tenant, job) = outcome.job();
@@ -189,7 +189,7 @@ impl Outcome {
         Ok(outcome)
     }
 
-    /// Whose job it is the outcome of, and which.
+    /// The tenant and id of the job.
     pub fn job(&self) -> (&TenantId, JobId) {
         match self {
             Self::Answer(answer) => (&answer.tenant, answer.receipt.job),
@@ -198,29 +198,29 @@ impl Outcome {
     }
 }
 
-/// How far a job is.
+/// Progress of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Whose job it is.
+    /// The tenant that owns the job.
     pub tenant: TenantId,
     /// The job.
     pub job: JobId,
-    /// Lookups done.
+    /// Lookups completed.
     pub done: u64,
     /// Lookups of the whole job.
     pub total: u64,
-    /// The trace it belongs to.
+    /// The job's trace.
     pub trace: Option<TraceParent>,
 }
 
 impl Status {
-    /// How far this job is.
+    /// The progress of this job.
     pub fn new(context: &Context, done: u64, total: u64) -> Self {
         let Context { tenant, job, trace, .. } = context.clone();
         Self { tenant, job, done, total, trace }
     }
 
-    /// Where the progress of a job is shown.
+    /// The subject of a job's progress.
     pub fn subject_of(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.status.{tenant}.{job}")
     }
@@ -258,12 +258,12 @@ impl Wire for Status {
     }
 }
 
-/// The fact that a service signs receipts with this key.
+/// Record that a service signs receipts with this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceKey(pub VerifyingKey);
 
 impl ServiceKey {
-    /// All such facts.
+    /// All such records.
     pub const FILTER: &'static str = "hermesh.service.*";
 }
 

@@ -1,4 +1,4 @@
-//! What a tenant asks before it uploads: which parts are there already.
+//! A tenant's question before an upload: which parts are already stored.
 
 use super::{
     Reader, Wire,
@@ -9,21 +9,21 @@ use crate::{
     objects::Part,
 };
 
-/// Asks which parts of an object are among the tenant's uploads.
+/// Asks which parts of an object are already among the tenant's uploads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListParts {
-    /// Who asks.
+    /// The tenant that asks.
     pub tenant: TenantId,
     /// The key or model.
     pub object: Digest,
-    /// When; good for [`FRESH`](super::FRESH) before and after.
+    /// The time of the question; valid for [`FRESH`](super::FRESH) before and after.
     pub at: UnixMillis,
     /// The tenant's signature.
     pub signature: Signature,
 }
 
 impl ListParts {
-    /// A signed question.
+    /// Signs a question.
     pub fn new(tenant: TenantId, object: Digest, at: UnixMillis, signing: &SigningKey) -> Self {
         let signature = signing.sign(&Self::transcript(&tenant, object, at));
         Self { tenant, object, at, signature }
@@ -72,8 +72,7 @@ impl Wire for ListParts {
     }
 }
 
-/// The answer to [`ListParts`], in order. It need not be all of them: a part that is sent again changes
-/// nothing.
+/// The reply to [`ListParts`], in order. It may be incomplete: sending a stored part again changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PartList(pub Vec<Part>);
 

@@ -1,17 +1,17 @@
-//! What key management knows: facts on the bus that are written once and never change, so that any
-//! replica may write them, and of two that do at the same time the first counts.
+//! Key management's records on the bus. A record is written once and never changed, so any replica may write it; if two
+//! write the same record, the first counts.
 
 use super::{Reader, Wire};
 use crate::{Digest, Error, Message, TenantId, UnixMillis, VerifyingKey};
 
-/// The fact that a tenant's name is bound to a signing key.
+/// Record that a tenant's name is bound to a signing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRecord {
     /// The name.
     pub tenant: TenantId,
-    /// The key that signs the tenant's statements.
+    /// The tenant signing key's public half.
     pub key: VerifyingKey,
-    /// Since when.
+    /// When it was registered.
     pub created: UnixMillis,
 }
 
@@ -19,7 +19,7 @@ impl TenantRecord {
     /// All tenants.
     pub const FILTER: &'static str = "hermesh.registry.tenant.*";
 
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId) -> String {
         format!("hermesh.registry.tenant.{tenant}")
     }
@@ -52,10 +52,10 @@ impl Wire for TenantRecord {
     }
 }
 
-/// The fact that a tenant's evaluation key has been checked and accepted.
+/// Record that a tenant's evaluation key was checked and accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// Whose key it is.
+    /// The tenant that owns the key.
     pub tenant: TenantId,
     /// The key.
     pub key: Digest,
@@ -63,9 +63,9 @@ pub struct KeyRecord {
     pub parameters: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Which of the tenant's keys for this parameter set it is, counted from 1.
+    /// Its number among the tenant's keys for this parameter set, counted from 1.
     pub version: u32,
-    /// Since when.
+    /// When it was accepted.
     pub created: UnixMillis,
 }
 
@@ -75,17 +75,17 @@ impl KeyRecord {
         format!("hermesh.registry.key.{tenant}.*")
     }
 
-    /// All tenants' records of one key: it is public, so several may have uploaded it.
+    /// Records of one key by any tenant: evaluation keys are public, so several tenants may have uploaded the same one.
     pub fn key_filter(key: Digest) -> String {
         format!("hermesh.registry.key.*.{key}")
     }
 
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId, key: Digest) -> String {
         format!("hermesh.registry.key.{tenant}.{key}")
     }
 
-    /// Whose key, and which, out of the fact's subject.
+    /// Tenant and key, from the record's subject.
     pub fn parse_subject(subject: &str) -> Option<(TenantId, Digest)> {
         let mut tokens = subject.rsplit('.');
         let key = tokens.next()?.parse().ok()?;
@@ -127,31 +127,31 @@ impl Wire for KeyRecord {
     }
 }
 
-/// The fact that a version number is taken, so that no two keys get the same one.
+/// Record that a version number is taken. It prevents two keys from getting the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyVersion {
-    /// Whose key it is.
+    /// The tenant that owns the key.
     pub tenant: TenantId,
     /// The name of its parameter set; one token of a subject.
     pub parameters: String,
     /// The number.
     pub version: u32,
-    /// The key that has it.
+    /// The key with this number.
     pub key: Digest,
 }
 
 impl KeyVersion {
-    /// All numbers taken of one tenant and parameter set.
+    /// All version numbers taken by one tenant for one parameter set.
     pub fn filter(tenant: &TenantId, parameters: &str) -> String {
         format!("hermesh.registry.version.{tenant}.{parameters}.*")
     }
 
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId, parameters: &str, version: u32) -> String {
         format!("hermesh.registry.version.{tenant}.{parameters}.{version}")
     }
 
-    /// The number, out of the fact's subject.
+    /// The number, from the record's subject.
     pub fn parse_subject(subject: &str) -> Option<u32> {
         subject.rsplit('.').next()?.parse().ok()
     }
@@ -187,23 +187,23 @@ impl Wire for KeyVersion {
     }
 }
 
-/// The fact that a key has been replaced, and from when on no new job may use it.
+/// Record that a key was replaced, and from when no new job may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRetires {
-    /// Whose key it is.
+    /// The tenant that owns the key.
     pub tenant: TenantId,
     /// The key.
     pub key: Digest,
-    /// The key that takes its place.
+    /// The key that replaces it.
     pub successor: Digest,
     /// When it retires.
     pub retires: UnixMillis,
-    /// When that was stated.
+    /// When the record was made.
     pub created: UnixMillis,
 }
 
 impl KeyRetires {
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId, key: Digest) -> String {
         format!("hermesh.registry.retires.{tenant}.{key}")
     }
@@ -241,19 +241,19 @@ impl Wire for KeyRetires {
     }
 }
 
-/// The fact that this tenant's evaluation key must not be used any more, whatever else is said of it.
+/// Record that a tenant's evaluation key is revoked; it overrides all other records of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRevoked {
-    /// Whose key it is.
+    /// The tenant that owns the key.
     pub tenant: TenantId,
     /// The key.
     pub key: Digest,
-    /// Since when.
+    /// When it was revoked.
     pub created: UnixMillis,
 }
 
 impl KeyRevoked {
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId, key: Digest) -> String {
         format!("hermesh.revoked.{tenant}.{key}")
     }
@@ -286,7 +286,7 @@ impl Wire for KeyRevoked {
     }
 }
 
-/// The fact that a model has been checked and accepted.
+/// Record that a model was checked and accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelRecord {
     /// The model.
@@ -297,12 +297,12 @@ pub struct ModelRecord {
     pub parameters: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Since when.
+    /// When it was accepted.
     pub created: UnixMillis,
 }
 
 impl ModelRecord {
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(model: Digest) -> String {
         format!("hermesh.registry.model.{model}")
     }
@@ -340,14 +340,14 @@ impl Wire for ModelRecord {
     }
 }
 
-/// The fact that a tenant has registered a model, which others may have registered too.
+/// Record that a tenant registered a model. Other tenants may have registered the same model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelOffer {
-    /// Who has registered it.
+    /// The tenant that registered it.
     pub tenant: TenantId,
     /// The model.
     pub model: Digest,
-    /// Since when.
+    /// When it was registered.
     pub created: UnixMillis,
 }
 
@@ -357,12 +357,12 @@ impl ModelOffer {
         format!("hermesh.registry.offer.{tenant}.*")
     }
 
-    /// Where the fact is kept.
+    /// The subject of the record.
     pub fn subject_of(tenant: &TenantId, model: Digest) -> String {
         format!("hermesh.registry.offer.{tenant}.{model}")
     }
 
-    /// The model, out of the fact's subject.
+    /// The model, from the record's subject.
     pub fn parse_subject(subject: &str) -> Option<Digest> {
         subject.rsplit('.').next()?.parse().ok()
     }

@@ -1,23 +1,23 @@
-//! What tenants state, under their signature, to key management.
+//! A tenant's signed requests to key management.
 
 use std::time::Duration;
 
 use super::{Reader, Wire};
 use crate::{Digest, Error, Message, Signature, SigningKey, TenantId, Transcript, VerifyingKey};
 
-/// Binds a tenant's name to a signing key: the first to come keeps the name.
+/// Binds a tenant's name to a signing key. The first registration of a name counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterTenant {
     /// The name.
     pub tenant: TenantId,
-    /// The key that will sign this tenant's statements.
+    /// The public half of the key that will sign this tenant's requests.
     pub key: VerifyingKey,
-    /// Made with that key: proof that the sender holds it.
+    /// Made with that key: proves that the sender holds it.
     pub signature: Signature,
 }
 
 impl RegisterTenant {
-    /// A signed registration.
+    /// Signs a registration.
     pub fn new(tenant: TenantId, key: &SigningKey) -> Self {
         let public = key.verifying_key();
         let signature = key.sign(&Self::transcript(&tenant, &public));
@@ -64,12 +64,12 @@ impl Wire for RegisterTenant {
     }
 }
 
-/// The older key that a new one takes the place of.
+/// The replacement of an older key by a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replaces {
-    /// The older key, of the same tenant and parameter set.
+    /// The older key; it belongs to the same tenant and parameter set.
     pub key: Digest,
-    /// For how long new jobs may still use it; whole milliseconds.
+    /// How long new jobs may still use the older key; whole milliseconds.
     pub overlap: Duration,
 }
 
@@ -79,27 +79,27 @@ impl Replaces {
     }
 }
 
-/// Offers an evaluation key, whose bytes the tenant has put into its uploads. If it replaces an older
-/// one, jobs under both are admitted until the overlap is over.
+/// Offers an evaluation key, whose bytes are among the tenant's uploads. If it replaces an older one, jobs under both
+/// keys are admitted until the overlap ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadEvaluationKey {
     /// The key's owner.
     pub tenant: TenantId,
     /// The key.
     pub key: Digest,
-    /// What it replaces.
+    /// The key it replaces.
     pub replaces: Option<Replaces>,
     /// The owner's signature.
     pub signature: Signature,
 }
 
 impl UploadEvaluationKey {
-    /// A signed offer of a key that replaces none.
+    /// Signs an offer of a key that replaces none.
     pub fn new(tenant: TenantId, key: Digest, signing: &SigningKey) -> Self {
         Self::signed(tenant, key, None, signing)
     }
 
-    /// A signed offer of a key that replaces an older one.
+    /// Signs an offer of a key that replaces an older one.
     pub fn rotation(
         tenant: TenantId,
         key: Digest,
@@ -175,7 +175,7 @@ impl Wire for UploadEvaluationKey {
     }
 }
 
-/// Withdraws an evaluation key at once and for good.
+/// Revokes an evaluation key at once and permanently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokeKey {
     /// The key's owner.
@@ -187,7 +187,7 @@ pub struct RevokeKey {
 }
 
 impl RevokeKey {
-    /// A signed withdrawal.
+    /// Signs a revocation.
     pub fn new(tenant: TenantId, key: Digest, signing: &SigningKey) -> Self {
         let signature = signing.sign(&Self::transcript(&tenant, key));
         Self { tenant, key, signature }
@@ -231,10 +231,10 @@ impl Wire for RevokeKey {
     }
 }
 
-/// Offers a model, whose bytes the tenant has put into the uploads bucket.
+/// Offers a model, whose bytes are among the tenant's uploads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterModel {
-    /// Who offers it.
+    /// The tenant that offers it.
     pub tenant: TenantId,
     /// The model.
     pub model: Digest,
@@ -243,7 +243,7 @@ pub struct RegisterModel {
 }
 
 impl RegisterModel {
-    /// A signed offer.
+    /// Signs an offer.
     pub fn new(tenant: TenantId, model: Digest, signing: &SigningKey) -> Self {
         let signature = signing.sign(&Self::transcript(&tenant, model));
         Self { tenant, model, signature }

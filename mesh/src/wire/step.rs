@@ -1,4 +1,4 @@
-//! What a computation hands to the mesh, and the messages made of it.
+//! The results of a computation, and the messages that carry them on.
 
 use std::{fmt, str::FromStr};
 
@@ -8,13 +8,13 @@ use crate::{Error, Message};
 /// One unit of work for evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
-    /// Opaque.
+    /// The encoded shard, opaque to the mesh.
     pub bytes: Vec<u8>,
-    /// What it costs.
+    /// Its cost in Lookups.
     pub lookups: u32,
 }
 
-/// How a job goes on after a Linear.
+/// How a job continues after a Linear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// With the Lookups of a stage.
@@ -24,7 +24,7 @@ pub enum Step {
         /// Its shards, in order.
         shards: Vec<Shard>,
     },
-    /// With packing: nothing is left to look up.
+    /// With packing: no Lookups are left.
     Outputs(Vec<u8>),
 }
 
@@ -37,15 +37,15 @@ pub struct Computed<T> {
     pub times: Vec<OperatorTime>,
 }
 
-/// Why a computation did not take its input, for people.
+/// Why a computation rejected its input; text for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
 impl Step {
-    /// The messages that carry the job on, under ids that depend on nothing but the job and the
-    /// place in it, so that making them twice changes nothing. `next_stage` numbers the outputs,
-    /// which stand for a stage of one shard that is already done.
+    /// The messages that continue the job. Their ids depend only on the job and the position in it,
+    /// so publishing them twice changes nothing. `next_stage` is the stage number of the outputs,
+    /// which count as a completed stage of one shard.
     pub fn messages(
         self,
         context: &Context,
@@ -113,7 +113,7 @@ pub struct OperatorTime {
 }
 
 impl OperatorTime {
-    /// Collects `(operator, seconds, calls)`, leaving out what did not run.
+    /// Collects `(operator, seconds, calls)`, leaving out operators that did not run.
     pub fn collect(times: impl Iterator<Item = (&'static str, f64, u64)>) -> Vec<Self> {
         times
             .filter(|(_, _, calls)| *calls > 0)

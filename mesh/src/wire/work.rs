@@ -1,20 +1,20 @@
-//! A job on its way through the services: its shards as [`Task`]s, their results as [`Partial`]s.
+//! A job in progress: its shards as [`Task`]s, their results as [`Partial`]s.
 
 use bytes::Bytes;
 
 use super::{Context, Lane, OperatorTime, Reader, Wire};
 use crate::{Error, JobId, Message, TenantId};
 
-/// Which shard of which stage, and how far the job is.
+/// The position of a shard in a job, and the job's progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Which queue the job's tasks go to.
+    /// The task priority: the queue of the job's tasks.
     pub lane: Lane,
     /// The stage, counted from 0.
     pub stage: u32,
     /// The shard, counted from 0.
     pub shard: u32,
-    /// How many shards the stage has.
+    /// Number of shards in the stage.
     pub of: u32,
     /// Lookups in this shard.
     pub lookups: u32,
@@ -39,7 +39,7 @@ impl Position {
         headers.set("Hermesh-Total", self.total);
     }
 
-    /// The most shards one stage may have; bounds what the join reads back.
+    /// The most shards of one stage; limits how many results aggregation reads back.
     pub const MAX_SHARDS: u32 = 1 << 16;
     /// The most lookups one job may have.
     pub const MAX_LOOKUPS: u64 = 1 << 40;
@@ -61,7 +61,7 @@ impl Position {
                 expected: "more than Hermesh-Shard and at most 65536",
             });
         }
-        // Bounded, so that arithmetic on them cannot overflow.
+        // Bounded, so that arithmetic on the numbers cannot overflow.
         let reached = position.done_before.checked_add(position.stage_lookups);
         if position.total > Self::MAX_LOOKUPS || reached.is_none_or(|n| n > position.total) {
             return Err(Error::BadHeader {
@@ -76,9 +76,9 @@ impl Position {
 /// One shard to evaluate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Task {
-    /// What the job is about.
+    /// The job's identity and terms.
     pub context: Context,
-    /// Which shard this is.
+    /// The position of the shard.
     pub position: Position,
     /// The shard.
     pub body: Bytes,
@@ -87,7 +87,7 @@ pub struct Task {
 debug_without_body!(Task { context, position } body);
 
 impl Task {
-    /// The subjects of all tasks of a job, in one lane.
+    /// The subjects of all tasks of a job with one task priority.
     pub fn job_filter(lane: Lane, tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.task.{lane}.{tenant}.{job}.>")
     }
@@ -124,13 +124,13 @@ impl Wire for Task {
 /// One shard's result.
 #[derive(Clone, PartialEq)]
 pub struct Partial {
-    /// What the job is about.
+    /// The job's identity and terms.
     pub context: Context,
-    /// Which shard this is.
+    /// The position of the shard.
     pub position: Position,
-    /// Whether the body is the program's outputs, ready to pack, and not a stage's results.
+    /// Whether the body holds the program's outputs, ready to pack, rather than a stage's results.
     pub outputs: bool,
-    /// Where the time went.
+    /// Time spent in each operator.
     pub times: Vec<OperatorTime>,
     /// The result.
     pub body: Bytes,
@@ -203,12 +203,12 @@ impl Wire for Partial {
     }
 }
 
-/// Word that a partial is stored.
+/// Partial-stored notice: says that a shard's result is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrived {
-    /// What the job is about.
+    /// The job's identity and terms.
     pub context: Context,
-    /// Which shard's result it is.
+    /// The position of the shard.
     pub position: Position,
 }
 
@@ -234,11 +234,11 @@ impl Wire for Arrived {
     }
 }
 
-/// The fact that a job has gone on from this stage: all that follows from its results is stored, so that
-/// nobody needs them any more.
+/// Stage-complete marker: everything that follows from the stage's results is stored, so the results are no longer
+/// needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Joined {
-    /// Whose job it is.
+    /// The tenant that owns the job.
     pub tenant: TenantId,
     /// The job.
     pub job: JobId,
@@ -247,12 +247,12 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// Where the fact is kept.
+    /// The subject of the marker.
     pub fn subject_of(context: &Context, stage: u32) -> String {
         format!("hermesh.joined.{}.{}.{stage}", context.tenant, context.job)
     }
 
-    /// All such facts of a job.
+    /// All markers of a job.
     pub fn job_filter(tenant: &TenantId, job: JobId) -> String {
         format!("hermesh.joined.{tenant}.{job}.*")
     }

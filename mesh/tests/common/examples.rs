@@ -1,6 +1,6 @@
-//! A message of every type.
+//! An example message of every type.
 
-// Each test that includes this uses a part of it.
+// Each test that includes this file uses only part of it.
 #![allow(dead_code)]
 
 use std::time::Duration;
@@ -73,7 +73,7 @@ fn submission() -> Digest {
     Job::submission(job().context, job().signature)
 }
 
-/// What tenants say, and are told.
+/// Messages to and from tenants.
 fn tenants_examples() -> Vec<Message> {
     let client = "client";
     let replaces = Replaces { key: OLD, overlap: Duration::from_secs(3600) };
@@ -133,7 +133,7 @@ fn audit() -> AuditEntry {
     AuditEntry { tenant: tenant(), at: AT, kind: AuditKind::KeyAccepted, object: Some(KEY) }
 }
 
-/// What services say to each other.
+/// Messages between services.
 fn services_examples() -> Vec<Message> {
     let (keys, begin) = ("key-management", "preprocessing");
     let parameters = || "tfhe-3x512-768/1".to_owned();
@@ -199,7 +199,7 @@ fn services_examples() -> Vec<Message> {
     ]
 }
 
-/// All of them.
+/// All examples.
 pub(crate) fn all() -> Vec<Message> {
     [tenants_examples(), services_examples()].concat()
 }

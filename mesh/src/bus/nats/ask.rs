@@ -1,4 +1,4 @@
-//! Requests to the server, asked again while it is away.
+//! Requests to the NATS server, repeated while it is unreachable.
 
 use std::time::Duration;
 
@@ -18,18 +18,18 @@ use crate::Error;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Refusals are short; what is longer is an answer and need not be read twice.
+/// Refusals are short. Longer replies are not parsed for one.
 const MAX_REFUSAL: usize = 2048;
 
-/// JetStream's errors where a stream, an account or a server has reached a bound.
+/// JetStream errors that mean that a stream, account or server has reached a limit.
 pub(super) const FULL: [u64; 6] = [10077, 10023, 10002, 10028, 10047, 10122];
 
-/// Why a request has no answer.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    /// The server said no.
+    /// The server refused it.
     Refused(jetstream::Error),
-    /// It said nothing, or nothing readable.
+    /// There was no reply, or none that could be read.
     Failed(Error),
 }
 
@@ -41,7 +41,7 @@ impl Unanswered {
         }
     }
 
-    /// As an error to return, if nothing better is known.
+    /// Converts to an error for the caller.
     pub(super) fn into_error(self, what: &str) -> Error {
         match self {
             Self::Refused(error) => Error::Broker {
@@ -59,7 +59,7 @@ struct Refusal {
     error: jetstream::Error,
 }
 
-/// A growing pause between tries.
+/// A growing pause between retries.
 pub(super) struct Pause(Duration);
 
 impl Pause {
@@ -73,11 +73,12 @@ impl Pause {
     }
 }
 
-/// Asks the server, and asks again.
+/// Sends requests to the server and repeats them.
 #[derive(Clone)]
 pub(super) struct Asker {
     pub(super) client: Client,
-    /// Counts the connections made; a change means that what the server kept for us is gone.
+    /// Number of connections made. A change means that the server has lost the state it kept for the previous
+    /// connection.
     pub(super) made: watch::Receiver<u64>,
     pub(super) request_timeout: Duration,
     pub(super) patience: Duration,
@@ -88,14 +89,15 @@ impl Asker {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Changes with the next connection.
+    /// A receiver that changes with the next connection.
     pub(super) fn connections(&self) -> watch::Receiver<u64> {
         let mut made = self.made.clone();
         made.mark_unchanged();
         made
     }
 
-    /// Asks until there is an answer, or patience ends. To be used for what may be asked twice.
+    /// Repeats a request until there is a definite reply or patience runs out. Only for requests that may be sent
+    /// twice.
     pub(super) async fn ask(
         &self,
         subject: &str,
@@ -110,8 +112,8 @@ impl Asker {
         self.ask_until(subject, headers, body, answer).await
     }
 
-    /// Asks a stream that lets read directly for the last message of one of its subjects. Nobody
-    /// replies if there is no such stream, or if it does not.
+    /// Reads the last message of a subject directly from a stream that allows it. If the stream does not exist or does
+    /// not allow it, there is no reply.
     pub(super) async fn direct(
         &self,
         stream: &str,
@@ -121,13 +123,13 @@ impl Asker {
         let answer = |reply: Message| match reply.status {
             None => Some(Ok(Some(reply))),
             Some(StatusCode::NOT_FOUND) => Some(Ok(None)),
-            // Not now; what we ask is well formed.
+            // The server cannot answer now; the request itself is well formed.
             Some(_) => None,
         };
         self.ask_until(&from, None, Bytes::new(), answer).await
     }
 
-    /// Asks until a reply is an answer, or patience ends.
+    /// Repeats a request until `answer` accepts a reply or patience runs out.
     async fn ask_until<T>(
         &self,
         subject: &str,
@@ -154,7 +156,7 @@ impl Asker {
         }
     }
 
-    /// The reply, or nothing if the server is away.
+    /// One reply, or `None` if the server is unreachable.
     async fn ask_once(
         &self,
         subject: &str,
@@ -162,7 +164,7 @@ impl Asker {
         body: Bytes,
     ) -> Option<Result<Message, Error>> {
         let mut connections = self.connections();
-        // What is sent while there is no connection would pile up in the client.
+        // Messages sent without a connection would pile up in the client.
         if !self.connected() {
             let _ = timeout(LONGEST_PAUSE, connections.changed()).await;
             if !self.connected() {
@@ -175,7 +177,7 @@ impl Asker {
         }
         let reply = tokio::select! {
             reply = self.client.send_request(subject.to_owned(), request) => reply,
-            // The reply is lost with the connection.
+            // The reply is lost with the old connection.
             _ = connections.changed() => return None,
         };
         match reply {
@@ -184,7 +186,7 @@ impl Asker {
         }
     }
 
-    /// Asks JetStream's interface.
+    /// Sends a request to JetStream's API.
     pub(super) async fn api<T: DeserializeOwned>(
         &self,
         subject: &str,
@@ -196,10 +198,10 @@ impl Asker {
     }
 }
 
-/// Reads an answer of the server.
+/// Decodes a reply of the server.
 pub(super) fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(answer).map_err(|error| {
-        tracing::warn!(%error, "an answer that is not JetStream's");
+        tracing::warn!(%error, "a reply that is not JetStream's");
         Error::Malformed { what: "the NATS server's answer", expected: "JSON of JetStream" }
     })
 }
@@ -211,13 +213,13 @@ fn refusal(answer: &[u8]) -> Option<jetstream::Error> {
     serde_json::from_slice::<Refusal>(answer).ok().map(|refusal| refusal.error)
 }
 
-/// Whether a server that starts, or has no leader, says that it cannot say. What is full has the same
-/// class of errors.
+/// Whether the error means "not available yet": the server is starting or has no leader. The limits in [`FULL`] have
+/// the same class of codes.
 fn not_ready(error: &jetstream::Error) -> bool {
     error.code() == 503 && !FULL.contains(&error.error_code().0)
 }
 
-/// The error of a request that no later try would repair.
+/// The error of a request that no retry can fix.
 fn fatal(error: &RequestError) -> Option<Error> {
     match error.kind() {
         RequestErrorKind::TimedOut | RequestErrorKind::NoResponders | RequestErrorKind::Other => {

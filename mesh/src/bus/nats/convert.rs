@@ -1,4 +1,4 @@
-//! Messages of the mesh as NATS carries them.
+//! Conversion between messages of the mesh and NATS messages.
 
 use async_nats::HeaderMap;
 
@@ -8,21 +8,21 @@ use crate::{
     seal::SEAL,
 };
 
-/// Headers with this prefix steer the server.
+/// Headers with this prefix control the server.
 const SERVERS: &str = "nats-";
 
-/// Header of a message that could not be read: why, in the place of what is left out.
+/// Header that marks an unreadable message: the reason, in place of the headers left out.
 const UNREADABLE: &str = "Hermesh-Unreadable";
 
-/// Whether a header is none of a message's own: it steers the server, or is the seal, which sidecars put
-/// on and check.
+/// Whether a header is not part of the message itself: it controls the server, or is the message signature, which
+/// sidecars add and verify.
 fn reserved(name: &str) -> bool {
     let servers =
         name.get(..SERVERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(SERVERS));
     servers || name.eq_ignore_ascii_case(SEAL)
 }
 
-/// The headers as NATS carries them.
+/// Converts headers to NATS headers.
 pub(super) fn to_nats(headers: &Headers) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| !reserved(name)) {
@@ -31,7 +31,7 @@ pub(super) fn to_nats(headers: &Headers) -> HeaderMap {
     map
 }
 
-/// The message as it came, or, with the error, what can be kept of it.
+/// Converts a NATS message. On an error, also returns the readable part.
 pub(super) fn from_nats(
     subject: &str,
     headers: Option<&HeaderMap>,
@@ -60,7 +60,7 @@ pub(super) fn from_nats(
     match refused {
         None => Ok(message),
         Some(error) => {
-            // Or else what is left could be taken for another message.
+            // Marks the rest, so that it is not mistaken for another message.
             message.headers.set(UNREADABLE, &error);
             Err((message, error))
         }
@@ -95,7 +95,7 @@ mod tests {
         let mut map = to_nats(&headers);
         assert_eq!(map.len(), 1);
         map.insert("Nats-Msg-Size", "7");
-        // Longer than a header may be, and twice.
+        // Longer than a header may be, and repeated.
         let seal = "x".repeat(4 * Headers::MAX_VALUE);
         map.append("Hermesh-Seal", &*seal);
         map.append("Hermesh-Seal", &*seal);

@@ -1,10 +1,11 @@
-//! Messages that a consumer has lost sight of.
+//! Recovery of messages that a consumer no longer delivers.
 //!
-//! A nats-server that is killed may forget the last acknowledgements' deletions, but not that they were
-//! acknowledged: these messages stay in their work queue, delivered to nobody. (Release 2.9 loses sight
-//! of others as well, when a stream is purged.) So who finds a queue quiet compares what the stream
-//! holds with what its consumer knows of; where the one has messages and the other does not, a new
-//! consumer is made, which starts from the beginning. Whoever pulls copes with repetitions anyway.
+//! A nats-server that is killed may lose the deletion of the last acknowledged messages while remembering their
+//! acknowledgement: these messages stay in their work queue and are never delivered. (Release 2.9 also loses messages
+//! when a stream is purged.) A process that finds a queue empty therefore compares the messages in the stream with
+//! those its consumer knows. If the stream has messages that the consumer does not know, the consumer is deleted and
+//! created again, and starts from the beginning. Some messages are then delivered twice, which every puller must handle
+//! anyway.
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use tokio::time::{Instant, sleep};
 use super::{NatsBus, ask::Unanswered, streams};
 use crate::bus::{QueueOptions, Retention};
 
-/// How often one process looks.
+/// Interval between checks by one process.
 const INTERVAL: Duration = Duration::from_secs(20);
-/// Between the two looks that must agree, since stream and consumer are not read at the same instant.
+/// Time between the two checks that must agree; stream and consumer are not read at the same instant.
 const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize)]
@@ -43,7 +44,7 @@ struct Delivered {
     consumer_seq: u64,
 }
 
-/// Looks after a queue in which nothing was to be had, now and then.
+/// Checks an empty queue at most once per [`INTERVAL`].
 pub(super) async fn look_after(bus: &NatsBus, queue: &QueueOptions) {
     if queue.retention != Retention::WorkQueue {
         return;
@@ -62,18 +63,18 @@ pub(super) async fn look_after(bus: &NatsBus, queue: &QueueOptions) {
     match lost(bus, queue).await {
         Ok(false) => {}
         Ok(true) => {
-            tracing::warn!(queue = queue.name, "a consumer has lost messages; making a new one");
+            tracing::warn!(queue = queue.name, "a consumer has lost messages; creating a new one");
             let stream = streams::stream_name(&queue.name);
             let subject = format!("CONSUMER.DELETE.{stream}.{}", queue.name);
-            // If this fails there will be another look.
+            // If this fails, a later check tries again.
             let _ = bus.0.asker.api::<serde::de::IgnoredAny>(&subject, &json!(null)).await;
             bus.remember(&queue.name, |known| known.ready = false);
         }
-        Err(error) => tracing::debug!(queue = queue.name, ?error, "could not look"),
+        Err(error) => tracing::debug!(queue = queue.name, ?error, "could not check a queue"),
     }
 }
 
-/// Whether the stream holds messages that its consumer neither has delivered nor is going to.
+/// Whether the stream holds messages that its consumer has not delivered and will not deliver.
 async fn lost(bus: &NatsBus, queue: &QueueOptions) -> Result<bool, Unanswered> {
     let first = state(bus, queue).await?;
     let (stream, consumer) = &first;

@@ -1,4 +1,4 @@
-//! Reading what streams hold.
+//! Reading stored messages of streams.
 
 use std::collections::HashMap;
 
@@ -19,13 +19,13 @@ const MAX_SUBJECTS: usize = 1 << 20;
 
 /// A message as it is stored.
 struct Found {
-    /// `None` if that is not said, or said twice.
+    /// `None` if the reply names no subject, or two.
     subject: Option<String>,
     headers: HeaderMap,
     body: Bytes,
 }
 
-/// Headers and body of what is stored under a subject.
+/// Headers and body of the message stored under a subject.
 pub(super) async fn stored(
     bus: &NatsBus,
     subject: &str,
@@ -40,7 +40,7 @@ pub(super) async fn stored(
         Some(Found { subject: Some(of), headers, body }) if of == subject => {
             Ok(Some((headers, body)))
         }
-        // Somebody shows one message in the place of another.
+        // The server, or an attacker in its place, returned the message of another subject.
         Some(_) => Err(Error::Malformed {
             what: "stored message",
             expected: "the one of the subject that was asked for",
@@ -86,7 +86,7 @@ async fn of_the_leader(
     Ok(Some(Found { subject: Some(subject.to_string()), headers, body: payload }))
 }
 
-/// One page of the subjects that a stream holds.
+/// One page of the subjects in a stream.
 #[derive(Deserialize)]
 struct SubjectsPage {
     #[serde(default)]

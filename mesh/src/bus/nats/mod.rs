@@ -1,5 +1,5 @@
-//! The bus between processes, on NATS JetStream: a queue is a stream and, once somebody pulls from it,
-//! a durable consumer. Works with nats-server 2.9 and later.
+//! The bus between processes, on NATS JetStream. A queue is a stream and, once a process pulls from it, a durable
+//! consumer. Works with nats-server 2.9 and later.
 
 mod ask;
 pub(crate) mod convert;
@@ -40,11 +40,11 @@ pub use self::watch::is_inbox;
 
 /// How many messages a subscriber or server may fall behind.
 const BUFFER: usize = 1024;
-/// Commands that wait for the connection.
+/// Capacity of the client's command queue.
 const COMMANDS: usize = 512;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const LONGEST_RECONNECT_DELAY: Duration = Duration::from_secs(1);
-/// Room for the headers that this bus adds to a message, and for the seal.
+/// Bytes reserved for the headers that this bus adds to a message, and for the message signature.
 pub(crate) const HEADER_ROOM: usize = 512 + SEAL_ROOM;
 
 // JetStream's error codes.
@@ -55,24 +55,24 @@ const NO_MESSAGE: u64 = 10037;
 /// How to reach a NATS server.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
-    /// Where it listens: `nats://host:port`, or several of them, separated by commas.
+    /// Addresses of the servers: `nats://host:port`, several separated by commas.
     pub url: String,
-    /// This process's name, shown in the server's list of connections.
+    /// This process's name in the server's list of connections.
     pub name: String,
-    /// On how many servers a queue that is created is stored.
+    /// Number of servers that store each newly created queue.
     pub replicas: usize,
-    /// The queues known without being declared, so that a client which may not create queues finds the
-    /// stream that holds a subject.
+    /// Queues known without being declared. A client that may not create queues finds the stream of a subject here.
     pub queues: Vec<QueueOptions>,
-    /// How long one request to the server may take.
+    /// Time limit of one request to the server.
     pub request_timeout: Duration,
-    /// For how long a publish, or another request, is repeated while the server is away.
+    /// How long publishes and other requests are retried while the server is unreachable.
     pub publish_patience: Duration,
-    /// Where answers to this process go, see [`crate::identity::inbox`]; none: `_INBOX`, anybody's.
+    /// Prefix of the subjects where replies to this process go, see [`crate::identity::inbox`]. `None` for plain
+    /// `_INBOX`, which is not tied to an identity.
     pub inbox: Option<String>,
-    /// Whether what is stored is read directly where queues let it be. Tenants need that, who may read
-    /// their own subjects and no others. Of several servers any may answer then, also one that lags and
-    /// would make believe that something is not there; so services ask the stream's leader.
+    /// Whether to read stored messages directly where the queue allows it. Tenants need this, because they may read
+    /// only their own subjects. With several servers any of them may answer, including one that lags behind and reports
+    /// a message as missing; services therefore read from the stream's leader.
     pub direct: bool,
 }
 
@@ -93,9 +93,8 @@ impl Default for NatsOptions {
 
 /// A bus on NATS JetStream. Cloning gives another handle on the same connection.
 ///
-/// While the server is away, publishes are repeated for [`NatsOptions::publish_patience`], and pulls
-/// wait. So a publish whose first try was stored, and whose acknowledgement was lost, is reported as
-/// [`Published::Duplicate`].
+/// While the server is unreachable, publishes are retried for [`NatsOptions::publish_patience`], and pulls wait. If the
+/// first try was stored but its acknowledgement lost, the publish is reported as [`Published::Duplicate`].
 #[derive(Clone)]
 pub struct NatsBus(Arc<Shared>);
 
@@ -104,26 +103,26 @@ struct Shared {
     replicas: usize,
     direct: bool,
     known: RwLock<BTreeMap<String, Known>>,
-    /// Counts the pulls from several queues.
+    /// Counts pulls from several queues.
     turns: AtomicUsize,
 }
 
 #[derive(Clone)]
 struct Known {
     options: Arc<QueueOptions>,
-    /// Declared through this handle, so that it may be created again.
+    /// Declared through this handle, so it is created again if it disappears.
     declared: bool,
-    /// Its consumer is there, as far as we know.
+    /// Its consumer is believed to exist.
     ready: bool,
-    /// When it was last looked after.
+    /// When the queue was last checked for lost messages.
     looked: Option<tokio::time::Instant>,
 }
 
 impl NatsBus {
-    /// Connects. From then on the connection is made again whenever it breaks.
+    /// Connects, and from then on reconnects whenever the connection breaks.
     ///
     /// # Errors
-    /// [`Error::Connect`] if no server can be reached now, [`Error::Malformed`] if the inbox is none.
+    /// [`Error::Connect`] if no server can be reached now, [`Error::Malformed`] if the inbox is not valid.
     pub async fn connect(options: NatsOptions) -> Result<Self, Error> {
         if options.inbox.as_deref().is_some_and(|inbox| !is_inbox(inbox)) {
             return Err(Error::Malformed { what: "inbox", expected: "_INBOX. and more tokens" });
@@ -148,8 +147,8 @@ impl NatsBus {
                 async move {
                     match event {
                         Event::Connected => counter.send_modify(|count| *count += 1),
-                        Event::Disconnected => tracing::warn!("the NATS server is away"),
-                        // A refusal, say, of which whoever published hears nothing else.
+                        Event::Disconnected => tracing::warn!("disconnected from the NATS server"),
+                        // For example a refused publish: its publisher receives no other notice.
                         Event::ServerError(error) => tracing::warn!(%error, "NATS"),
                         event => tracing::debug!(%event, "NATS"),
                     }
@@ -160,7 +159,7 @@ impl NatsBus {
             url: without_credentials(&servers),
             why: error.to_string(),
         })?;
-        // Told late, this first connection would be taken for a second one.
+        // Wait for the first connection's event; if it came later, it would look like a reconnection.
         let _ = timeout(options.request_timeout, made.changed()).await;
         let asker = Asker {
             client,
@@ -187,12 +186,12 @@ impl NatsBus {
         })))
     }
 
-    /// Whether there is a connection at this moment.
+    /// Whether the bus is connected at this moment.
     pub fn connected(&self) -> bool {
         self.0.asker.connected()
     }
 
-    /// Sends what was emitted, and closes the connection. The bus cannot be used afterwards.
+    /// Flushes emitted messages and closes the connection. The bus cannot be used afterwards.
     pub async fn close(&self) {
         let asker = &self.0.asker;
         let _ = timeout(asker.request_timeout, asker.client.flush()).await;
@@ -211,7 +210,7 @@ impl NatsBus {
         }
     }
 
-    /// The queue that catches a subject, or all of a filter.
+    /// The queue that catches a subject or a whole filter.
     fn queue_of(&self, subject: &str) -> Result<Arc<QueueOptions>, Error> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let caught = known.values().find(|known| matches(&known.options.filter, subject));
@@ -234,7 +233,7 @@ impl NatsBus {
         }
     }
 
-    /// Stores a message under an id that stands for this publish, however often it is tried.
+    /// Stores a message. Retries use the same id, so it is stored once.
     async fn store(&self, message: &Message, id: &str) -> Result<Published, Error> {
         self.check(message)?;
         let queue = self.queue_of(&message.subject)?;
@@ -248,7 +247,7 @@ impl NatsBus {
             Err(error) => error,
         };
         match (error.code(), error) {
-            // Also if it was this publish that was stored, and the answer to its first try was lost.
+            // This includes the case that this publish was stored and the acknowledgement of its first try was lost.
             (Some(WRONG_LAST_SEQUENCE), _) => Ok(Published::Duplicate),
             (Some(code), Unanswered::Refused(error)) if FULL.contains(&code) => {
                 let why = error.to_string();
@@ -266,7 +265,7 @@ impl NatsBus {
         }
     }
 
-    /// Asks the stream that holds a subject.
+    /// Sends a request about a queue's stream.
     async fn ask_stream<T: serde::de::DeserializeOwned>(
         &self,
         verb: &str,
@@ -285,7 +284,7 @@ impl NatsBus {
     }
 }
 
-/// The headers of a message on its way into a queue.
+/// The headers of a message that is published to a queue.
 fn storing(queue: &QueueOptions, message: &Message, id: &str) -> HeaderMap {
     let mut headers = to_nats(&message.headers);
     if queue.unique {
@@ -323,7 +322,7 @@ impl Bus for NatsBus {
     async fn publish(&self, message: Message) -> Result<Published, Error> {
         match message.id() {
             Some(id) => self.store(&message, id).await,
-            // Without a name of its own, it still must not be stored twice when it is tried twice.
+            // The message has no id; a random one prevents retries from storing it twice.
             None => self.store(&message, &format!("once.{}", JobId::random())).await,
         }
     }
@@ -366,7 +365,8 @@ impl Bus for NatsBus {
     }
 
     async fn exists(&self, subject: &str) -> Result<bool, Error> {
-        // A listing of the one subject costs the server more, the more subjects there are.
+        // Reading the message is cheaper: listing one subject costs the server more, the more subjects the stream
+        // holds.
         lookup::stored(self, subject).await.map(|stored| stored.is_some())
     }
 
@@ -398,7 +398,7 @@ impl Bus for NatsBus {
             }
             _ => Error::Stopped("the connection to NATS"),
         })?;
-        // A server's word, though there are headers with it, is nobody's answer.
+        // A status reply from the server (404, 408, 503) is not a response, even when it carries headers.
         if answer.status.is_some() {
             return Err(Error::NoResponders { subject: message.subject });
         }

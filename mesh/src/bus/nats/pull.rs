@@ -1,4 +1,4 @@
-//! Waiting for the next message of several queues.
+//! Waiting for the next message from several queues.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,30 +23,30 @@ use crate::{
     bus::{Delivery, QueueOptions},
 };
 
-/// For how long, at most, the server keeps a request that it has no message for.
+/// The longest time the server keeps a request for which it has no message.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// How much later its word that it has none may come.
+/// How much later the server's "no message" status may arrive.
 const SILENCE: Duration = Duration::from_secs(2);
-/// For how long a server looks for a message that is there. It could be asked to look at once only, but
-/// releases 2.9 then believe their count of waiting messages, which may be wrong after a redelivery.
+/// How long the server looks for a message that is already there. A request could make it look only once, but releases
+/// 2.9 then rely on their count of waiting messages, which may be wrong after a redelivery.
 const LOOK: Duration = Duration::from_millis(5);
-/// How much later its word that there is none may come. It never comes if a message is there just when
-/// the request expires.
+/// How much later the "no message" status may arrive. It never arrives if a message appears just when the request
+/// expires.
 const AT_ONCE: Duration = Duration::from_millis(200);
-/// How long what was on its way may take to an asker that has gone.
+/// How long a late message may take to reach a request that has been dropped.
 const LATE: Duration = Duration::from_secs(5);
-/// Of so many pulls one begins with another queue than the first, so that no queue starves.
+/// One in this many pulls starts with a queue other than the first, so that no queue starves.
 const STRICT: usize = 8;
 
-/// What a request for messages led to.
+/// The result of a request for messages.
 enum Asked {
     Message(Box<async_nats::Message>),
-    /// There is none.
+    /// No message is available.
     Nothing,
-    /// The connection was made again, and the server has forgotten the request.
+    /// The connection was re-established; the server has forgotten the request.
     Reconnected,
-    /// Something is wrong with a consumer, or nothing was heard.
+    /// A consumer has a problem, or there was no reply.
     Lost(String),
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn pull(bus: &NatsBus, queues: &[&str]) -> Result<Delivery, Err
     loop {
         let asked = match ready(bus, queues).await {
             Ok(queues) => next(bus, &queues).await,
-            // The server is away; what else may be wrong is for the caller to know.
+            // The server is unreachable. Other errors are returned to the caller.
             Err(Error::Timeout(_)) => Asked::Lost("no answer".into()),
             Err(error) => return Err(error),
         };
@@ -67,7 +67,7 @@ pub(super) async fn pull(bus: &NatsBus, queues: &[&str]) -> Result<Delivery, Err
             }
             Asked::Nothing | Asked::Reconnected => pause = Pause::new(),
             Asked::Lost(why) => {
-                tracing::warn!(?queues, why, "no messages; looking at the consumers again");
+                tracing::warn!(?queues, why, "cannot receive messages; checking the consumers");
                 for queue in queues {
                     bus.remember(queue, |known| known.ready = false);
                 }
@@ -77,7 +77,7 @@ pub(super) async fn pull(bus: &NatsBus, queues: &[&str]) -> Result<Delivery, Err
     }
 }
 
-/// The queues' options, once their consumers are there.
+/// Creates the queues' consumers where necessary, and returns the queues' options.
 async fn ready(bus: &NatsBus, queues: &[&str]) -> Result<Vec<Arc<QueueOptions>>, Error> {
     let mut ready = Vec::with_capacity(queues.len());
     for name in queues {
@@ -102,8 +102,8 @@ async fn ready(bus: &NatsBus, queues: &[&str]) -> Result<Vec<Arc<QueueOptions>>,
 async fn next(bus: &NatsBus, queues: &[Arc<QueueOptions>]) -> Asked {
     if queues.len() > 1 {
         let turn = bus.0.turns.fetch_add(1, Ordering::Relaxed);
-        // Release 2.9 may believe that it has nothing; only who waits a little makes it look. To wait for
-        // each empty queue, every time, would cost more than that is worth.
+        // Release 2.9 may wrongly report an empty queue; a request that waits a little makes it look properly. Doing
+        // this for every empty queue in every pull would be too slow.
         let patience = if turn.is_multiple_of(STRICT) { Patience::Look } else { Patience::Glance };
         for queue in queues.iter().cycle().skip(first(turn, queues.len())).take(queues.len()) {
             match ask(bus, std::slice::from_ref(queue), patience).await {
@@ -112,8 +112,8 @@ async fn next(bus: &NatsBus, queues: &[Arc<QueueOptions>]) -> Asked {
             }
         }
     }
-    // Early releases of nats-server 2.9 miscount a redelivery that meets only requests whose asker is
-    // gone, so requests expire before what was delivered in their time comes again.
+    // Early releases of nats-server 2.9 miscount a redelivery that meets only requests whose client is gone. A request
+    // therefore expires before a message delivered during its lifetime is due for redelivery.
     let ack_wait = queues.iter().map(|queue| queue.ack_wait).min().unwrap_or_default();
     let expires = (ack_wait / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
     let asked = ask(bus, queues, Patience::Wait(expires)).await;
@@ -123,20 +123,20 @@ async fn next(bus: &NatsBus, queues: &[Arc<QueueOptions>]) -> Asked {
     asked
 }
 
-/// With which of several queues a pull begins.
+/// Index of the queue with which a pull starts.
 fn first(turn: usize, queues: usize) -> usize {
     let (round, place) = (turn / STRICT, turn % STRICT);
     if place + 1 == STRICT { 1 + round % (queues - 1) } else { 0 }
 }
 
-/// What the server does where it has no message.
+/// What the server does when it has no message.
 #[derive(Clone, Copy)]
 enum Patience {
-    /// It says so.
+    /// Replies immediately.
     Glance,
-    /// It looks again, and says so.
+    /// Looks again, then replies.
     Look,
-    /// It waits for one for so long.
+    /// Waits this long for a message.
     Wait(Duration),
 }
 
@@ -151,7 +151,7 @@ impl Patience {
         }
     }
 
-    /// Until when there is an answer.
+    /// The time within which a reply arrives.
     fn ends(self) -> Duration {
         match self {
             Self::Glance => AT_ONCE,
@@ -161,7 +161,7 @@ impl Patience {
     }
 }
 
-/// Asks all queues for one message, and takes the first answer.
+/// Asks all queues for one message and takes the first reply.
 async fn ask(bus: &NatsBus, queues: &[Arc<QueueOptions>], patience: Patience) -> Asked {
     let asker = &bus.0.asker;
     let mut connections = asker.connections();
@@ -183,7 +183,7 @@ async fn ask(bus: &NatsBus, queues: &[Arc<QueueOptions>], patience: Patience) ->
             (Ok(Some(reply)), _) => judge(reply),
             (Ok(None), _) => Asked::Lost("the connection is closed".into()),
             (Err(_), Patience::Glance | Patience::Look) => Asked::Nothing,
-            (Err(_), Patience::Wait(_)) => Asked::Lost("nothing was heard".into()),
+            (Err(_), Patience::Wait(_)) => Asked::Lost("no reply".into()),
         },
         _ = connections.changed() => Asked::Reconnected,
     }
@@ -192,7 +192,7 @@ async fn ask(bus: &NatsBus, queues: &[Arc<QueueOptions>], patience: Patience) ->
 fn judge(reply: async_nats::Message) -> Asked {
     match reply.status.map(|status| status.as_u16()) {
         None if reply.reply.is_some() => Asked::Message(Box::new(reply)),
-        // No messages, and none until the request expired.
+        // No message now (404), or none before the request expired (408).
         Some(404 | 408) => Asked::Nothing,
         status => {
             let description = reply.description.unwrap_or_default();
@@ -201,14 +201,14 @@ fn judge(reply: async_nats::Message) -> Asked {
     }
 }
 
-/// A subject that takes one message. The server forgets it with the first, and with it the requests to
-/// the other queues; what one of them sends all the same, the server sees undelivered and gives to
-/// the next who asks. (In a cluster, if the other queue's leader is on another server, only after
+/// A reply subject that takes one message. After the first message the server drops the subscription, and with it the
+/// requests to the other queues. A message that another queue still sends cannot be delivered, and the server gives it
+/// to the next request. (In a cluster, if that queue's leader is on another server, this happens only after
 /// `ack_wait`.)
 struct Waiting {
     client: Client,
     inbox: String,
-    /// Until the reply is there.
+    /// `None` once the reply has arrived.
     replies: Option<Subscriber>,
 }
 
@@ -227,8 +227,8 @@ impl Waiting {
     }
 }
 
-/// Who stops waiting takes the subject's one message itself, so that the server knows at once that
-/// nobody waits there, and gives back what was faster.
+/// A dropped waiter publishes the one allowed message to its own subject, so the server knows at once that it no longer
+/// waits. If a delivery arrives first, it is handed back.
 impl Drop for Waiting {
     fn drop(&mut self) {
         let Some(mut replies) = self.replies.take() else {
@@ -250,17 +250,17 @@ impl Drop for Waiting {
     }
 }
 
-/// The delivery, unless the message is one to be buried.
+/// Makes a delivery, or buries the message if it is unreadable or has exhausted its deliveries.
 async fn receive(bus: &NatsBus, received: async_nats::Message) -> Option<Delivery> {
     let ack = received.reply.as_deref().and_then(AckSubject::parse);
     let known = ack.as_ref().and_then(|ack| bus.known(&ack.queue).ok());
     let (Some(ack), Some(known)) = (ack, known) else {
-        tracing::warn!(subject = %received.subject, "a message that is no delivery");
+        tracing::warn!(subject = %received.subject, "ignoring a message that is not a delivery");
         return None;
     };
     let queue = known.options;
     if queue.expect_subject(&received.subject).is_err() {
-        tracing::warn!(subject = %received.subject, queue = queue.name, "a message of another queue");
+        tracing::warn!(subject = %received.subject, queue = queue.name, "ignoring a message of another queue");
         return None;
     }
     let read = from_nats(&received.subject, received.headers.as_ref(), received.payload);
@@ -277,7 +277,7 @@ async fn receive(bus: &NatsBus, received: async_nats::Message) -> Option<Deliver
         None => Some(Delivery::new(message, attempt, settle)),
         Some(reason) => {
             if let Err(error) = settle.bury(&reason).await {
-                tracing::warn!(%error, "not buried yet");
+                tracing::warn!(%error, "could not store a dead letter; the message will be delivered again");
             }
             None
         }

@@ -1,4 +1,4 @@
-//! What becomes of a delivery.
+//! Settling deliveries on NATS.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,15 +12,14 @@ use crate::{
     bus::{DEAD_LETTERS, QueueOptions, Settle, dead_letter},
 };
 
-/// The subject at which JetStream hears about a delivery, and what it says:
-/// `$JS.ACK.{stream}.{consumer}.{delivered}.{sequence}.…`, on newer servers with domain and account
-/// before the stream.
+/// The subject that acknowledges a delivery: `$JS.ACK.{stream}.{consumer}.{delivered}.{sequence}.…`; newer servers put
+/// domain and account before the stream.
 #[derive(Debug, Clone)]
 pub(super) struct AckSubject {
     subject: String,
     pub(super) queue: String,
     pub(super) attempt: u32,
-    /// Names the stored message within its queue.
+    /// Identifies the stored message within its queue.
     sequence: u64,
 }
 
@@ -51,15 +50,15 @@ pub(super) struct NatsSettle {
 }
 
 impl NatsSettle {
-    /// Returns once the server has heard it.
+    /// Sends an acknowledgement and waits until the server has processed it.
     async fn tell(&self, kind: AckKind) -> Result<(), Error> {
         let told = self.bus.0.asker.ask(&self.ack.subject, None, kind.into()).await;
         told.map(drop).map_err(|error| error.into_error(&self.ack.subject))
     }
 
-    /// Gives the message up: first the dead letter, then the end of the original, so that a crash
-    /// between the two loses nothing. Where there is no room for dead letters now, it is delivered and
-    /// buried again; only one that is too large even without its body is lost.
+    /// Gives the message up: stores the dead letter first and removes the original second, so a crash in between loses
+    /// nothing. If the dead-letter queue is full, the message is delivered and buried again later. A message is lost
+    /// only if it is too large even without its body.
     pub(super) async fn bury(&self, reason: &str) -> Result<(), Error> {
         let queue = &*self.queue.name;
         tracing::warn!(queue, subject = self.message.subject, reason, "dead letter");

@@ -1,4 +1,4 @@
-//! Queues as streams and consumers of JetStream.
+//! Queues as JetStream streams and consumers.
 
 use std::time::Duration;
 
@@ -17,38 +17,38 @@ use crate::{
 };
 
 const PREFIX: &str = "hermesh-";
-/// Deliveries in progress at the same time, over all consumers of a queue.
+/// The most unacknowledged deliveries, over all pullers of a queue.
 const MAX_ACK_PENDING: i64 = 100_000;
-/// Pulls waiting at the same time.
+/// The most waiting pull requests.
 const MAX_WAITING: i64 = 8192;
 
 // JetStream's error codes.
 pub(super) const STREAM_NOT_FOUND: u64 = 10059;
 const STREAM_EXISTS: u64 = 10058;
 const SUBJECTS_OVERLAP: u64 = 10065;
-/// How often a stream is tried to be created whose subjects are taken: for about a second.
+/// Tries to create a stream whose subjects are taken; about a second in total.
 const CREATIONS: u32 = 6;
 const CONSUMER_NOT_FOUND: u64 = 10014;
 
-/// The stream of a queue.
+/// The stream name of a queue.
 pub(crate) fn stream_name(queue: &str) -> String {
     format!("{PREFIX}{queue}")
 }
 
-/// The queue of a stream.
+/// The queue name of a stream.
 pub(crate) fn queue_name(stream: &str) -> Option<&str> {
     stream.strip_prefix(PREFIX)
 }
 
-/// What JetStream can keep of the options: the window of ids lies within the age of messages.
+/// The options as JetStream can represent them: it limits the deduplication window to the message age.
 fn effective(queue: &QueueOptions) -> QueueOptions {
     let window = queue.max_age.map_or(queue.dedup_window, |age| age.min(queue.dedup_window));
     let per_subject = queue.max_per_subject.filter(|_| queue.retention == Retention::WorkQueue);
     QueueOptions { dedup_window: window, max_per_subject: per_subject, ..queue.clone() }
 }
 
-/// The options that are the clients' affair, in words that the stream carries as its description, so
-/// that processes which disagree find out.
+/// The options that only the clients apply, written into the stream's description so that processes with different
+/// options notice.
 fn description(queue: &QueueOptions) -> String {
     format!(
         "hermesh queue; unique={} max_deliver={} ack_wait_ms={}",
@@ -69,13 +69,13 @@ fn stream_config(queue: &QueueOptions, replicas: usize) -> StreamConfig {
         name: stream_name(&queue.name),
         description: Some(description(queue)),
         subjects: vec![queue.filter.clone()],
-        // A work queue deletes what is acknowledged; what is to be read back stays within limits.
+        // A work queue deletes acknowledged messages; messages that are read back stay within limits.
         retention: if last { RetentionPolicy::Limits } else { RetentionPolicy::WorkQueue },
         max_messages: signed(queue.max_messages),
         max_bytes: signed(queue.max_bytes),
         max_messages_per_subject: if last { 1 } else { queue.max_per_subject.map_or(-1, signed) },
         discard: if refuse { DiscardPolicy::New } else { DiscardPolicy::Old },
-        // Where only the last message of a subject counts, the old one goes, whatever else is full.
+        // Where only the last message of a subject counts, it replaces the old one even if the queue is full.
         discard_new_per_subject: refuse && queue.max_per_subject.is_some(),
         max_age: queue.max_age.unwrap_or_default(),
         duplicate_window: queue.dedup_window,
@@ -88,7 +88,7 @@ fn stream_config(queue: &QueueOptions, replicas: usize) -> StreamConfig {
     }
 }
 
-/// The options of an existing stream, where they can be read from it.
+/// The options recorded in an existing stream.
 fn options_of(found: &StreamConfig, wanted: &QueueOptions) -> Result<QueueOptions, Error> {
     let word = |name: &str| {
         let words = found.description.as_deref().unwrap_or_default().split([' ', ';']);
@@ -178,7 +178,7 @@ fn consumer_config(queue: &QueueOptions) -> ConsumerConfig {
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: queue.ack_wait,
-        // Counted on our side, which knows what to do with a message that is given up.
+        // Deliveries are counted by hermesh, which stores exhausted messages as dead letters.
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
         max_waiting: MAX_WAITING,
@@ -186,12 +186,12 @@ fn consumer_config(queue: &QueueOptions) -> ConsumerConfig {
     }
 }
 
-/// What is asked when a queue's stream is created.
+/// The request that creates a queue's stream.
 pub(crate) fn stream_request(queue: &QueueOptions, replicas: usize) -> Value {
     json!(stream_config(&effective(queue), replicas))
 }
 
-/// What is asked when a queue's consumer is created.
+/// The request that creates a queue's consumer.
 pub(crate) fn consumer_request(queue: &QueueOptions) -> Value {
     json!({ "stream_name": stream_name(&queue.name), "config": consumer_config(&effective(queue)) })
 }
@@ -216,7 +216,7 @@ fn check_consumer(queue: &QueueOptions, found: &ConsumerConfig) -> Result<(), Er
     Ok(())
 }
 
-/// Creates the stream, or checks the one that is there.
+/// Creates the stream, or checks the existing one.
 pub(super) async fn declare(
     asker: &Asker,
     queue: &QueueOptions,
@@ -226,7 +226,7 @@ pub(super) async fn declare(
     let (name, request) = (stream_name(&queue.name), stream_request(queue, replicas));
     let mut pause = Pause::new();
     for _ in 0..CREATIONS {
-        // Where it exists with these options, creating changes nothing.
+        // If the stream exists with the same options, creating it changes nothing.
         let created = asker.api(&format!("STREAM.CREATE.{name}"), &request).await;
         let info: Result<StreamInfo, Unanswered> = match created {
             Err(error) if matches!(error.code(), Some(STREAM_EXISTS | SUBJECTS_OVERLAP)) => {
@@ -236,20 +236,20 @@ pub(super) async fn declare(
         };
         match info {
             Ok(info) => return check_stream(queue, &info.config, replicas),
-            // The subjects are taken by a stream of another name, or by one of this name that another
-            // process is creating at this moment.
+            // The subjects belong to a stream with another name, or to this stream, which another process is just
+            // creating.
             Err(error) if error.code() == Some(STREAM_NOT_FOUND) => pause.wait().await,
             Err(error) => return Err(error.into_error(&name)),
         }
     }
-    let found = "subjects that another stream has".into();
+    let found = "subjects that belong to another stream".into();
     Err(mismatch(queue, "filter", found, queue.filter.clone()))
 }
 
-/// Creates the consumer, or checks the one that is there.
+/// Creates the consumer, or checks the existing one.
 ///
 /// # Errors
-/// [`Error::NoQueue`] if there is no stream.
+/// [`Error::NoQueue`] if the stream does not exist.
 pub(super) async fn declare_consumer(asker: &Asker, queue: &QueueOptions) -> Result<(), Error> {
     let queue = &effective(queue);
     let stream = stream_name(&queue.name);

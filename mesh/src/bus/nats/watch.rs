@@ -1,4 +1,4 @@
-//! Messages and requests as they are published, without a queue.
+//! Published messages and requests that bypass queues.
 
 use async_nats::{Client, Subscriber};
 use futures_util::StreamExt as _;
@@ -13,15 +13,15 @@ use crate::{
     bus::{Request, Requests, Subscription},
 };
 
-/// All servers of one filter are one group, and share its requests.
+/// All servers of one filter form one queue group and share its requests.
 pub(crate) const GROUP: &str = "hermesh";
-/// Where clients of NATS wait for answers. An answer is published with the rights of who answers, so
-/// who asks must not choose another place for it: a stream, the server's interface, a delivery's ack.
+/// Prefix of the subjects where NATS clients wait for replies. A reply is published with the rights of the server that
+/// replies, so a requester must not be able to direct it anywhere else: to a stream, the server's API or the
+/// acknowledgement of a delivery.
 pub(crate) const INBOXES: &str = "_INBOX.";
-/// The largest body of a request: who offers a task sends its shard along, all others send next to
-/// nothing.
+/// The largest request body. A worker that offers a task includes its shard; all other requests are small.
 const MAX_REQUEST: usize = 512 << 10;
-/// How many requests may wait for one server. With the above: at most 32 MiB for every filter served.
+/// How many requests may wait for one server. With [`MAX_REQUEST`]: at most 32 MiB for every filter served.
 const REQUESTS: usize = 64;
 
 fn refused(filter: &str) -> impl FnOnce(async_nats::client::SubscribeError) -> Error {
@@ -43,7 +43,7 @@ pub(super) async fn serve(client: &Client, filter: &str) -> Result<Requests, Err
         let (client, asker) = (client.clone(), reply?);
         if !is_inbox(&asker) || message.body.len() > MAX_REQUEST {
             let (subject, bytes) = (&message.subject, message.body.len());
-            tracing::debug!(subject, bytes, reply = %asker, "a request that is not answered");
+            tracing::debug!(subject, bytes, reply = %asker, "ignoring an invalid request");
             return None;
         }
         let reply = move |answer: Message| -> futures_util::future::BoxFuture<'static, _> {
@@ -62,12 +62,13 @@ pub(super) async fn serve(client: &Client, filter: &str) -> Result<Requests, Err
     Ok(Requests(requests))
 }
 
-/// Whether answers may go to this subject, or to those below it.
+/// Whether replies may be sent to this subject or to subjects below it.
 pub fn is_inbox(subject: &str) -> bool {
     subject.starts_with(INBOXES) && check_subject(subject).is_ok()
 }
 
-/// Hands messages on until nobody wants them. What does not fit into the buffer is lost, as promised.
+/// Forwards messages until the receiver is dropped. Messages that do not fit into the buffer are lost, as the contract
+/// allows.
 fn forward<T: Send + 'static>(
     mut messages: Subscriber,
     buffer: usize,
@@ -90,7 +91,7 @@ fn forward<T: Send + 'static>(
                     }
                 }
                 Err((kept, error)) => {
-                    tracing::debug!(subject = kept.subject, %error, "an unreadable message");
+                    tracing::debug!(subject = kept.subject, %error, "ignoring an unreadable message");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What requests to JetStream say in their bodies.
+//! Checks of the bodies of JetStream requests.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,9 +12,9 @@ use crate::{
     policy::{Rules, Verb, covers, rules::is_filter},
 };
 
-/// The longest body that is read, those of requests to create something aside, which are as long as ours.
+/// The longest body that is parsed. Create requests are longer, but are compared as a whole with those of the bus.
 pub(super) const LARGEST: usize = 2048;
-/// The most copies of a stream that JetStream can have.
+/// The most replicas that JetStream supports for a stream.
 const MAX_REPLICAS: usize = 5;
 
 #[derive(Deserialize)]
@@ -37,10 +37,10 @@ struct Purge {
     filter: String,
 }
 
-/// Checks the body of a call that is allowed with the right one.
+/// Checks the body of a request that is allowed with some bodies.
 ///
 /// # Errors
-/// What is expected.
+/// The expected form of the body.
 pub(super) fn check(
     call: Call,
     queue: &'static QueueOptions,
@@ -51,12 +51,12 @@ pub(super) fn check(
         Call::Create => {
             let ours = |replicas| is(body, &streams::stream_request(queue, replicas));
             if !(1..=MAX_REPLICAS).any(ours) {
-                return Err("the stream as hermesh has it");
+                return Err("the stream configuration of hermesh");
             }
         }
         Call::ConsumerCreate => {
             if !is(body, &streams::consumer_request(queue)) {
-                return Err("the consumer as hermesh has it");
+                return Err("the consumer configuration of hermesh");
             }
         }
         Call::ConsumerInfo | Call::ConsumerDelete => {
@@ -110,8 +110,8 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     (body.len() <= LARGEST).then(read)?
 }
 
-/// Whether a body is this one, but for the order of its fields. It has the same length, so that no field
-/// occurs twice: nats-server would put both together.
+/// Whether a body equals the expected JSON apart from the order of fields. The lengths must be equal too, which
+/// excludes repeated fields: nats-server would merge them.
 fn is(body: &[u8], expected: &Value) -> bool {
     body.len() == expected.to_string().len()
         && serde_json::from_slice::<Value>(body).is_ok_and(|body| body == *expected)

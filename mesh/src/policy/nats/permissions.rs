@@ -1,4 +1,4 @@
-//! What nats-server is to allow to one identity.
+//! Permissions of one identity in nats-server.
 
 use super::{ACK, ANSWERED, Call, DIRECT_GET, GROUP, QUEUES, own_inbox};
 use crate::{
@@ -7,18 +7,17 @@ use crate::{
     policy::{Rules, Verb, queue_of},
 };
 
-/// What one user of nats-server may do; everything else is denied.
+/// The permissions of one user of nats-server; everything else is denied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Permissions {
-    /// Where it may publish.
+    /// Subjects that it may publish to.
     pub publish: Vec<String>,
-    /// Where it may subscribe; with a second word, only as one of that queue group.
+    /// Subjects that it may subscribe to. A second word names the queue group that it must join.
     pub subscribe: Vec<String>,
 }
 
-/// What nats-server is to allow to `own`: at least everything that [`super::classify`] and
-/// [`super::listen`] do. It cannot look into bodies, so who may purge, or list, a part of a stream is
-/// held to that part by its sidecar only.
+/// The permissions for `own`: at least everything that [`super::classify`] and [`super::listen`] allow. nats-server
+/// cannot check bodies, so only the sidecar restricts an identity to the part of a stream that it may purge or list.
 pub fn permissions(rules: &Rules, own: &SpiffeId) -> Permissions {
     if !rules.on_the_bus() {
         return Permissions::default();
@@ -37,10 +36,10 @@ pub fn permissions(rules: &Rules, own: &SpiffeId) -> Permissions {
     }
     for queue in filters(Verb::Pull) {
         let stream = stream_name(&queue);
-        // No more and no fewer tokens, or it would settle deliveries of queues whose names it can choose.
+        // The number of tokens is fixed. With `>`, the identity could settle deliveries of other queues.
         let delivery = format!("{stream}.{queue}.*.*.*.*.*");
         publish.push(format!("{ACK}{delivery}"));
-        // With domain and account, as newer servers have it, and perhaps more behind.
+        // Newer servers add domain and account, and possibly tokens at the end.
         publish.push(format!("{ACK}*.*.{delivery}"));
         publish.push(format!("{ACK}*.*.{delivery}.>"));
     }
@@ -48,7 +47,7 @@ pub fn permissions(rules: &Rules, own: &SpiffeId) -> Permissions {
     subscribe.push(own_inbox(own));
     let served = filters(Verb::Serve);
     if !served.is_empty() {
-        // Not `allow_responses`: whoever asks itself could then publish anywhere.
+        // Not `allow_responses`: an identity that sends a request to itself could then publish anywhere.
         publish.extend(ANSWERED.map(str::to_owned));
     }
     subscribe.extend(served.iter().map(|filter| format!("{filter} {GROUP}")));

@@ -56,7 +56,7 @@ fn a_listing_stays_within_what_may_be_listed() {
     let evaluation = "service/evaluation";
     assert!(info(evaluation, "keys", &page("hermesh.key.0.*.*")).is_ok());
     assert!(info(evaluation, "keys", "").is_ok());
-    // It may create the stream, and so see what it is like; but not what is in there.
+    // It may create the stream and read its configuration, but not its messages.
     assert!(info(evaluation, "jobs", "").is_ok());
     assert!(info(evaluation, "jobs", &page("hermesh.job.*")).is_err());
     for body in [
@@ -125,12 +125,12 @@ fn streams_and_consumers_are_created_as_the_mesh_has_them() {
         streams::consumer_request(queue("jobs")).to_string(),
         good.replace("\"ack_policy\":\"explicit\"", "\"ack_policy\":\"none\""),
         good.replace("\"config\":{", "\"config\":{\"deliver_subject\":\"hermesh.answer.acme.0\","),
-        // nats-server would put both together.
+        // nats-server would merge the repeated fields.
         good.replace("\"config\":{", "\"config\":{\"deliver_subject\":\"x\"},\"config\":{"),
     ] {
         assert!(consumer(&body).is_err(), "{body}");
     }
-    // In another order it is the same.
+    // The order of fields does not matter.
     let (config, stream) =
         (good.find("\"config\"").expect("is there"), good.find(",\"stream_name"));
     let stream = stream.expect("comes last");

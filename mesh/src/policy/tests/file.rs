@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{super::file::MAX_EXPANDED, *};
 use crate::UnixMillis;
 
-/// A policy with these lines for one service, from line 3 on.
+/// A policy with these lines for one service, starting at line 3.
 fn service(lines: &str) -> String {
     format!("trust_domain = \"hermesh.local\"\n[identities.\"service/x\"]\n{lines}\n")
 }
@@ -144,7 +144,7 @@ fn sizes_are_bounded() {
     let lines = vec!["\"hermesh.x\""; 257].join(",");
     let many = Policy::parse(&service(&format!("publish = [{lines}]")));
     assert!(matches!(many, Err(PolicyError::TooMany { .. })), "{many:?}");
-    // So many lines for each tenant that not all tenants fit.
+    // Enough lines for each tenant that the maximum number of tenants exceeds the limit.
     let lines = vec!["\"hermesh.x.{tenant}\""; 256].join(",");
     let text = service(&format!("[identities.\"tenant/*\"]\npublish = [{lines}]"));
     let policy = Policy::parse(&text).expect("is good");

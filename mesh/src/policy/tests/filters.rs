@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::super::{covers, rules::is_filter};
 use crate::matches;
 
-/// All subjects of up to five tokens; none of the filters has a `c`.
+/// All subjects of up to five tokens. No filter contains a `c`.
 fn subjects() -> Vec<String> {
     let (mut all, mut longest) = (Vec::new(), vec![String::new()]);
     for _ in 0..5 {

@@ -17,7 +17,7 @@ fn id(workload: &str) -> SpiffeId {
     SpiffeId::new("hermesh.local", workload).expect("is one")
 }
 
-/// A subject under a filter.
+/// A subject that matches a filter.
 fn example(filter: &str) -> String {
     let filter = filter.strip_suffix(">").map_or(filter.to_owned(), |start| format!("{start}a.b"));
     filter.replace('*', "x")

@@ -26,7 +26,7 @@ fn permitted(permissions: &Permissions, subject: &str) -> bool {
     permissions.publish.iter().any(|filter| matches(filter, subject))
 }
 
-/// A subject, perhaps one of the server's interface.
+/// A random subject, sometimes one of the server's API.
 fn subject() -> impl Strategy<Value = String> {
     let api = [
         "STREAM.CREATE",
@@ -87,7 +87,7 @@ fn subject() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The body with which a subject is allowed, if it is at all.
+/// The body with which a subject is allowed, if there is one.
 fn body_for(rules: &Rules, subject: &str) -> Vec<u8> {
     let queue = QUEUES.iter().find(|queue| {
         let stream = format!(".{}", streams::stream_name(&queue.name));
@@ -124,7 +124,7 @@ proptest! {
         let classified = classify(&rules, &id, &subject, &body);
         match &classified {
             Ok(_) => prop_assert!(permitted(&permissions, &subject), "{subject} {classified:?}"),
-            // And the other way round, but for wildcards, which no publish has.
+            // The converse, except for wildcards, which no publish contains.
             Err(denied) => prop_assert!(
                 !permitted(&permissions, &subject)
                     || subject.contains(['*', '>'])
@@ -242,7 +242,7 @@ fn a_publish_is_one_of_nine_things() {
     assert!(classified(ack, &long).is_err());
     let next = "$JS.API.CONSUMER.MSG.NEXT.hermesh-tasks-express.tasks-express";
     assert!(classified(next, &long).is_err());
-    // Who answers nobody has nothing to say to others.
+    // An identity that serves nothing may not reply to others.
     let (id, rules, _) = of(&policy, "tenant/acme");
     assert!(classify(&rules, &id, "_INBOX.service.evaluation.1", b"").is_err());
     let (id, rules, _) = of(&policy, "monitor/prometheus");
