@@ -65,7 +65,6 @@ pub fn read(path: &Path) -> Result<SigningKey, Error> {
 ///
 /// # Errors
 /// As [`read`], or the file cannot be created.
-/// As [`read`], or the file cannot be made.
 pub fn read_or_create(path: &Path) -> Result<SigningKey, Error> {
     match read(path) {
         Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

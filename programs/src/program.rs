@@ -114,7 +114,6 @@ pub fn load<P: Program>(
 ///
 /// # Errors
 /// [`Error::Identity`], [`Error::Listen`].
-/// [`Error::Identity`], [`Error::Listen`].
 pub async fn build<P: Program>(config: Config<P::Options>) -> Result<Bound, Error> {
     let identity = config.identity.as_deref().map(identity::read_or_create).transpose()?;
     if let Some(identity) = &identity {

@@ -68,7 +68,6 @@ impl Traces {
 ///
 /// # Errors
 /// The filter, or the collector's address, is invalid.
-/// The filter is not one, or the collector's address.
 pub fn subscriber(
     command: &'static str,
     log: &Log,

@@ -432,7 +432,7 @@ fn certificates_are_issued_without_a_server() {
     assert_eq!(peer.id, id("broker/nats"));
     assert!((47..=48).contains(&(now.until(peer.not_after).as_secs() / 3600)));
     let client = trust.verify(own.chain(), Purpose::Client, now);
-    assert_eq!(client, Err(CertificateError::Purpose(Purpose::Client)), "brokers seal nothing");
+    assert_eq!(client, Err(CertificateError::Purpose(Purpose::Client)), "brokers sign nothing");
     issue("service/evaluation", "1").expect("replaces");
     let own = Credentials::from_pem(&read("certificate.pem"), &read("key.pem")).expect("reads");
     assert!(trust.verify(own.chain(), Purpose::Client, now).is_ok());

@@ -1,4 +1,4 @@
-//! What a sidecar refuses to its own workload, in nats-server's words, and how it limits it.
+//! What a sidecar refuses to its own workload, in nats-server's words, and when it ends its connection.
 
 mod world;
 

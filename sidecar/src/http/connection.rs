@@ -18,7 +18,7 @@ use super::{Body, Limits};
 const MAX_HEADERS: usize = 64;
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 << 10;
-/// How long to wait when the system has no file descriptor for another connection.
+/// How long to wait after a failed accept, for example when file descriptors have run out.
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Accepts connections, at most a given number at a time, until `stop` holds; then waits for the open ones.

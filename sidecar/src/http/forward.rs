@@ -71,10 +71,10 @@ pub(super) enum Away {
     #[error("the service cannot be reached: {0}")]
     Unreachable(#[from] io::Error),
     /// The service does not speak HTTP, or closed the connection early.
-    #[error("the service broke off: {0}")]
+    #[error("the service's response ended early: {0}")]
     Broken(#[from] hyper::Error),
     /// The service's response cannot be forwarded.
-    #[error("the service answers with {0}")]
+    #[error("the service's response cannot be forwarded: {0}")]
     Unexpected(&'static str),
     /// The service takes too long.
     #[error("the service takes longer than {} s", .0.as_secs_f64())]

@@ -64,7 +64,7 @@ pub enum ClientError {
     #[error("the issuer at {0} did not answer within 10 s")]
     Slow(String),
     /// The response is not HTTP, or too large.
-    #[error("the issuer at {address} broke off: {told}")]
+    #[error("no valid response from the issuer at {address}: {told}")]
     Broken {
         /// The issuer's address.
         address: String,

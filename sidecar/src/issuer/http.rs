@@ -194,7 +194,7 @@ async fn read(request: hyper::Request<Incoming>) -> Result<Body, Refusal> {
     let bytes = match Limited::new(body, MAX_BODY).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(long()),
-        Err(_) => return Err(Refusal(StatusCode::BAD_REQUEST, "the body broke off".into())),
+        Err(_) => return Err(Refusal(StatusCode::BAD_REQUEST, "the body ended early".into())),
     };
     serde_json::from_slice(&bytes).map_err(|_| {
         let told = r#"expected {"csr": "-----BEGIN CERTIFICATE REQUEST-----…", "token": "…"}"#;

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 32;
 /// The maximum size of these headers, in bytes.
 const MAX_HEAD: usize = 16 << 10;
-/// How long to wait when the system has no file descriptor for another connection.
+/// How long to wait after a failed accept, for example when file descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The server's options.

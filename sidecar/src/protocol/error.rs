@@ -6,10 +6,10 @@
 #[non_exhaustive]
 pub enum ProtocolError {
     /// The verb does not exist in this direction.
-    #[error("expected {0}, something else came")]
+    #[error("expected {0}, got something else")]
     UnknownOperation(&'static str),
     /// The arguments do not fit the verb.
-    #[error("expected {0}, other arguments came")]
+    #[error("expected {0}, got other arguments")]
     Arguments(&'static str),
     /// The line has a bare CR or LF, or another control character.
     #[error("a line has a control character; expected none but the CR LF at its end")]
@@ -21,7 +21,7 @@ pub enum ProtocolError {
         limit: usize,
     },
     /// A number was expected.
-    #[error("expected a number of one to nine digits, something else came")]
+    #[error("expected a number of one to nine digits, got something else")]
     Number,
     /// The message is too large.
     #[error("a message of {got} bytes was announced; headers and body may have {limit}")]

@@ -47,7 +47,7 @@ const INTRODUCTION: Duration = Duration::from_secs(5);
 const NAP: Duration = Duration::from_secs(60);
 /// How long to keep reading from a client after its connection was refused.
 const HEARING: Duration = Duration::from_millis(500);
-/// How long to wait when the system has no file descriptor for another connection.
+/// How long to wait after a failed accept, for example when file descriptors have run out.
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Where the workload connects.
@@ -79,15 +79,15 @@ impl Listener {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum End {
-    #[error("the workload hung up")]
+    #[error("the workload closed the connection")]
     Client,
-    #[error("the broker hung up")]
+    #[error("the broker closed the connection")]
     Broker,
     #[error("{0}")]
     Unreachable(#[from] Unreachable),
-    #[error("the workload does not speak the protocol: {0}")]
+    #[error("the workload violates the NATS protocol: {0}")]
     Protocol(ProtocolError),
-    #[error("the broker does not speak the protocol: {0}")]
+    #[error("the broker violates the NATS protocol: {0}")]
     BrokerProtocol(ProtocolError),
     #[error("{0}")]
     Greeting(&'static str),

@@ -137,7 +137,7 @@ async fn greeting(
         match parser.next(&mut read) {
             Ok(Some(frame)) => {
                 let ServerOp::Info(info) = frame.op else {
-                    return Err(Unreachable::Greeting("it says something else first"));
+                    return Err(Unreachable::Greeting("it sends something else before INFO"));
                 };
                 return Ok((info, read));
             }
@@ -145,7 +145,7 @@ async fn greeting(
             Err(_) => return Err(Unreachable::Greeting("it speaks another protocol")),
         }
         match stream.read_buf(&mut read).await {
-            Ok(0) => return Err(Unreachable::Greeting("it hung up")),
+            Ok(0) => return Err(Unreachable::Greeting("it closed the connection")),
             Ok(_) => {}
             Err(error) => return Err(Unreachable::Connect(error)),
         }

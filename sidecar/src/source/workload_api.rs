@@ -49,7 +49,7 @@ impl Streamed {
         match contexts.next().await {
             Some(Ok(context)) => Ok(context),
             Some(Err(error)) => Err(self.options.told(error)),
-            None => Err(self.options.told("it ended the stream; expected it to stay")),
+            None => Err(self.options.told("it ended the stream, expected it to stay open")),
         }
     }
 }

@@ -66,7 +66,6 @@ impl Cluster {
     ///
     /// # Errors
     /// A process cannot be started, or a directory cannot be created.
-    /// A process cannot be started, or a directory cannot be made.
     pub fn start(
         server: NatsServer,
         program: &Path,
@@ -86,7 +85,6 @@ impl Cluster {
     /// sidecars for tenants and for the observer.
     ///
     /// # Errors
-    /// As [`Self::start`], or a certificate cannot be made.
     /// As [`Self::start`], or a certificate cannot be made.
     pub async fn start_with_sidecars(
         program: &Path,
