@@ -1,7 +1,7 @@
-//! The engine's operators one by one, through its public steps, on one thread: what a change of the engine
-//! does to each. README.md says how to run them.
+//! Benchmarks of the engine's operators, through its public steps, on one thread. They show the effect of a change on
+//! each operator. README.md explains how to run them.
 
-// The groups that the macros make are public and undocumented; failing is what a benchmark does.
+// The macros make public, undocumented groups; a benchmark may panic.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -15,11 +15,11 @@ use hermesh_engine::{
 };
 use rayon::ThreadPoolBuilder;
 
-/// The set of most networks.
+/// The parameter set of most networks.
 const SET: &ParameterSet = &T4X512;
 /// Values of a handwritten digit.
 const PIXELS: usize = 784;
-/// What all tables have.
+/// Entry of all lookup tables.
 const ENTRY: u64 = 1 << 61;
 /// Lookups per shard: all in one.
 const ONE_SHARD: usize = usize::MAX / 2;
@@ -33,7 +33,7 @@ struct Bench {
 }
 
 fn main_group(criterion: &mut Criterion) {
-    // This thread is all there is.
+    // One thread only.
     ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().unwrap();
     let bench = Bench::new();
     bench.keys(criterion);
@@ -95,8 +95,8 @@ impl Bench {
             ("Linear, 784 to 128, dense", dense(128)),
             ("Linear, convolution 3 x 3", convolution()),
         ] {
-            // All values of the stage before are of the same input through the same table, and so share
-            // one bootstrap: the Linear does not mind.
+            // All values of the stage before have the same input and the same lookup table, and so share one
+            // bootstrap. That does not affect the Linear.
             let rows = matrix.rows();
             let linear = Stage { linear: Linear { matrix, bias: vec![0; rows] }, lookup: None };
             let program = of_stages(vec![looked_up(PIXELS, copies(PIXELS)), linear]);
@@ -133,7 +133,7 @@ impl Bench {
         evaluate(program, &self.bootstrap, shard, &Timings::default()).unwrap()
     }
 
-    /// Of a step that does more, the time that the engine counts for one operator.
+    /// Benchmarks one operator of a step, by the time that the engine counts for it.
     fn counted(
         &self,
         criterion: &mut Criterion,
@@ -162,7 +162,7 @@ fn of_stages(stages: Vec<Stage>) -> Program {
     Program::new(SET, Precision::Approximate, stages).unwrap()
 }
 
-/// A stage whose values all go through one table.
+/// A stage whose values all use one lookup table.
 fn looked_up(rows: usize, matrix: Matrix) -> Stage {
     let lookup = Lookup { tables: vec![vec![ENTRY; 2]], table_of: vec![0; rows] };
     Stage { linear: Linear { matrix, bias: vec![0; rows] }, lookup: Some(lookup) }
@@ -187,7 +187,7 @@ fn dense(rows: usize) -> Matrix {
     Matrix::Dense { rows: rows as u32, columns: PIXELS as u32, weights }
 }
 
-/// From one channel to eight, of every second pixel of a digit.
+/// A convolution from one channel to eight, at every second pixel of a digit.
 fn convolution() -> Matrix {
     let (width, side, channels) = (28, 13, 8);
     sparse(PIXELS, channels * side * side, 9, |row, weight| {
@@ -197,7 +197,7 @@ fn convolution() -> Matrix {
     })
 }
 
-/// With `each` weights in each row.
+/// A matrix with `each` weights in each row.
 fn sparse(
     columns: usize,
     rows: usize,

@@ -1,4 +1,4 @@
-//! What the bus on NATS costs, operation by operation, against a real nats-server.
+//! Measures each operation of the bus against a real nats-server.
 
 use std::{
     fmt::Write as _,
@@ -22,7 +22,7 @@ const WORK: &str = "work";
 /// `hermesh-bench bus`
 #[derive(Args)]
 pub(crate) struct BusCosts {
-    /// Subjects in the stream that is read from.
+    /// Number of subjects in the stream that is read.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10_000..))]
     subjects: u32,
 }

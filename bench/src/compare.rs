@@ -1,4 +1,4 @@
-//! Runs the pipelines side by side.
+//! Runs the pipelines in turns on the same inputs.
 
 use std::num::NonZeroUsize;
 
@@ -12,11 +12,11 @@ use crate::remote::{Kind, Remote};
 use crate::report::{Measured, Report};
 use crate::{conventional, hermesh, machine};
 
-/// The client's side of a pipeline, which has the secret key.
+/// The client of a pipeline, which has the client key.
 pub(crate) trait Client {
-    /// One row as an input's bytes.
+    /// Encrypts one row to the bytes of an input.
     fn encrypt(&mut self, row: &[f64]) -> Result<Vec<u8>>;
-    /// What an answer says; `None` if the model is not a classifier.
+    /// The label in an answer; `None` if the model is not a classifier.
     fn label(&self, answer: &[u8]) -> Result<Option<Label>>;
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn run(
     for &kind in kinds {
         spinner.set_message(format!("making keys: {}", kind.name()));
         let mut contender = Contender::start(kind, &model, &rows, threads)?;
-        // Not measured: the first answer finds caches cold and plans the Fourier transform.
+        // Not measured: during the first answer caches are cold and the Fourier transform is planned.
         let input = contender.client.encrypt(inputs.slices()[0])?;
         contender.server.answer(&input)?;
         contenders.push(contender);

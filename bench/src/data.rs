@@ -1,4 +1,4 @@
-//! The model, and the data that it is calibrated and measured on.
+//! The model, and the data for calibration and measurement.
 
 use std::path::{Path, PathBuf};
 
@@ -9,22 +9,22 @@ use hermesh_client::model::labels;
 use hermesh_compiler::network::{Label, Network};
 use hermesh_compiler::onnx;
 
-/// Where the data is. Without any of these, the MLP on the digits of `examples/`.
+/// Paths of the data. [default: the digits MLP of `examples/`]
 #[derive(Args)]
 pub(crate) struct Files {
     /// The ONNX model. [default: the digits MLP of the repository, with its data]
     #[arg(long, value_name = "MODEL.onnx", requires_all = ["calibration", "inputs"])]
     model: Option<PathBuf>,
-    /// Inputs to calibrate on: .npy, .csv or IDX, .gz too.
+    /// Inputs for calibration: .npy, .csv or IDX, plain or gzip-compressed.
     #[arg(long, value_name = "X", requires_all = ["model", "inputs"])]
     calibration: Option<PathBuf>,
     /// Labels of the calibration inputs.
     #[arg(long, value_name = "Y", requires = "calibration")]
     calibration_labels: Option<PathBuf>,
-    /// Use only the first N calibration inputs.
+    /// Number of calibration inputs to use, from the first. [default: all]
     #[arg(long, value_name = "N", default_value_t = 6000)]
     calibration_limit: usize,
-    /// Inputs to answer.
+    /// Inputs to run.
     #[arg(long, value_name = "X", requires_all = ["model", "calibration"])]
     inputs: Option<PathBuf>,
     /// Labels of the inputs.
@@ -32,13 +32,13 @@ pub(crate) struct Files {
     labels: Option<PathBuf>,
 }
 
-/// Rows, and their labels if known.
+/// Rows and, if known, their labels.
 pub(crate) struct Rows {
     pub(crate) table: Table,
     pub(crate) labels: Option<Vec<Label>>,
 }
 
-/// All that a comparison needs.
+/// The data of a comparison.
 pub(crate) struct Samples {
     pub(crate) network: Network,
     pub(crate) calibration: Rows,
@@ -80,12 +80,12 @@ impl Rows {
     }
 }
 
-/// Reads everything.
+/// Reads model and data.
 pub(crate) fn read(files: &Files) -> Result<Samples> {
     read_or(files, "mlp.onnx")
 }
 
-/// Reads everything; without a model, this one on the digits.
+/// Reads model and data; without a model, this one on the digits.
 pub(crate) fn read_or(files: &Files, default: &str) -> Result<Samples> {
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits");
     let Files { model, calibration, calibration_labels, calibration_limit, inputs, labels } = files;
@@ -93,7 +93,7 @@ pub(crate) fn read_or(files: &Files, default: &str) -> Result<Samples> {
         Some(path) => path.clone(),
         None => digits.join(name),
     };
-    // Labels default to those of the digits only together with the digits.
+    // The digits' labels are the default only for the digits.
     let names = |path: &Option<PathBuf>, name: &str| match (path, model) {
         (None, None) => Some(digits.join(name)),
         _ => path.clone(),

@@ -1,4 +1,4 @@
-//! The client's side of hermesh's own pipeline.
+//! The client of hermesh's pipeline.
 
 use anyhow::Result;
 use hermesh_client::data::Table;
@@ -7,14 +7,14 @@ use hermesh_compiler::network::Label;
 use hermesh_compiler::{Model, OutOfRange};
 use hermesh_engine::ClientKey;
 
-/// A client with its secret key.
+/// A client with its client key.
 pub(crate) struct Client<'a> {
     model: &'a Model,
     key: ClientKey,
 }
 
 impl<'a> Client<'a> {
-    /// Makes keys; the bytes are the evaluation key.
+    /// Makes keys. The bytes are the evaluation key.
     pub(crate) fn generate(model: &'a Model) -> (Self, Vec<u8>) {
         let (key, evaluation) = ClientKey::generate(model.program().parameter_set());
         (Self { model, key }, evaluation.encode().to_vec())
@@ -23,7 +23,7 @@ impl<'a> Client<'a> {
 
 impl crate::compare::Client for Client<'_> {
     fn encrypt(&mut self, row: &[f64]) -> Result<Vec<u8>> {
-        // Peers check nothing before they encrypt.
+        // Rows are not checked, as peers do not check them either.
         Ok(model::encrypt(self.model, &self.key, &Table::of_row(row), OutOfRange::Keep)?.bytes)
     }
 

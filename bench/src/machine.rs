@@ -1,11 +1,11 @@
-//! What Linux says about this process and this machine; `None` elsewhere.
+//! Memory and processor time from Linux's `/proc`; `None` on other systems.
 
-/// The most memory this process held at once, in bytes.
+/// Peak memory of this process, in bytes.
 pub(crate) fn peak_memory() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM").and_then(kibibytes)
 }
 
-/// Makes [`peak_memory`] start again from what is held now. Whether that worked.
+/// Resets [`peak_memory`] to the current memory. Returns true on success.
 pub(crate) fn reset_peak_memory() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
@@ -15,8 +15,8 @@ pub(crate) fn cpu_seconds(process: u32) -> Option<f64> {
     cpu_ticks(&std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
 }
 
-/// Fields 14 and 15 of `/proc/<pid>/stat`; the second may contain spaces, in parentheses. A tick is
-/// 1/100 s on every Linux there is.
+/// Fields 14 and 15 of `/proc/<pid>/stat`. Field 2, in parentheses, may contain spaces. A tick is 1/100 s on every
+/// Linux.
 fn cpu_ticks(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();

@@ -1,10 +1,9 @@
-//! `hermesh-bench` compares, in one run on one model and one machine, hermesh's pipeline with the
-//! [`conventional`] one.
+//! `hermesh-bench` compares hermesh's pipeline with the [`conventional`] one, in one run on one model and one machine.
 //!
-//! This process is the client of both: it compiles, makes keys, encrypts and decrypts. Each
-//! pipeline's server is a [`remote`] process of its own that sees public material only, so its peak
-//! memory is its own, and what crosses the pipe to it is what would cross a network. The pipelines
-//! take turns on one input after the other, so noise from the rest of the machine hits all alike.
+//! This process is the client of both: it compiles, makes keys, encrypts and decrypts. The server of each pipeline is a
+//! separate [`remote`] process that sees only public material, so its peak memory is measured separately, and the bytes
+//! on the pipe are those that would cross a network. The pipelines take turns on each input, so that background load
+//! affects all pipelines equally.
 
 mod bus;
 mod compare;
@@ -42,25 +41,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One pipeline's server, on standard input and output.
+    /// Run one pipeline's server on standard input and output.
     #[command(hide = true)]
     Serve { kind: Kind, threads: NonZeroUsize },
-    /// How the mesh scales over NATS: throughput and latency from one worker to many, whose bootstrap
-    /// is a timed wait, so that a few cores can stand for many machines.
+    /// Measure how the mesh scales over NATS, from one worker to many. Bootstraps are simulated by a timer, so that a
+    /// few cores can model many machines.
     Scaling(scaling::Scaling),
-    /// What the bus on NATS costs, operation by operation.
+    /// Measure each operation of the bus on NATS.
     Bus(bus::BusCosts),
-    /// What a flood of one tenant does to the latency of another, over NATS.
+    /// Measure how a flood of one tenant's jobs affects the latency of another tenant, over NATS.
     Fairness(scaling::fairness::Fairness),
-    /// What sidecars cost, compared with connections over mutual TLS straight to the server.
+    /// Measure the cost of sidecars, compared with direct connections to nats-server over mutual TLS.
     Sidecar(sidecar::Sidecars),
-    /// How much of the secret key scores and labels give away: the attack, and what work it leaves.
+    /// Attack the client key through shown scores and labels, and estimate the work that is left to find it.
     #[command(subcommand)]
     Leak(leak::Leak),
-    /// Answers of exact programs against whole-number arithmetic, on random and adversarial rows. Exits 1 where one
-    /// differs.
+    /// Compare answers of exact programs with whole-number arithmetic on adversarial rows. Exits with 1 if one differs.
     Exact(exact::Exact),
-    /// One sidecar, until its input ends.
+    /// Run one sidecar until standard input ends.
     #[command(hide = true)]
     OneSidecar { config: PathBuf },
 }
@@ -69,13 +67,14 @@ enum Command {
 struct Compare {
     #[command(flatten)]
     files: Files,
-    /// Points of accuracy that hermesh's compiler may lose, as in `hermesh compile`.
+    /// Largest loss of accuracy of hermesh's program, in percentage points, as in `hermesh compile`. [default: that of
+    /// `hermesh compile`]
     #[arg(long, value_name = "POINTS")]
     accuracy_budget: Option<f64>,
-    /// How many inputs each pipeline answers, in turns.
+    /// Number of inputs that each pipeline runs, in turns.
     #[arg(long, value_name = "N", default_value = "5")]
     repetitions: NonZeroUsize,
-    /// Threads of each server. [default: one per core]
+    /// Number of threads of each server. [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Also measure the conventional pipeline with operators fused: one bootstrap per neuron.

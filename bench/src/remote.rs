@@ -1,6 +1,6 @@
-//! A pipeline's server as a process of its own. Both sides exchange frames, a length and that many
-//! bytes: in go the program, the evaluation key and then inputs; for each input out come the answer,
-//! the time it took and the memory used.
+//! A pipeline's server as a separate process. Both sides exchange messages of a length and that many bytes. The client
+//! sends the program, the evaluation key and then inputs; the server returns for each input the answer, the time and
+//! the memory used.
 
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::conventional::{self, Plan};
 use crate::machine;
 
-/// Bound on a frame, in bytes.
+/// Largest message, in bytes.
 const MAX_FRAME: u64 = 1 << 30;
 
 /// The pipelines.
@@ -25,7 +25,7 @@ const MAX_FRAME: u64 = 1 << 30;
 pub(crate) enum Kind {
     Hermesh,
     Conventional,
-    /// Conventional, but with operators fused.
+    /// The conventional pipeline with operators fused.
     Fused,
 }
 
@@ -39,23 +39,23 @@ impl Kind {
     }
 }
 
-/// The client's end.
+/// The client's end of a server process.
 pub(crate) struct Remote {
     kind: Kind,
     process: Child,
-    /// Dropped to tell the server that there is no more.
+    /// Dropped to end the server.
     requests: Option<BufWriter<ChildStdin>>,
     replies: BufReader<ChildStdout>,
 }
 
-/// What a server says to an input.
+/// A server's reply to an input.
 pub(crate) struct Reply {
     pub(crate) answer: Vec<u8>,
-    /// From the input's bytes to the answer's.
+    /// Time from the input's bytes to the answer's bytes.
     pub(crate) seconds: f64,
-    /// The most memory held while the key was made ready, in bytes, 0 if unknown.
+    /// Peak memory while the key was loaded, in bytes; 0 if unknown.
     pub(crate) loading: u64,
-    /// The most memory held since then.
+    /// Peak memory since then.
     pub(crate) answering: u64,
 }
 
@@ -108,12 +108,12 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         self.requests = None;
-        // Its exit status adds nothing to the errors already seen.
+        // The exit status adds nothing to the errors reported before.
         let _ = self.process.wait();
     }
 }
 
-/// The server's end: answers inputs until there are no more.
+/// The server's end: answers inputs until standard input ends.
 pub(crate) fn serve(kind: Kind, threads: NonZeroUsize) -> Result<()> {
     let mut requests = BufReader::new(std::io::stdin());
     let program = read_frame(&mut requests)?.context("expected a program")?;
@@ -164,7 +164,7 @@ fn write_frame(writer: &mut impl Write, bytes: &[u8]) -> Result<()> {
     Ok(writer.flush()?)
 }
 
-/// `None` at the end.
+/// Reads a message; `None` at the end of the input.
 fn read_frame(reader: &mut impl Read) -> Result<Option<Vec<u8>>> {
     let mut length = Vec::with_capacity(8);
     reader.by_ref().take(8).read_to_end(&mut length)?;

@@ -1,4 +1,4 @@
-//! What was measured, as a table or as JSON.
+//! The results, as a table or as JSON.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -18,33 +18,33 @@ pub(crate) struct Report {
     pub(crate) processor: Option<String>,
     pub(crate) threads: NonZeroUsize,
     pub(crate) repetitions: usize,
-    /// Hermesh's.
+    /// hermesh's parameter set.
     pub(crate) parameter_set: String,
-    /// Why the compiler chose it, and what it chose from.
+    /// Reason for the compiler's choice, and the alternatives.
     pub(crate) why: String,
     pub(crate) frontier: Vec<Candidate>,
     pub(crate) classifies: bool,
-    /// How many inputs the plain model labels right; `None` without labels.
+    /// Number of inputs that the plain model labels right; `None` without labels.
     pub(crate) plain_right: Option<usize>,
     pub(crate) pipelines: Vec<Measured>,
 }
 
-/// What was measured of a pipeline.
+/// Measurements of a pipeline.
 #[derive(Clone, Serialize)]
 pub(crate) struct Measured {
     pub(crate) pipeline: Kind,
     pub(crate) bootstraps: usize,
     pub(crate) seconds: Vec<f64>,
-    /// The most that the server held while it made the key ready.
+    /// Peak memory of the server while it loaded the key.
     pub(crate) loading_memory_bytes: u64,
-    /// The most that the server held while it answered.
+    /// Peak memory of the server while it answered.
     pub(crate) answering_memory_bytes: u64,
     pub(crate) evaluation_key_bytes: u64,
     pub(crate) input_bytes: u64,
     pub(crate) answer_bytes: u64,
-    /// How many labels are right.
+    /// Number of right labels.
     pub(crate) right: usize,
-    /// How many labels are those of the plain model.
+    /// Number of labels equal to those of the plain model.
     pub(crate) as_plain: usize,
 }
 
@@ -64,13 +64,13 @@ impl Measured {
         }
     }
 
-    /// What crosses the wire for one inference, once the key is there.
+    /// Bytes that one inference transfers, without the evaluation key.
     fn exchanged(&self) -> u64 {
         self.input_bytes + self.answer_bytes
     }
 }
 
-/// How many times as much another pipeline takes as hermesh.
+/// Ratios of another pipeline to hermesh.
 #[derive(Serialize)]
 struct Ratios {
     pipeline: Kind,
@@ -193,7 +193,7 @@ fn times(ratio: f64) -> String {
     if ratio < 99.5 { format!("{ratio:.1}×") } else { format!("{ratio:.0}×") }
 }
 
-/// `5.0× (80 % less)`, of a ratio of another pipeline to hermesh: how much less hermesh takes.
+/// `5.0× (80 % less)` for a ratio of another pipeline to hermesh, with the saving of hermesh.
 fn saving(ratio: f64) -> String {
     if !ratio.is_finite() {
         return "unknown".into();
@@ -202,7 +202,7 @@ fn saving(ratio: f64) -> String {
     let word = if difference > 0.0 { "more" } else { "less" };
     let percent = match difference.abs() {
         almost_all if (99.0..100.0).contains(&almost_all) && difference < 0.0 => {
-            // Rounded down, so that it never says 100.
+            // Rounded down, so that it never prints 100.
             format!("{}", (almost_all * 100.0).floor() / 100.0)
         }
         percent => format!("{percent:.0}"),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The middle and the ends of some measurements.
+/// Median, minimum and maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
@@ -20,8 +20,8 @@ impl Summary {
         Some(Self { median: (low + high) / 2.0, min, max })
     }
 
-    /// Of `a[i] / b[i]`: measurements made side by side are compared with each other, so what
-    /// slowed both down does not count.
+    /// Summary of `a[i] / b[i]`. Measurements made at the same time are compared with each other, so that load that
+    /// slowed both down cancels.
     pub(crate) fn of_ratios(a: &[f64], b: &[f64]) -> Option<Self> {
         Self::of(&a.iter().zip(b).map(|(a, b)| a / b).collect::<Vec<_>>())
     }

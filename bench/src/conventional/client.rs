@@ -1,4 +1,4 @@
-//! The client's side: keys, encryption, decryption.
+//! The client: keys, encryption, decryption.
 
 use anyhow::{Result, ensure};
 use hermesh_compiler::Model;
@@ -8,7 +8,7 @@ use tfhe::core_crypto::prelude::*;
 use super::parameters::*;
 use super::plan::Quantised;
 
-/// A client with its secret key.
+/// A client with its client key.
 pub(crate) struct Client<'a> {
     model: &'a Model,
     quantised: Quantised,
@@ -17,8 +17,8 @@ pub(crate) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// Makes keys; the bytes are the evaluation key: the bootstrapping key, then the keyswitching
-    /// key. `model` says what the outputs mean.
+    /// Makes keys. The bytes are the evaluation key: the bootstrapping key, then the keyswitching key. `model`
+    /// interprets the outputs.
     pub(crate) fn generate(model: &'a Model, quantised: Quantised) -> (Self, Vec<u8>) {
         let mut seeder = new_seeder();
         let seeder = seeder.as_mut();
@@ -96,7 +96,7 @@ pub(super) fn write(bytes: &mut Vec<u8>, words: &[u64]) {
     bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
 }
 
-/// What [`write()`] wrote.
+/// Reads the coefficients that [`write()`] wrote.
 pub(super) fn words(bytes: &[u8]) -> Vec<u64> {
     bytes.as_chunks().0.iter().map(|&word| u64::from_le_bytes(word)).collect()
 }

@@ -1,7 +1,7 @@
 //! `tfhe`'s default parameters: `PARAM_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128` of `tfhe` 1.8.2
 //! (`src/shortint/parameters/v1_4/classic/tuniform/p_fail_2_minus_128/ks_pbs.rs`, to which
-//! `aliases.rs` and `v1_8` refer), 128 bits of security. Copied, because the feature that they are
-//! part of would double the time to compile `tfhe`.
+//! `aliases.rs` and `v1_8` refer), 128 bits of security. Copied, because enabling the feature that contains them would
+//! double the time to compile `tfhe`.
 
 use tfhe::core_crypto::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Post-training quantisation: from a network in floating point to integers and tables.
+//! Post-training quantisation: from a network in floating point to integers and lookup tables.
 
 use anyhow::{Result, ensure};
 use hermesh_compiler::network::{Activation, Layer, Network};
@@ -10,13 +10,13 @@ use super::torus;
 const WEIGHT_BITS: i32 = 6;
 const INPUT_BITS: i32 = 8;
 const ACTIVATION_BITS: i32 = 6;
-/// Sums may go this far beyond those seen in calibration.
+/// Factor by which sums may exceed those seen in calibration.
 const HEADROOM: f64 = 1.25;
-/// Values lie around ¼, so that the padding bit stays clear, and reach this far. The sixteenth that is
-/// left takes the noise, by estimate a hundredth of ¼ (standard deviation) where it is greatest.
+/// Values lie around ¼, so that the padding bit stays clear, and reach this far. The remaining sixteenth absorbs the
+/// noise, whose standard deviation is estimated as at most a hundredth of ¼.
 const REACH: f64 = 0.25 * 15.0 / 16.0;
 
-/// What the server needs to know of the model.
+/// The model for the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(super) inputs: usize,
@@ -26,10 +26,10 @@ pub(crate) struct Plan {
 /// A layer in integers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Step {
-    /// For each output the columns and the weights that are not zero.
+    /// For each output the columns and values of the nonzero weights.
     pub(super) rows: Vec<Vec<(u32, i32)>>,
     pub(super) bias: Vec<u64>,
-    /// Applied to each value one after the other, each by a bootstrap of its own.
+    /// Lookup tables applied to each value in turn, one bootstrap each.
     pub(super) tables: Vec<Vec<u64>>,
 }
 
@@ -43,26 +43,26 @@ impl Plan {
     }
 }
 
-/// A plan and what the client needs beside it.
+/// A plan, and the data for the client.
 #[derive(Debug)]
 pub(crate) struct Quantised {
     pub(crate) plan: Plan,
-    /// Leading layers that act on each feature alone: the client applies them before it encrypts,
-    /// as hermesh's does.
+    /// Leading layers that act on each feature separately: the client applies them before encryption, as hermesh's
+    /// does.
     prefix: Vec<Layer>,
     input: Levels,
-    /// Of one unit of the network's outputs, in fractions of the torus.
+    /// Size of one unit of the network's outputs, in fractions of the torus.
     output_scale: f64,
 }
 
 impl Quantised {
-    /// A row as plaintexts.
+    /// Encodes a row as plaintexts.
     pub(super) fn encode(&self, row: &[f64]) -> Vec<u64> {
         let row = apply(&self.prefix, row);
         row.iter().map(|&x| torus(self.input.level(x) * self.input.torus)).collect()
     }
 
-    /// Decrypted plaintexts as the network's outputs.
+    /// Decodes decrypted plaintexts to the network's outputs.
     pub(super) fn decode(&self, plaintexts: &[u64]) -> Vec<f64> {
         let fraction = |&p: &u64| p as i64 as f64 / 2f64.powi(64);
         plaintexts.iter().map(|p| fraction(p) / self.output_scale).collect()
@@ -75,7 +75,7 @@ struct Levels {
     low: f64,
     step: f64,
     last: f64,
-    /// Of one level, in fractions of the torus.
+    /// Size of one level, in fractions of the torus.
     torus: f64,
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn quantise(
     );
     let (prefix, layers) = network.layers.split_at(network.elementwise_prefix());
     let last = layers.len() - 1;
-    // What enters each layer, and at the end what leaves the last; and each layer's sums.
+    // The inputs of each layer and the outputs of the last; and the sums of each layer.
     let mut values = vec![Span::EMPTY; layers.len() + 1];
     let mut sums = vec![Span::EMPTY; layers.len()];
     for row in calibration {
@@ -151,7 +151,7 @@ pub(crate) fn quantise(
             largest / (2f64.powi(WEIGHT_BITS - 1) - 1.0)
         })
         .collect();
-    // Of one unit of a layer's sums, in fractions of the torus.
+    // Size of one unit of a layer's sums, in fractions of the torus.
     let scales: Vec<f64> = sums.iter().map(|sums| REACH / (HEADROOM * sums.largest())).collect();
     let levels: Vec<Levels> = (0..layers.len())
         .map(|i| {
@@ -191,7 +191,7 @@ fn step(
             matrix.row(r).map(quantised).filter(|&(_, w)| w != 0).collect()
         })
         .collect();
-    // Tables are entered around ¼.
+    // Inputs of lookup tables lie around ¼.
     let centre = if tables.is_empty() { 0.0 } else { 0.25 };
     let bias = rows.iter().zip(&layer.affine.bias).map(|(row, bias)| {
         // Level 0 stands for `low`.
@@ -202,7 +202,7 @@ fn step(
     Step { rows, bias, tables }
 }
 
-/// From a sum to the levels of the next layer's inputs, in two tables or in one.
+/// The lookup tables from a sum to the levels of the next layer's inputs: two, or one if fused.
 fn tables(
     activation: &Activation,
     scale: f64,

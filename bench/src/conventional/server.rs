@@ -1,4 +1,4 @@
-//! The server's side: the operators, one after the other.
+//! The server: runs the operators one after the other.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -11,17 +11,17 @@ use super::plan::{Plan, Step};
 type Lwe = LweCiphertextOwned<u64>;
 type Table = GlweCiphertextOwned<u64>;
 
-/// A server that holds a client's evaluation key.
+/// A server with a client's evaluation key.
 pub(crate) struct Server {
     plan: Plan,
-    /// Of each layer, ready to be rotated.
+    /// Accumulators of each layer's lookup tables, ready to be rotated.
     tables: Vec<Vec<Table>>,
     bootstrap: FourierLweBootstrapKeyOwned,
     keyswitch: LweKeyswitchKeyOwned<u64>,
 }
 
 impl Server {
-    /// Decodes an evaluation key and makes it ready.
+    /// Decodes an evaluation key and prepares it.
     pub(crate) fn new(plan: Plan, key: Vec<u8>) -> Result<Self> {
         check(&plan)?;
         let expected = 8 * (BSK_WORDS + KSK_WORDS);
@@ -61,7 +61,7 @@ impl Server {
         Ok(Self { plan, tables, bootstrap, keyswitch })
     }
 
-    /// From an input's bytes to an answer's.
+    /// Computes an answer from an input.
     pub(crate) fn answer(&self, input: &[u8]) -> Result<Vec<u8>> {
         let expected = 8 * BIG_SIZE.0 * self.plan.inputs;
         ensure!(input.len() == expected, "expected {expected} bytes, found {}", input.len());
@@ -90,7 +90,7 @@ impl Server {
     }
 }
 
-/// Gemm without its bias.
+/// Matrix product of Gemm, without the bias.
 fn matrix_product(step: &Step, values: &[Lwe]) -> Vec<Lwe> {
     let row = |row: &Vec<(u32, i32)>| {
         let mut sum = LweCiphertext::new(0, BIG_SIZE, MODULUS);

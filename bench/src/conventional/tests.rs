@@ -61,7 +61,7 @@ fn answers_are_those_of_the_network() {
             let answer = server.answer(&client.encrypt(row).unwrap()).unwrap();
             let (found, expected) =
                 (client.outputs(&answer).unwrap(), network.evaluate(row).unwrap());
-            // Of a range of about 4.
+            // Tolerance for a range of about 4.
             let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 0.15);
             assert!(close, "{row:?}: {found:?}, not {expected:?}");
             if (expected[0] - expected[1]).abs() > 0.3 {

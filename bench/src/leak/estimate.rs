@@ -1,22 +1,23 @@
-//! What it costs to find an LWE key of which something is known already.
+//! Estimates the cost of finding an LWE key about which an attacker has some knowledge.
 //!
-//! The knowledge is that of independent looks at each key bit through a Gaussian channel: the observer has s + N(0, τ²) for
-//! each binary s. That is the shape in which shown scores give it away, because rounding errors of ciphertexts spread
-//! alike over all key bits; Dachman-Soled, Ducas, Gong and Rossi, *LWE with Side Information: Attacks and Concrete Security
-//! Estimation* (Crypto 2020), call these approximate hints and show that a lattice attack has to cope with the variance
-//! that is left. A binary key loses more than variance: guessing gets cheaper too. So the attacks here guess those bits
-//! that are known best, at the cost of their entropy, and leave the others to a lattice with what variance they have left.
+//! The attacker observes each key bit independently through a Gaussian channel: s + N(0, τ²) for each binary s. Shown
+//! scores reveal the key in this form, because rounding errors of ciphertexts spread equally over all key bits.
+//! Dachman-Soled, Ducas, Gong and Rossi, *LWE with Side Information: Attacks and Concrete Security Estimation* (Crypto
+//! 2020), call these approximate hints and show that a lattice attack then depends on the remaining variance. For a
+//! binary key, guessing gets cheaper too. So the attacks here guess the bits that are known best, at the cost of their
+//! entropy, and leave the other bits, with their remaining variance, to a lattice attack.
 //!
-//! Attacks: primal (Alkim, Ducas, Pöppelmann and Schwabe, *Post-quantum Key Exchange*, 2016, section 6.3, with the secret
-//! scaled as in Bai and Galbraith 2014), dual with guessing and a Fourier transform (MATZOV, *Report on the Security of LWE*,
-//! 2022, theorem 7.6), and plain search. Lattice reduction costs what MATZOV say for list-decoding sieves, section 6.
+//! Attacks: primal (Alkim, Ducas, Pöppelmann and Schwabe, *Post-quantum Key Exchange*, 2016, section 6.3, with the
+//! secret scaled as in Bai and Galbraith 2014), dual with guessing and a Fourier transform (MATZOV, *Report on the
+//! Security of LWE*, 2022, theorem 7.6), and plain search. The cost of lattice reduction is that of MATZOV, section 6,
+//! for list-decoding sieves.
 
 use std::f64::consts::{E, LN_2, PI};
 
 /// Sieving in dimension β costs 2^(SIEVE_SLOPE·β + SIEVE_OFFSET) gates.
 const SIEVE_SLOPE: f64 = 0.296_135;
 const SIEVE_OFFSET: f64 = 20.387_886;
-/// log₂ of the vectors that a sieve gives, for each dimension.
+/// log₂ of the number of vectors that a sieve returns, per dimension.
 const SIEVE_YIELD: f64 = 0.2075;
 
 /// An LWE key: its dimension, and the standard deviation of the noise as log₂ of a fraction of the torus.
@@ -26,10 +27,10 @@ pub(crate) struct Key {
     pub(crate) noise_log2: f64,
 }
 
-/// What is known of key bits: the surest first.
+/// Knowledge about key bits, sorted from the surest.
 pub(crate) struct Knowledge {
-    /// After each share of the bits: the share, their entropy in bits and their variance, summed and divided by the number
-    /// of all key bits.
+    /// Cumulative values over the surest bits: share of the bits, entropy in bits and variance, each sum divided by the
+    /// number of all key bits.
     ranked: Vec<Ranked>,
 }
 
@@ -41,12 +42,12 @@ struct Ranked {
 }
 
 impl Knowledge {
-    /// Nothing.
+    /// No knowledge.
     pub(crate) fn none() -> Self {
         Self::channel(1e4)
     }
 
-    /// Each bit was seen through normal noise of this standard deviation.
+    /// Each bit was observed with normal noise of this standard deviation.
     pub(crate) fn channel(tau: f64) -> Self {
         let points = 2000;
         let mut seen: Vec<(f64, f64)> = (0..points)
@@ -70,7 +71,7 @@ impl Knowledge {
         Self { ranked }
     }
 
-    /// The channel that tells so many bits of information about each key bit.
+    /// The channel that reveals this many bits of information about each key bit.
     pub(crate) fn of_bits(bits: f64) -> Self {
         let (mut low, mut high) = (0.02f64, 1e4f64);
         for _ in 0..60 {
@@ -122,15 +123,17 @@ pub(crate) fn budget(key: Key, floor: f64) -> f64 {
     low * n
 }
 
-/// log₂ of the operations of the dual attack without knowledge, by the formula as published and with as many samples as
-/// key bits: what the lattice estimator (Albrecht, Player and Scott, *On the concrete hardness of Learning with Errors*,
-/// 2015, and its later versions) gives. [`dual`] is stricter by 1 to 3 bits: there a guessed bit costs one bit.
+/// log₂ of the operations of the dual attack without knowledge, by the published formula and with as many samples as
+/// key bits. The lattice estimator (Albrecht, Player and Scott, *On the concrete hardness of Learning with Errors*,
+/// 2015, and its later versions) gives the same. [`dual`] is stricter by 1 to 3 bits: there a guessed bit costs one
+/// bit.
 pub(crate) fn published(key: Key) -> f64 {
     let n = key.dimension as f64;
     let mut best = f64::INFINITY;
     for guessed in (0..60).step_by(5).map(f64::from) {
         for transformed in (0..100).step_by(10).map(f64::from) {
-            // The entropy of a discrete Gaussian of deviation ½, and what order of guessing costs on top (theorem 5.1).
+            // The entropy of a discrete Gaussian of standard deviation ½, plus the cost of ordered guessing (theorem
+            // 5.1).
             let guess = Guess { bits: guessed, in_log: 1.068 * guessed, work: 1.548 * guessed };
             let split = Split { rest: n - guessed - transformed, deviation: 0.5, samples: n };
             best = best.min(dual_best(key, &split, transformed, &guess));
@@ -139,14 +142,14 @@ pub(crate) fn published(key: Key) -> f64 {
     best
 }
 
-/// Guessed bits: how many, the log₂ of the candidates, and that of what it costs to go through them.
+/// Guessed bits: their number, log₂ of the candidates, and log₂ of the cost of trying all candidates.
 struct Guess {
     bits: f64,
     in_log: f64,
     work: f64,
 }
 
-/// What is left to the lattice.
+/// The part that is left to the lattice attack.
 struct Split {
     rest: f64,
     deviation: f64,
@@ -160,7 +163,7 @@ fn dual(key: Key, known: &Knowledge) -> f64 {
     while guessed < n - 50.0 {
         let sure = known.surest(guessed / n);
         let candidates = sure.entropy * n;
-        // All of them have to be gone through.
+        // The attack tries all candidates, so it costs at least that.
         if candidates > best {
             break;
         }
@@ -180,7 +183,7 @@ fn dual(key: Key, known: &Knowledge) -> f64 {
     best
 }
 
-/// The best block size: costs have one minimum in it.
+/// The cost at the best block size. The cost has one minimum in the block size.
 fn dual_best(key: Key, split: &Split, transformed: f64, guess: &Guess) -> f64 {
     let cost = |block: f64| dual_cost(key, split, transformed, guess, block);
     let (mut low, mut high) = (60.0, 1200.0);
@@ -207,7 +210,7 @@ fn dual_cost(key: Key, split: &Split, transformed: f64, guess: &Guess, block: f6
         + 0.5 * (4.0f64 / 3.0).ln()
         + 0.5 * (block / (2.0 * PI * E)).ln()
         + root * (dimension - block);
-    // Transformed coordinates are known modulo 2, which adds to the noise.
+    // Transformed coordinates are known only modulo 2, which adds to the noise.
     let vectors_ln = 4.0 * (noise_ln.exp() * PI).powi(2)
         + transformed / 3.0 * (deviation * PI / 2.0).powi(2)
         + (guess.in_log * LN_2 + transformed * LN_2 + LN_2).ln();
@@ -215,7 +218,7 @@ fn dual_cost(key: Key, split: &Split, transformed: f64, guess: &Guess, block: f6
     let again = (vectors - SIEVE_YIELD * sieved).max(0.0);
     let sieve = overhead + SIEVE_SLOPE * sieved + SIEVE_OFFSET;
     let reduction = again + either(reduction(block, dimension), sieve);
-    // 32² operations for a product, 4 · 5 · 32 for an update of the table.
+    // 32² operations for a product, 4 · 5 · 32 for an update of the lookup table.
     let fourier =
         if transformed > 0.0 { 10.0 + transformed.log2() + transformed + 1.0 } else { 0.0 };
     let table = vectors + 640f64.log2();
@@ -239,7 +242,7 @@ fn primal(key: Key, known: &Knowledge) -> f64 {
     found.unwrap_or(f64::INFINITY)
 }
 
-/// All likely keys are tried on samples that tell right from wrong.
+/// Tries all likely keys on enough samples to recognise the right one.
 fn search(key: Key, known: &Knowledge) -> f64 {
     let n = key.dimension as f64;
     known.all().entropy * n + (2.0 * n).log2()
@@ -255,7 +258,7 @@ fn free_dimensions(block: f64) -> f64 {
     (block * (4.0f64 / 3.0).ln() / (block / (2.0 * PI * E)).ln()).max(0.0)
 }
 
-/// log₂ of the cost of reducing a basis: as many sieves as it has blocks, of growing dimensions each.
+/// log₂ of the cost of reducing a basis: one sieve per block, each of growing dimensions.
 fn reduction(block: f64, dimension: f64) -> f64 {
     let overhead = -(1.0 - (-SIEVE_SLOPE).exp2()).log2();
     let sieve = SIEVE_SLOPE * (block - free_dimensions(block)) + SIEVE_OFFSET;
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn without_knowledge_it_is_the_known_estimate() {
-        // The lattice estimator's for the catalogue's keys, dual attack.
+        // Results of the lattice estimator for the catalogue's keys, dual attack.
         for (dimension, noise_log2, known) in [
             (640, -13.2730, 132.5),
             (1024, -22.8312, 132.5),
@@ -321,7 +324,7 @@ mod tests {
             let key = Key { dimension, noise_log2 };
             let left = work(key, &Knowledge::of_bits(bits / dimension as f64));
             assert!(left >= REMAINING_SECURITY_BITS, "{dimension}: {left:.1}");
-            // And not without need: with a quarter more it would be less, but for the longest key.
+            // The budget is not too small: with a quarter more, less work is left, except for the longest key.
             let less = work(key, &Knowledge::of_bits(1.25 * bits / dimension as f64));
             assert!(less < REMAINING_SECURITY_BITS || dimension > 2048, "{dimension}: {less:.1}");
         }

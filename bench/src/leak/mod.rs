@@ -1,7 +1,7 @@
-//! `hermesh-bench leak`: how much of the secret key shown scores and labels give away.
+//! `hermesh-bench leak`: measures how much shown scores and labels reveal about the client key.
 //!
-//! The attack is linear regression on known rounding errors (see [`target`]); what its result is worth, an estimate of the
-//! work that is left to find the key ([`estimate`]). `docs/scores.md` has the theory, and the bound that the client keeps.
+//! The attack is linear regression on known rounding errors (see [`target`]). [`estimate`] computes the work that is
+//! left to find the key. `docs/scores.md` has the theory and the bound that the client enforces.
 
 mod estimate;
 mod regression;
@@ -25,14 +25,14 @@ use crate::data::{self, Files, Samples};
 use report::{Ledger, Report};
 use target::{Equation, Foreseen, Seen, Target, true_bits};
 
-/// How much of the key answers give away to those who see them decrypted.
+/// Attacks by an observer who sees decrypted answers.
 #[derive(Subcommand)]
 pub(crate) enum Leak {
-    /// Recovers the input key from rounded scores.
+    /// Recover the input key from rounded scores.
     Scores(Scores),
-    /// Recovers the input key from labels of inputs that are chosen to lie on a decision boundary.
+    /// Recover the input key from labels of inputs on a decision boundary.
     Labels(Attack),
-    /// Recovers the key of answers from unrounded outputs, with real encryption.
+    /// Recover the answer key from unrounded outputs, with real encryption.
     Unrounded {
         #[command(flatten)]
         files: Files,
@@ -40,7 +40,7 @@ pub(crate) enum Leak {
         #[arg(long)]
         json: bool,
     },
-    /// Computes, for each dimension of a key, how many bits of information leave an attack with 2^120 operations.
+    /// For each key dimension, compute how many bits may be revealed so that an attack still costs 2^120 operations.
     Budget {
         /// Print one JSON document instead of a table.
         #[arg(long)]
@@ -52,11 +52,11 @@ pub(crate) enum Leak {
 pub(crate) struct Attack {
     #[command(flatten)]
     files: Files,
-    /// Inferences whose answers are shown.
+    /// Number of inferences whose answers are shown.
     #[arg(long, value_name = "N", default_value = "6000")]
     inferences: NonZeroUsize,
-    /// Encrypt and compute for real. Without it, what counts is simulated: uniform rounding errors, and all other noise
-    /// with its predicted variance; a thousand times as fast, with the same result.
+    /// Encrypt and compute for real. [default: simulate uniform rounding errors and all other noise with its predicted
+    /// variance, which is a thousand times as fast and gives the same result]
     #[arg(long)]
     real: bool,
     /// Seed of the simulation.
@@ -71,15 +71,15 @@ pub(crate) struct Attack {
 pub(crate) struct Scores {
     #[command(flatten)]
     attack: Attack,
-    /// What scores are rounded to, in standard deviations of their noise.
+    /// Rounding step of scores, in standard deviations of their noise.
     #[arg(long, value_name = "SIGMAS", default_value = "4")]
     resolution: f64,
-    /// Noise added before rounding, in standard deviations of the noise that is there.
+    /// Noise added before rounding, in standard deviations of the noise already present.
     #[arg(long, value_name = "SIGMAS")]
     share_noise: Option<f64>,
 }
 
-/// Runs it, and returns what to print.
+/// Runs the attack and returns the text to print.
 pub(crate) fn run(leak: &Leak) -> Result<String> {
     let (attack, scores) = match leak {
         Leak::Budget { json } => return report::budgets(*json),
@@ -116,7 +116,7 @@ fn compiled(files: &Files, default: &str) -> Result<(Model, Samples)> {
     Ok((model, samples))
 }
 
-/// Who is attacked, for real or simulated.
+/// The attacked client, real or simulated.
 enum Client<'a> {
     Real { key: ClientKey, server: Box<Evaluator<'a>> },
     Simulated { key: Vec<f64> },
@@ -138,7 +138,7 @@ impl Client<'_> {
     }
 }
 
-/// Runs `attack` with a client.
+/// Runs `attack` against a client.
 fn with_client<T>(
     target: &Target<'_>,
     real: bool,
@@ -204,7 +204,7 @@ pub(crate) fn run_labels(model: &Model, inputs: &[&[f64]], attack: &Attack) -> R
             ledger.counted += cost.label(&seen.outputs).bits;
             ledger.shown += 1;
             let label = greatest(&seen.outputs);
-            // Seldom, a third class is near.
+            // Skip the rare case that a third class is near.
             if let Some(side) = between.iter().position(|&class| class == label) {
                 let mut equations = target.equations(foreseen, &seen);
                 let [a, b] = between.map(|class| std::mem::replace(&mut equations[class], empty()));
@@ -212,7 +212,7 @@ pub(crate) fn run_labels(model: &Model, inputs: &[&[f64]], attack: &Attack) -> R
                     a.coefficients.iter().zip(&b.coefficients).map(|(a, b)| a - b).collect();
                 let difference = Equation { coefficients, known: a.known - b.known };
                 let sigma = target.sigmas[between[0]].hypot(target.sigmas[between[1]]);
-                // So that the mean over the noise is the difference of the outputs, as long as that is small.
+                // Scaled so that the mean over the noise is the difference of the outputs, if that is small.
                 let value = sigma * std::f64::consts::FRAC_PI_2.sqrt();
                 ledger.add(difference, if side == 0 { value } else { -value }, sigma);
                 ledger.shown -= 1;
@@ -238,14 +238,14 @@ fn foresee(target: &Target<'_>, inputs: &[&[f64]]) -> Result<Vec<(Vec<u64>, Fore
     inputs.iter().map(of).collect()
 }
 
-/// An input at which two outputs are the greatest, and equal.
+/// An input at which the two greatest outputs are equal.
 struct Boundary {
     row: Vec<u64>,
     foreseen: Foreseen,
     between: [usize; 2],
 }
 
-/// Between two inputs of different classes there is a boundary, which is found by bisection.
+/// Finds the boundary between two inputs of different classes by bisection.
 fn boundaries(target: &Target<'_>, inputs: &[&[f64]]) -> Result<Vec<Boundary>> {
     let at = |a: &[f64], b: &[f64], part: f64| {
         let mixed: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + part * (b - a)).collect();

@@ -2,27 +2,27 @@
 
 use rayon::prelude::*;
 
-/// Equations that are taken in at once.
+/// Equations that are added in one block.
 const BLOCK: usize = 256;
 
-/// Equations `value = Σ coefficient · (bit − ½) + noise`, as the sums that regression needs.
+/// The sums that regression needs, over equations `value = Σ coefficient · (bit − ½) + noise`.
 pub(crate) struct Equations {
     bits: usize,
-    /// Coefficients times coefficients, summed; the lower half, row by row.
+    /// Sums of coefficients times coefficients; the lower half, row by row.
     products: Vec<Vec<f64>>,
-    /// Coefficients times values, summed.
+    /// Sums of coefficients times values.
     with_values: Vec<f64>,
-    /// Squared values, summed.
+    /// Sum of squared values.
     values: f64,
     count: usize,
     waiting: Vec<(Vec<f64>, f64)>,
 }
 
-/// What is known of the key.
+/// The estimate of the key.
 pub(crate) struct Estimate {
-    /// Of bit − ½.
+    /// Estimates of bit − ½.
     pub(crate) bits: Vec<f64>,
-    /// Standard deviation of the noise through which each bit is seen, as if by itself.
+    /// Standard deviation of the noise with which each bit is observed, taken independently.
     pub(crate) tau: f64,
 }
 
@@ -42,7 +42,7 @@ impl Equations {
         self.count
     }
 
-    /// One more, in units in which all have the same noise.
+    /// Adds an equation, in units in which all have the same noise.
     pub(crate) fn add(&mut self, coefficients: Vec<f64>, value: f64) {
         self.values += value * value;
         self.count += 1;
@@ -67,13 +67,13 @@ impl Equations {
         });
     }
 
-    /// The estimate. A key bit less ½ has variance ¼ before anything is known.
+    /// The estimate. Before any observation, bit − ½ has variance ¼.
     pub(crate) fn solve(&mut self) -> Estimate {
         self.take_in();
         let variance = self.values / self.count as f64;
         let diagonal: f64 = self.products.iter().enumerate().map(|(i, row)| row[i]).sum();
         let explained = (diagonal / self.count as f64 / 4.0 / variance).min(1.0);
-        // The rest is noise, of which there is always some.
+        // The rest is noise, which is never zero.
         let noise = variance * (1.0 - explained).max(0.02);
         let factor = cholesky(self.products.iter().enumerate().map(|(i, row)| {
             let mut row: Vec<f64> = row.iter().map(|x| x / noise).collect();
@@ -144,7 +144,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let key: Vec<f64> = (0..40).map(|_| if rng.random() { 0.5 } else { -0.5 }).collect();
         let mut equations = Equations::new(40);
-        // Noise of deviation 4: with 4000 equations of coefficients of variance 1, τ is 4/√4000.
+        // Noise of standard deviation 4: with 4000 equations of coefficients of variance 1, τ is 4/√4000.
         for _ in 0..4000 {
             let coefficients: Vec<f64> =
                 key.iter().map(|_| hermesh_compiler::normal(&mut rng)).collect();

@@ -1,4 +1,4 @@
-//! What an attack has found so far, and how it is reported.
+//! Progress of an attack, and its report.
 
 use anyhow::Result;
 use hermesh_client::terminal::TextTable;
@@ -10,19 +10,19 @@ use super::estimate::{self, Key, Knowledge};
 use super::regression::Equations;
 use super::target::{Equation, Target};
 
-/// What is known after so many inferences.
+/// Result after a number of inferences.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Progress {
     pub(crate) inferences: usize,
-    /// Scores or labels that were shown.
+    /// Number of shown scores or labels.
     pub(crate) shown: usize,
-    /// What the client counts for them, at most the information in them.
+    /// Bits that the client counts for them: an upper bound on the information in them.
     pub(crate) counted_bits: f64,
-    /// What the attack got out of them about the input key.
+    /// Bits about the input key that the attack found.
     pub(crate) found_bits: f64,
-    /// Key bits that it gets wrong; half of them if it knows nothing.
+    /// Number of wrong key bits; half of all bits without knowledge.
     pub(crate) wrong: usize,
-    /// log₂ of the operations that are left to find the key.
+    /// log₂ of the operations left to find the key.
     pub(crate) work_log2: f64,
 }
 
@@ -32,21 +32,21 @@ pub(crate) struct Report {
     pub(crate) parameter_set: &'static str,
     pub(crate) key_bits: usize,
     real: bool,
-    /// What the client lets a key give away.
+    /// Bits that the client allows to be revealed about a key.
     pub(crate) budget_bits: f64,
-    /// Share of the noise in what is shown that the attack accounts for, if it knows the key.
+    /// Share of the noise in the shown values that the true key explains.
     pub(crate) explained: f64,
     pub(crate) progress: Vec<Progress>,
 }
 
-/// What the attack has so far.
+/// State of the attack.
 pub(super) struct Ledger {
     set: &'static hermesh_engine::ParameterSet,
     key: Vec<f64>,
     equations: Equations,
     pub(super) counted: f64,
     pub(super) shown: usize,
-    /// Sums of squares of the noise in what was shown, and of what is left of it if the key is known.
+    /// Sums of squares of the noise in the shown values, and of the rest that the true key does not explain.
     noise: [f64; 2],
     progress: Vec<Progress>,
 }
@@ -75,7 +75,7 @@ impl Ledger {
         self.equations.add(coefficients, value);
     }
 
-    /// Looks at what is known after 1, 2, 5, 10, 20 … inferences and at the end, and where the budget ends.
+    /// Records a result after 1, 2, 5, 10, 20 … inferences, at the end, and where the budget ends.
     pub(super) fn note(&mut self, inferences: usize, of: usize) {
         let budget = reveal::budget(self.set);
         let before = self.progress.last().map_or(0.0, |last| last.counted_bits);
@@ -117,7 +117,7 @@ impl std::fmt::Display for Report {
         let how = if self.real { "real encryption" } else { "simulated" };
         writeln!(
             f,
-            "{}, a key of {} bits, {how}. The key explains {:.0} % of the noise that is shown. The client shows {:.0} bits.",
+            "{}, a key of {} bits, {how}. The key explains {:.0} % of the shown noise. The client allows {:.0} bits.",
             self.parameter_set,
             self.key_bits,
             100.0 * self.explained,

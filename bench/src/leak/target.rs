@@ -1,8 +1,8 @@
-//! What is attacked: the client of a model with one stage of Lookups, and what an observer sees of an inference.
+//! The attacked client, of a model with one stage of Lookups, and an observer's view of an inference.
 //!
-//! The observer knows the program, the input in the clear, and all that a server has: from an input's ciphertexts follow
-//! those that enter the Lookups, and how each of their coefficients was rounded (the modulus switch). The sum of these
-//! rounding errors times the key bits is most of the noise in the answer.
+//! The observer knows the program, the input in the clear, and everything that a server has. From the input's
+//! ciphertexts the observer computes those that enter the Lookups, and the rounding error of each of their coefficients
+//! (the modulus switch). The sum of these rounding errors times the key bits is most of the noise in the answer.
 
 use anyhow::{Context, Result, bail, ensure};
 use hermesh_client::compute::Evaluator;
@@ -16,7 +16,7 @@ use hermesh_engine::{
 use rand::Rng;
 use rand::rngs::StdRng;
 
-/// Header, digest of the key, digest of the program: what every message of the engine begins with.
+/// Start of every message of the engine: header, digest of the key, digest of the program.
 const PROGRAM_AT: usize = 10 + 32;
 const NAMES_END: usize = PROGRAM_AT + 32;
 
@@ -26,29 +26,29 @@ pub(crate) struct Target<'a> {
     first: &'a Linear,
     lookup: &'a Lookup,
     last: &'a Linear,
-    /// Standard deviation of the noise where tables are looked up, in turns, by value.
+    /// Standard deviation of the noise at the input of Lookups, in turns, by value.
     entering: Vec<f64>,
-    /// What a turn of the torus stands for, by output.
+    /// Value of one turn of the torus, by output.
     scales: Vec<f64>,
     /// Standard deviation of the noise in each output.
     pub(crate) sigmas: Vec<f64>,
 }
 
-/// What an observer can compute about a row before anything is shown.
+/// An observer's predictions about a row before an output is shown.
 pub(crate) struct Foreseen {
     /// Mean of each output.
     pub(crate) outputs: Vec<f64>,
-    /// By how much noise moves what each Lookup returns, times as much.
+    /// Mean slope of each Lookup: change of its result per change of its input.
     slopes: Vec<f64>,
 }
 
 /// One inference.
 pub(crate) struct Seen {
-    /// For each Lookup the rounding error of each coefficient of the mask, in turns. Public.
+    /// Rounding error of each coefficient of the mask of each Lookup, in turns. Public.
     mask: Vec<Vec<f64>>,
-    /// And of the body, with half the mask's. Public.
+    /// Rounding error of the body of each Lookup, less half the sum of the mask's. Public.
     body: Vec<f64>,
-    /// What the client decrypts.
+    /// The decrypted outputs.
     pub(crate) outputs: Vec<f64>,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Target<'a> {
         self.lookup.entry(value, phase) as i64 as f64 / 2f64.powi(64)
     }
 
-    /// The mean of what each Lookup returns, and its mean slope: by Gauss and Hermite's rule with three points.
+    /// The mean result of each Lookup and its mean slope, by Gauss–Hermite quadrature with three points.
     pub(crate) fn foresee(&self, row: &[u64]) -> Foreseen {
         let sums = self.sums(row);
         let (means, slopes): (Vec<f64>, Vec<f64>) = sums
@@ -125,7 +125,7 @@ impl<'a> Target<'a> {
                 let away = 3f64.sqrt() * self.entering[value];
                 let at = |offset: f64| self.entry(value, sum.wrapping_add(torus(offset)));
                 let (low, middle, high) = (at(-away), at(0.0), at(away));
-                // Entries may be on two sides of the torus' seam.
+                // The difference of two entries may wrap around the torus.
                 let near = |x: f64| x - (x - middle).round();
                 let (low, high) = (near(low), near(high));
                 let mean = (low + 4.0 * middle + high) / 6.0;
@@ -135,7 +135,7 @@ impl<'a> Target<'a> {
         Foreseen { outputs: self.outputs(&means), slopes }
     }
 
-    /// The equations that the outputs of an inference are.
+    /// The equations that the outputs of an inference give.
     pub(crate) fn equations(&self, foreseen: &Foreseen, seen: &Seen) -> Vec<Equation> {
         let equation = |output: usize| {
             let mut coefficients = vec![0.0; self.key_bits()];
@@ -152,7 +152,7 @@ impl<'a> Target<'a> {
         (0..self.last.matrix.rows()).map(equation).collect()
     }
 
-    /// An inference without encryption: coefficients of ciphertexts are uniform and so are their rounding errors; all other
+    /// An inference without encryption. Rounding errors are uniform, because coefficients of ciphertexts are; all other
     /// noise is normal, with the variances that the engine's tests have measured.
     pub(crate) fn simulate(&self, key: &[f64], row: &[u64], rng: &mut StdRng) -> Seen {
         let program = self.model.program();
@@ -196,7 +196,7 @@ impl<'a> Target<'a> {
         let [shard] = &shards[..] else {
             bail!("expected one shard, found {}", shards.len());
         };
-        // A program that stops before the Lookups gives the same ciphertexts as they were before they were rounded.
+        // A program that stops before the Lookups gives the same ciphertexts before rounding.
         let stages = vec![Stage { linear: self.first.clone(), lookup: None }];
         let before = Program::new(program.parameter_set(), Precision::Approximate, stages)?;
         let mut renamed = input.clone();
@@ -221,7 +221,7 @@ impl<'a> Target<'a> {
         for (exact, rounded) in exact.chunks_exact(width).zip(rounded.chunks_exact(width)) {
             let error = |i: usize| (u32::from(rounded[i]) << shift).wrapping_sub(exact[i]);
             let errors: Vec<f64> = (0..width - 1).map(|i| turns(error(i))).collect();
-            // Tables are looked up by rounding down: in the middle of a step.
+            // A Lookup rounds down, so values are placed in the middle of a step.
             let middle = error(width - 1).wrapping_add(1 << (shift - 1));
             body.push(turns(middle) - errors.iter().sum::<f64>() / 2.0);
             mask.push(errors);

@@ -29,7 +29,7 @@ fn scores(inferences: usize, real: bool, share_noise: Option<f64>) -> Scores {
     Scores { attack: attack(inferences, real), resolution: 4.0, share_noise }
 }
 
-/// Where the client stops.
+/// The client's budget.
 fn at_the_budget(report: &Report) -> &Progress {
     report.progress.iter().find(|line| line.counted_bits >= report.budget_bits).unwrap()
 }
@@ -40,11 +40,11 @@ fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
     let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
     let report = run_scores(&model, &inputs, &scores(1000, false, None)).unwrap();
     let last = report.progress.last().unwrap();
-    // Ten thousand scores: the key is all but found.
+    // Ten thousand scores: the attack has nearly found the key.
     assert!(last.wrong < report.key_bits / 4 && last.work_log2 < 110.0, "{last:?}");
     let stop = at_the_budget(&report);
     assert!(stop.work_log2 >= reveal::REMAINING_SECURITY_BITS, "{stop:?}");
-    // What is counted covers what is found, as long as that is little.
+    // The bits counted exceed the bits found, while few are found.
     assert!(stop.found_bits < stop.counted_bits, "{stop:?}");
 
     let noisy = run_scores(&model, &inputs, &scores(1000, false, Some(10.0))).unwrap();

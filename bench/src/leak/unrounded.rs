@@ -1,7 +1,7 @@
-//! Unrounded outputs give the key of answers: each is a linear equation modulo 2²⁴ without any noise.
+//! Recovers the answer key from unrounded outputs: each is a linear equation modulo 2²⁴ without noise.
 //!
-//! An answer on the wire is (a, b) modulo 2²⁴, and what the client decrypts is b − ⟨a, s⟩ exactly. The observer has a and
-//! b, and is shown the result. No input need be known.
+//! An answer is (a, b) modulo 2²⁴, and the client decrypts it to exactly b − ⟨a, s⟩. The observer has a and b, and sees
+//! the result. The attack needs no knowledge of inputs.
 
 use anyhow::{Context, Result, ensure};
 use hermesh_client::compute::{self, Evaluator};
@@ -14,19 +14,19 @@ use serde::Serialize;
 
 /// Header and two digests, then the number of rows.
 const HEADER: usize = 10 + 64 + 4;
-/// More equations than there are key bits that are tried: some depend on others modulo 2.
+/// Equations beyond the number of key bits, because some depend on others modulo 2.
 const SPARE: usize = 64;
 const MASK: u32 = (1 << ANSWER_BITS) - 1;
 
-/// What was found.
+/// Result of the attack.
 #[derive(Debug, Serialize)]
 pub(crate) struct Found {
     parameter_set: &'static str,
     key_bits: usize,
     pub(crate) inferences: usize,
-    /// Unrounded outputs that were shown.
+    /// Number of shown unrounded outputs.
     pub(crate) shown: usize,
-    /// Bits of the answer key that are wrong.
+    /// Number of wrong bits of the answer key.
     pub(crate) wrong: usize,
 }
 
@@ -44,11 +44,11 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Equations modulo 2²⁴, brought to a triangle as they come.
+/// Equations modulo 2²⁴, reduced to triangular form as they are added.
 #[derive(Default)]
 struct Triangle {
-    /// The column in which a row has a one, and the row: coefficients, then the right side. Zero in the columns of all rows
-    /// before.
+    /// Pivot column of a row, and the row: coefficients, then the right side. A row is zero in the pivot columns of
+    /// earlier rows.
     rows: Vec<(usize, Vec<u32>)>,
 }
 
@@ -74,14 +74,14 @@ impl Triangle {
         }
     }
 
-    /// The unknowns, if there is a row for each.
+    /// Solves for the unknowns, if there is a row for each.
     fn solve(&self, unknowns: usize) -> Option<Vec<u32>> {
         if self.rows.len() < unknowns {
             return None;
         }
         let mut found = vec![0u32; unknowns];
         for (column, row) in self.rows.iter().rev() {
-            // What is not found yet is zero, in this row as well as here.
+            // Unknowns not solved yet have coefficient zero in this row.
             let known = row[..unknowns].iter().zip(&found).map(|(c, x)| c.wrapping_mul(*x));
             let sum = known.fold(0u32, u32::wrapping_add);
             found[*column] = row[unknowns].wrapping_sub(sum) & MASK;
@@ -90,12 +90,12 @@ impl Triangle {
     }
 }
 
-/// Newton's iteration: each step doubles the bits that are right, of which there are three at first.
+/// Newton's iteration: each step doubles the number of right bits, starting from three.
 fn inverse(odd: u32) -> u32 {
     (0..4).fold(odd, |x, _| x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x))))
 }
 
-/// Encrypts, computes and shows until the key is found.
+/// Encrypts, computes and shows outputs until the key is determined.
 pub(crate) fn run(model: &Model, inputs: &[&[f64]]) -> Result<Found> {
     let program = model.program();
     let set = program.parameter_set();
@@ -138,7 +138,7 @@ pub(crate) fn run(model: &Model, inputs: &[&[f64]]) -> Result<Found> {
     Ok(Found { parameter_set: set.name, key_bits, inferences, shown, wrong })
 }
 
-/// What each key bit is multiplied with in one slot: products of polynomials modulo X⁶⁴ + 1.
+/// Coefficient of each key bit in one slot, from products of polynomials modulo X⁶⁴ + 1.
 fn slot_coefficients(mask: &[u32], slot: usize) -> Vec<u32> {
     let coefficient = |polynomial: &[u32], bit: usize| match bit <= slot {
         true => polynomial[slot - bit],

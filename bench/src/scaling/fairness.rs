@@ -1,4 +1,4 @@
-//! What a flood of one tenant does to another.
+//! Measures how a flood of one tenant's jobs affects another tenant.
 
 use std::{
     sync::{
@@ -17,25 +17,24 @@ use tokio::task::JoinSet;
 use super::{Measured, Mesh, load::Tenant, services::Role};
 use crate::statistics::Summary;
 
-/// What a flood may do to the latency of another tenant.
+/// Largest accepted ratio of the other tenant's latency with and without the flood.
 const MOST: f64 = 2.0;
-/// Until the flood is there.
+/// Time for the flood to build up.
 const RISING: Duration = Duration::from_secs(5);
 
 /// `hermesh-bench fairness`
 #[derive(Args)]
 pub(crate) struct Fairness {
-    /// Workers of one core each.
+    /// Number of workers, one core each.
     #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// How long one bootstrap takes, in milliseconds.
+    /// Simulated time of one bootstrap, in milliseconds.
     #[arg(long, default_value_t = 7.3, value_name = "MS")]
     bootstrap: f64,
-    /// Jobs of the quiet tenant in each measurement, one after the other.
+    /// Number of jobs of the quiet tenant in each measurement, one after the other.
     #[arg(long, default_value_t = 15)]
     jobs: usize,
-    /// Submissions that the flooding tenant has under way at any moment; those refused are made again
-    /// at once.
+    /// Number of jobs that the flooding tenant has in progress at any time. Refused jobs are submitted again at once.
     #[arg(long, default_value_t = 200)]
     flood: usize,
     /// Fail if the quiet tenant's jobs take more than twice as long as alone.
@@ -49,18 +48,18 @@ pub(crate) struct Fairness {
 #[derive(Serialize)]
 struct Report {
     workers: usize,
-    /// Seconds of a job of the quiet tenant, nobody else there.
+    /// Seconds per job of the quiet tenant, without other tenants.
     alone: Summary,
-    /// The same while the other floods.
+    /// Seconds per job of the quiet tenant during the flood.
     flooded: Summary,
-    /// Of the medians.
+    /// Ratio of the medians.
     ratio: f64,
-    /// Jobs of the flooding tenant that were answered and refused meanwhile.
+    /// Answered and refused jobs of the flooding tenant in the same time.
     flood_answered: usize,
     flood_refused: usize,
 }
 
-/// Measures; the text or the document, and whether it passes the check.
+/// Measures. Returns the text or JSON document, and the failed checks.
 pub(crate) fn run(options: &Fairness) -> Result<Measured> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(measure(options))?;
@@ -130,10 +129,10 @@ async fn measure(options: &Fairness) -> Result<Report> {
     })
 }
 
-/// Submissions of one tenant, as many as it can, until dropped.
+/// Submits as many jobs of one tenant as possible, until dropped.
 struct Flood {
     tasks: JoinSet<Error>,
-    /// Answered and refused.
+    /// Number of answered and of refused jobs.
     counts: Arc<[AtomicUsize; 2]>,
 }
 
@@ -165,12 +164,12 @@ impl Flood {
         [0, 1].map(|which| self.counts[which].load(Ordering::Relaxed))
     }
 
-    /// Waits until a submission comes to anything but an answer or a refusal.
+    /// Waits until a submission ends with something other than an answer or a refusal.
     async fn failed(&mut self) -> anyhow::Error {
         match self.tasks.join_next().await {
             Some(Ok(error)) => error.into(),
             Some(Err(panic)) => panic.into(),
-            // Nobody floods.
+            // There is no flood.
             None => std::future::pending().await,
         }
     }

@@ -1,4 +1,4 @@
-//! Tenants that keep a number of jobs under way.
+//! Tenants that keep a number of jobs in progress.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ impl Tenant {
         Ok(Self { client, key, model })
     }
 
-    /// One job; returns how long it took, in seconds.
+    /// Runs one job and returns its time in seconds.
     pub(super) async fn job(&self) -> Result<f64, Error> {
         let started = Instant::now();
         let input = vec![0; INPUT_BYTES].into();
@@ -47,8 +47,7 @@ impl Tenant {
     }
 }
 
-/// Runs `jobs` jobs, `window` of them at a time, taking turns among the tenants. Returns the seconds
-/// that each took.
+/// Runs `jobs` jobs, `window` of them at a time, alternating between the tenants. Returns the seconds of each.
 pub(super) async fn run(tenants: &[Arc<Tenant>], jobs: usize, window: usize) -> Result<Vec<f64>> {
     let window = Arc::new(Semaphore::new(window));
     let mut running = JoinSet::new();

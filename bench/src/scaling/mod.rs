@@ -1,5 +1,5 @@
-//! How the mesh scales: the four services over a real nats-server, with workers whose bootstrap is a
-//! timed wait.
+//! Measures how the mesh scales: the four services over a real nats-server, with workers whose bootstraps are simulated
+//! by a timer.
 
 pub(crate) mod fairness;
 mod load;
@@ -26,15 +26,15 @@ use services::{Role, Service};
 use timed::{LOOKUPS, STAGES, Timed};
 
 const TENANTS: usize = 8;
-/// What `--check` asks for: the least efficiency up to so many workers, and the most overhead.
+/// Limits of `--check`: least efficiency up to a number of workers, and largest overhead.
 const EFFICIENCY: [(usize, f64); 2] = [(8, 0.9), (64, 0.8)];
 const OVERHEAD: f64 = 0.05;
 
-/// What a measurement came to.
+/// Result of a measurement.
 pub(crate) struct Measured {
-    /// The measurement, to be printed.
+    /// The text to print.
     pub(crate) text: String,
-    /// Where it falls short of what was asked for.
+    /// The failed checks.
     pub(crate) shortfalls: Vec<String>,
 }
 
@@ -44,20 +44,20 @@ pub(crate) struct Scaling {
     /// Numbers of workers, in ascending order; each worker has one core.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64])]
     workers: Vec<usize>,
-    /// How long one bootstrap takes, in milliseconds; 7.3 is what one core needed for the MNIST MLP.
+    /// Simulated time of one bootstrap, in milliseconds; 7.3 was measured on one core for the MNIST MLP.
     #[arg(long, default_value_t = 7.3, value_name = "MS")]
     bootstrap: f64,
-    /// Jobs per worker in one measurement of throughput.
+    /// Number of jobs per worker in one measurement of throughput.
     #[arg(long, default_value_t = 8)]
     jobs: usize,
-    /// Measurements of each number of workers.
+    /// Number of measurements for each number of workers.
     #[arg(long, default_value_t = 3)]
     repetitions: usize,
     /// Fail if efficiency is below 0.9 with up to 8 workers or below 0.8 with up to 64, or overhead
     /// above 5 % of the bootstraps.
     #[arg(long)]
     check: bool,
-    /// Also draw the table.
+    /// SVG file to draw the table to. [default: none]
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
     /// Print one JSON document instead of a table.
@@ -65,7 +65,7 @@ pub(crate) struct Scaling {
     json: bool,
 }
 
-/// What was measured with one number of workers.
+/// Measurements with one number of workers.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Row {
     workers: usize,
@@ -74,9 +74,9 @@ struct Row {
     efficiency: f64,
     /// The same, compared with bootstraps alone.
     of_compute: f64,
-    /// Seconds of one job when no other is under way.
+    /// Seconds of one job when no other job is in progress.
     latency: Summary,
-    /// The bootstraps alone: shards one after the other, as many at a time as there are workers.
+    /// Seconds of the bootstraps alone: all shards, one per worker at a time.
     least_latency: f64,
     /// Processor time of everything but bootstraps (services, broker, client), per second of
     /// bootstraps.
@@ -91,7 +91,7 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// Measures; the table or the document, and whether it passes the check.
+/// Measures. Returns the table or JSON document, and the failed checks.
 pub(crate) fn run(options: &Scaling) -> Result<Measured> {
     ensure!(options.bootstrap > 0.0, "expected a positive time for --bootstrap");
     ensure!(!options.workers.is_empty() && !options.workers.contains(&0), "expected workers");
@@ -126,9 +126,9 @@ fn shortfalls(rows: &[Row]) -> Vec<String> {
     found
 }
 
-/// A broker, and the services except for workers.
+/// A broker, and all services except the workers.
 struct Mesh {
-    // In the order in which they end.
+    // In the order in which they are dropped.
     _services: Vec<Service>,
     bus: BusHandle,
     engine: Timed,
@@ -138,7 +138,7 @@ struct Mesh {
 }
 
 impl Mesh {
-    /// Starts them, with bootstraps of that many milliseconds.
+    /// Starts them, with bootstraps of the given milliseconds.
     async fn start(bootstrap: f64) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let server = NatsServer::start(NatsServerOptions::new(directory.path())).await?;
@@ -178,7 +178,7 @@ async fn measure(options: &Scaling) -> Result<Report> {
     for &workers in &options.workers {
         let _workers: Vec<Service> =
             (0..workers).map(|_| mesh.service(Role::Evaluation)).collect::<Result<_>>()?;
-        // Every worker gets hold of every tenant's key, and connections warm up.
+        // Warm-up: every worker loads every tenant's key, and all connections are used.
         load::run(&tenants, TENANTS.max(workers / 4), TENANTS).await?;
         let (mut rates, mut latencies, mut overheads) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.repetitions {

@@ -1,4 +1,4 @@
-//! Throughput and latency against the number of workers, as a picture.
+//! Plots throughput and latency against the number of workers.
 
 use std::path::Path;
 

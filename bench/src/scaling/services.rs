@@ -1,4 +1,4 @@
-//! Services as threads of this process, each with its own connection to the broker.
+//! Runs services as threads of this process, each with its own connection to the broker.
 
 use std::{sync::Arc, thread::JoinHandle};
 
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::timed::Timed;
 
-/// Which service.
+/// The kind of service.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Role {
     KeyManagement,
@@ -26,7 +26,7 @@ pub(super) enum Role {
     Aggregation,
 }
 
-/// A running service; dropping it ends it.
+/// A running service; dropping it stops it.
 pub(super) struct Service {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -48,7 +48,7 @@ impl Service {
                 match run(role, engine, &url, identity).await {
                     Ok(_running) => {
                         let _ = ready.send(Ok(()));
-                        // Ends with whoever started it.
+                        // The service stops when the starting thread drops the sender.
                         let _ = stopped.await;
                     }
                     Err(error) => drop(ready.send(Err(error))),
@@ -64,13 +64,13 @@ impl Drop for Service {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has already said so.
+            // A thread that panicked has printed its message already.
             let _ = thread.join();
         }
     }
 }
 
-/// A connection of its own.
+/// A separate connection.
 pub(super) async fn connect(url: &str) -> Result<BusHandle> {
     let options = NatsOptions { url: url.to_owned(), ..NatsOptions::default() };
     Ok(Arc::new(NatsBus::connect(options).await?))

@@ -1,6 +1,5 @@
-//! An engine whose bootstrap is a timed wait, with the shapes and sizes of the MNIST MLP
-//! 784-128-64-10 under `tfhe-4x512-768/1`: so two cores can stand for many machines, and all that
-//! computes is the mesh itself.
+//! An engine whose bootstrap is a timed wait, with the shapes and sizes of the MNIST MLP 784-128-64-10 under
+//! `tfhe-4x512-768/1`. Two cores can then model many machines, and only the mesh itself uses them.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ const LARGE_BYTES: usize = 2_049 * 4;
 /// The engine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timed {
-    /// How long one Lookup takes.
+    /// Simulated time of one Lookup.
     pub(super) lookup: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! A NATS client of bytes and nothing else, so that of two ways to a server only the way differs.
+//! A minimal NATS client that works on raw bytes. Both connections in the comparison use it, so they differ only in the
+//! sidecar.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -24,7 +25,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A message that has come.
+/// A received message.
 pub(super) struct Received {
     pub(super) sid: Str,
     pub(super) reply: Option<Str>,
@@ -36,12 +37,12 @@ pub(super) struct Client {
     stream: Box<dyn Stream>,
     parser: ServerParser,
     read: BytesMut,
-    /// What is to be sent.
+    /// Bytes to be sent.
     pub(super) out: BytesMut,
 }
 
 impl Client {
-    /// As a workload connects to its sidecar.
+    /// Connects to a sidecar, as a workload does.
     pub(super) async fn plain(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -50,11 +51,11 @@ impl Client {
         client.introduce().await
     }
 
-    /// Straight to the server, over mutual TLS.
+    /// Connects directly to the server, over mutual TLS.
     pub(super) async fn tls(address: SocketAddr, tls: Arc<ClientConfig>) -> Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        // The greeting comes before TLS, byte by byte so that nothing behind it is taken.
+        // INFO comes before TLS. It is read byte by byte, so that no byte after it is consumed.
         while stream.read_u8().await? != b'\n' {}
         let stream = TlsConnector::from(tls).connect(no_host(), stream).await?;
         Self::over(Box::new(stream)).introduce().await
@@ -83,7 +84,7 @@ impl Client {
         Ok(())
     }
 
-    /// Ends a subscription with its first message.
+    /// Ends a subscription after its first message.
     pub(super) fn only_one(&mut self, sid: &str) -> Result<()> {
         protocol::write_unsub(&mut self.out, &name(sid)?, Some(1));
         Ok(())
@@ -101,7 +102,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what was written.
+    /// Sends the written bytes.
     pub(super) async fn send(&mut self) -> Result<()> {
         self.stream.write_all(&self.out).await?;
         self.stream.flush().await?;
@@ -118,7 +119,7 @@ impl Client {
         }
     }
 
-    /// The next message, if it is here already.
+    /// The next message, if it has arrived already.
     pub(super) fn here(&mut self) -> Result<Option<Received>> {
         while let Some(operation) = self.parsed()? {
             let message = received(operation);
@@ -129,7 +130,7 @@ impl Client {
         Ok(None)
     }
 
-    /// Sends what was written, and waits until the server has dealt with it.
+    /// Sends the written bytes, and waits until the server has processed them.
     pub(super) async fn settle(&mut self) -> Result<()> {
         protocol::ping(&mut self.out);
         self.send().await?;
@@ -147,7 +148,7 @@ impl Client {
             }
             self.read.reserve(READ);
             if self.stream.read_buf(&mut self.read).await? == 0 {
-                bail!("the other side hung up");
+                bail!("the server closed the connection");
             }
         }
     }
@@ -175,5 +176,5 @@ fn received(operation: ServerOp) -> Option<Received> {
 }
 
 fn name(text: &str) -> Result<Str> {
-    Str::new(Bytes::copy_from_slice(text.as_bytes())).context("a name that is none")
+    Str::new(Bytes::copy_from_slice(text.as_bytes())).context("an invalid name")
 }

@@ -1,5 +1,5 @@
-//! What sidecars cost: workloads that speak to a nats-server over mutual TLS themselves, and the same
-//! behind a sidecar each, in turns.
+//! Measures the cost of sidecars: workloads that connect to nats-server directly over mutual TLS, and the same
+//! workloads behind one sidecar each, in turns.
 
 mod client;
 mod report;
@@ -19,16 +19,16 @@ pub(crate) use world::one;
 /// `hermesh-bench sidecar`
 #[derive(Args)]
 pub(crate) struct Sidecars {
-    /// Bytes of a message's body.
+    /// Size of a message's body, in bytes.
     #[arg(long, default_value_t = 16 << 10, value_name = "BYTES")]
     size: usize,
-    /// Messages in one measurement of throughput.
+    /// Number of messages in one measurement of throughput.
     #[arg(long, default_value_t = 4000, value_name = "N")]
     messages: usize,
-    /// Messages in one measurement of latency.
+    /// Number of messages in one measurement of latency.
     #[arg(long, default_value_t = 500, value_name = "N")]
     samples: usize,
-    /// Measurements of each kind, each way.
+    /// Number of measurements of each kind, direct and through sidecars.
     #[arg(long, default_value_t = 7)]
     repetitions: usize,
     /// Fail if sidecars add more than 1 ms at the median or cost more than 5 % of a queue's throughput.
@@ -39,7 +39,7 @@ pub(crate) struct Sidecars {
     json: bool,
 }
 
-/// Measures; the table or the document, and whether it passes the check.
+/// Measures. Returns the table or JSON document, and the failed checks.
 pub(crate) fn run(options: &Sidecars) -> Result<Measured> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(measure(options))?;
@@ -58,10 +58,10 @@ async fn measure(options: &Sidecars) -> Result<Report> {
     let sidecars = Way::new("sidecars", world.through_sidecars().await?).await?;
     let mut ways = [direct, sidecars];
     let mut rounds = Vec::new();
-    // The first is for connections, caches and files to become warm.
+    // The first round only warms up connections, caches and files.
     for round in 0..=options.repetitions {
         let mut turns = [Turn::default(), Turn::default()];
-        // Who begins takes turns too.
+        // The order alternates too.
         let order = [round % 2, 1 - round % 2];
         for way in order {
             turns[way].latency(&mut ways[way], &letter, options.samples).await?;

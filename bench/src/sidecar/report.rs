@@ -1,4 +1,4 @@
-//! What was measured, and how it compares.
+//! The results and their comparison.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{machine, statistics::Summary};
 
-/// What `--check` asks for: the most milliseconds added, and the least part of the throughput left.
+/// Limits of `--check`: most milliseconds added, and least share of the throughput left.
 const ADDED: f64 = 1.0;
 const LEFT: f64 = 0.95;
 
-/// What one way did in one round.
+/// Measurements of one kind of connection in one round.
 #[derive(Default)]
 pub(super) struct Turn {
     heard_latency: Quantiles,
@@ -78,7 +78,7 @@ impl Quantiles {
 struct Spent([f64; Self::OF.len()]);
 
 impl Spent {
-    /// Of whom.
+    /// The processes measured.
     const OF: [&str; 3] = ["workloads", "server", "sidecars"];
 
     fn now(world: &World) -> Self {
@@ -131,7 +131,7 @@ struct Throughput {
 type Rounds<'a> = &'a [[Turn; 2]];
 
 impl Report {
-    /// None if nothing was measured.
+    /// `None` if nothing was measured.
     pub(super) fn of(size: usize, rounds: Rounds<'_>) -> Option<Self> {
         Some(Self {
             processor: machine::processor(),

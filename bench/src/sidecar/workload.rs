@@ -1,4 +1,4 @@
-//! What is done over each way: one message at a time for latency, many for throughput.
+//! The workload on each kind of connection: one message at a time for latency, many for throughput.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use tokio::{
 
 use super::client::{Client, Received};
 
-/// Publishes whose acknowledgement is waited for, and pulls waiting, at the same time.
+/// Number of publishes that wait for an acknowledgement, and of waiting pulls, at the same time.
 const WINDOW: usize = 32;
-/// Messages on their way at the same time where nothing is acknowledged; 4 MiB of 16 KiB each.
+/// Number of messages in flight without acknowledgement: 4 MiB of 16 KiB each.
 const FLOW: usize = 256;
-/// The subscription that hears acknowledgements.
+/// The subscription that receives acknowledgements.
 const ACKS: &str = "acks";
 const NEXT: &str = "$JS.API.CONSUMER.MSG.NEXT.hermesh-tasks-normal.tasks-normal";
-/// As the bus asks for a message.
+/// The bus's request for one message.
 const PULL: &[u8] = br#"{"batch":1,"expires":5000000000}"#;
 const PUBLISHER: &str = "_INBOX.service.preprocessing.acks";
 const WORKER: &str = "_INBOX.service.evaluation.acks";
 const PULLS: &str = "_INBOX.service.evaluation.pulls";
-/// What is heard live: its stream does not exist here, so nothing stores it.
+/// Subjects received directly: their stream does not exist here, so nothing stores the messages.
 const HEARD: &str = "hermesh.status.acme";
 
 /// A message of the mesh.
@@ -74,7 +74,7 @@ pub(super) struct Way {
     worker: Shared,
     /// A tenant.
     listener: Shared,
-    /// What tells this way's messages from the other's.
+    /// Distinguishes the messages of this kind of connection from the other's.
     name: &'static str,
     sent: usize,
 }
@@ -92,7 +92,7 @@ impl Way {
         Ok(way)
     }
 
-    /// Waits until nothing is on its way.
+    /// Waits until no message is in flight.
     async fn settle(&self) -> Result<()> {
         for client in [&self.publisher, &self.worker, &self.listener] {
             client.lock().await.settle().await?;
@@ -126,7 +126,7 @@ impl Way {
         Ok(times)
     }
 
-    /// The same by way of a queue, at whose end somebody waits.
+    /// The same through a queue on which a worker waits.
     pub(super) async fn queue_latency(
         &mut self,
         letter: &Letter,
@@ -152,14 +152,14 @@ impl Way {
         Ok(times)
     }
 
-    /// Messages per second through a queue: stored and acknowledged to the publisher, pulled one by one
-    /// and acknowledged by the worker, as the bus does it.
+    /// Messages per second through a queue: stored and acknowledged to the publisher, pulled one by one and
+    /// acknowledged by the worker, as on the bus.
     pub(super) async fn queue_rate(&mut self, letter: &Letter, count: usize) -> Result<f64> {
         let tasks = self.take(count);
         let publisher = self.publisher.clone().lock_owned().await;
         let worker = self.worker.clone().lock_owned().await;
         let started = Instant::now();
-        // A task each, as they are processes of their own elsewhere.
+        // Separate tasks, because they are separate processes in a mesh.
         let published = tokio::spawn(publish_all(publisher, letter.clone(), tasks));
         let worked = tokio::spawn(work_off(worker, letter.clone(), count, self.name));
         published.await??;
@@ -169,7 +169,7 @@ impl Way {
         Ok(rate)
     }
 
-    /// Messages per second to a subscription, which nobody stores or acknowledges.
+    /// Messages per second to a subscription, without storage or acknowledgement.
     pub(super) async fn heard_rate(&self, letter: &Letter, count: usize) -> Result<f64> {
         let subject = format!("{HEARD}.{}", self.name);
         let flow = Arc::new(Semaphore::new(FLOW));
@@ -187,7 +187,7 @@ impl Way {
     }
 }
 
-/// A subject and where answers go, each used once and by one way only.
+/// A subject and a reply subject, each used once and by one kind of connection only.
 struct Task {
     subject: String,
     inbox: String,
@@ -224,7 +224,7 @@ impl Letter {
     }
 
     fn expect(&self, received: &Received) -> Result<()> {
-        ensure!(received.payload.len() == self.body.len(), "another message came");
+        ensure!(received.payload.len() == self.body.len(), "a different message came");
         Ok(())
     }
 }
@@ -235,7 +235,7 @@ fn stored(answer: &Received) -> Result<()> {
     Ok(())
 }
 
-/// Asks for one message, as the bus does: each time at a place of its own.
+/// Requests one message as the bus does, with a new reply subject each time.
 fn pull(worker: &mut Client, name: &str) -> Result<()> {
     let inbox = format!("{PULLS}.{name}");
     worker.subscribe(&inbox, name)?;
@@ -244,7 +244,7 @@ fn pull(worker: &mut Client, name: &str) -> Result<()> {
 }
 
 fn acknowledge(worker: &mut Client, delivery: &Received, name: &str) -> Result<()> {
-    let ack = delivery.reply.as_ref().context("a delivery without a place to acknowledge")?;
+    let ack = delivery.reply.as_ref().context("a delivery without a subject to acknowledge")?;
     worker.publish(ack, Some(&format!("{WORKER}.{name}")), None, b"+ACK")
 }
 

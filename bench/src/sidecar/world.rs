@@ -1,4 +1,4 @@
-//! A trust domain, a nats-server that enforces its policy, and sidecars, each a process of its own.
+//! A trust domain, a nats-server that enforces its policy, and sidecars, each a separate process.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ use super::client::Client;
 
 const DOMAIN: &str = "hermesh.local";
 const HOUR: Duration = Duration::from_secs(3600);
-/// The queue that messages go through.
+/// The queue that messages pass through.
 const QUEUE: &str = "tasks-normal";
 const WORKLOADS: [&str; 3] = ["service/preprocessing", "service/evaluation", "tenant/acme"];
 
@@ -94,7 +94,7 @@ impl World {
         Ok(world)
     }
 
-    /// Makes stream and consumer, as services do.
+    /// Creates stream and consumer, as services do.
     async fn prepare(&self) -> Result<()> {
         let queues = topology::queues();
         let queue = queues.iter().find(|queue| queue.name == QUEUE).context("there is no queue")?;
@@ -114,7 +114,7 @@ impl World {
         Ok(())
     }
 
-    /// The workloads, connected straight to the server.
+    /// The workloads, connected directly to the server.
     pub(super) async fn direct(&self) -> Result<[Client; 3]> {
         let trust = Trust::from_pem(DOMAIN, self.authority.certificate().as_bytes())?;
         let (broker, mut clients) = (id("broker/nats")?, Vec::new());
@@ -163,7 +163,7 @@ fn file(directory: &Path, workload: &str, what: &str) -> PathBuf {
     directory.join(format!("{}.{what}.pem", workload.replace('/', "-")))
 }
 
-/// A process that is ended when this is dropped.
+/// A process, killed on drop.
 struct Sidecar {
     address: SocketAddr,
     process: Child,
@@ -200,13 +200,13 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // Fails only if it has ended.
+        // Fails only if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The sidecar's end: says where it listens, and carries until its input ends.
+/// Runs the sidecar: prints its address, and forwards messages until standard input ends.
 pub(crate) fn one(config: &Path) -> Result<()> {
     let config = config::load(Some(config), &Environment::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
