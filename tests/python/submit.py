@@ -2,8 +2,8 @@
 
 usage: submit.py NATS_URL JOB.ct JOB.headers ANSWER.ct
 
-Uses nats-py and the standard library only: the job is encrypted and signed already, so no cryptography
-and no code of hermesh is needed here. docs/protocol.md explains each step.
+Uses only nats-py and the standard library: the job is encrypted and signed already, so this program
+needs no cryptography and no code of hermesh. docs/protocol.md explains each step.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 import nats
 from nats.js.errors import APIError, NoStreamResponseError
 
-GRACE = 30  # Seconds after the deadline in which the news of it may still arrive.
+GRACE = 30  # Seconds after the deadline in which the notice of it may still arrive.
 
 
 def read_headers(path):
@@ -26,20 +26,20 @@ def read_headers(path):
 
 
 def submission(subject, job, body):
-    """What this submission is known by: all that is said in it, and where."""
+    """The id of this submission: a digest of its subject, headers and body."""
     names = sorted(set(job) - {"ce-id", "ce-source"})
     text = f"{subject}\n" + "".join(f"{name}:{job[name]}\n" for name in names)
     return hashlib.sha256(text.encode() + hashlib.sha256(body).digest()).hexdigest()
 
 
 async def stored(connection, stream, subject):
-    """The last message under a subject, if there is one; a tenant may read its own subjects only."""
+    """The last stored message on a subject, if any. A tenant may read only its own subjects."""
     try:
         message = await connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout=5)
     except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
-        return None  # The server is away, and nats-py connects again.
+        return None  # The server is unreachable; nats-py reconnects.
     headers = message.headers or {}
-    return message if headers.get("Nats-Subject") == subject else None  # Or else status 404.
+    return message if headers.get("Nats-Subject") == subject else None  # Otherwise status 404.
 
 
 async def publish(js, subject, body, headers):
@@ -54,7 +54,7 @@ async def publish(js, subject, body, headers):
 
 
 async def outcome(connection, job, submission, news):
-    """Waits for whatever ends the job: an answer, a failure or a refusal."""
+    """Waits for the end of the job: an answer, a failure or a refusal."""
     name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
     places = [
         ("hermesh-answers", f"hermesh.answer.{name}"),
@@ -70,17 +70,17 @@ async def outcome(connection, job, submission, news):
                 continue
         except asyncio.TimeoutError:
             pass
-        # What was published is only a hint: what is stored counts, and is there after a lost connection.
+        # A published message is only a hint. The stored message decides, and survives a lost connection.
         for stream, subject in places:
             message = await stored(connection, stream, subject)
-            # The job's name may stand for another submission, whose answer is none to this one.
+            # The job's id may belong to another submission, whose answer is not for this one.
             if message and message.headers.get("Hermesh-Input") in (None, job["Hermesh-Input"]):
                 return message
-    sys.exit("error: no outcome, though the deadline has passed")
+    sys.exit("error: no outcome although the deadline has passed")
 
 
 def check(answer, job):
-    """That the answer is to this job, and whole. Who has computed it, says the receipt's signature."""
+    """Checks that the answer belongs to this job and is undamaged. Does not verify the receipt's signature."""
     for header in ("Hermesh-Job", "Hermesh-Model", "Hermesh-Key", "Hermesh-Input"):
         if answer.headers[header] != job[header]:
             sys.exit(f"error: {header} of the answer is not that of the job")
@@ -90,11 +90,11 @@ def check(answer, job):
 
 async def main(url, input_path, headers_path, answer_path):
     subject, job = read_headers(headers_path)
-    # Where the mesh asks who is who, a tenant hears answers below its own inbox and nowhere else.
+    # A mesh that authenticates clients lets a tenant receive replies only below its own inbox.
     connection = await nats.connect(url, inbox_prefix=f"_INBOX.tenant.{job['Hermesh-Tenant']}")
     js, news = connection.jetstream(), asyncio.Queue()
     name = f"{job['Hermesh-Tenant']}.{job['Hermesh-Job']}"
-    # Before the job is published, so that nothing is missed.
+    # Subscribe before the job is published, so that no message is missed.
     for kind in (f"status.{name}", f"answer.{name}", f"refused.{name}.*"):
         await connection.subscribe(f"hermesh.{kind}", cb=news.put)
     body = Path(input_path).read_bytes()
