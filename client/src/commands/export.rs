@@ -13,7 +13,7 @@ pub(crate) fn run(options: &Export) -> Result<()> {
     let vouches = client.vouches();
     ensure!(
         vouches || options.unchecked,
-        "the client model of this model could not detect rows that would get wrong answers: compile the model with \
+        "the client model could not detect rows that would get wrong answers: compile the model with \
          --guarantee bounded (and --domain), or export it anyway with --unchecked"
     );
     let bytes = client.encode()?;
