@@ -1,8 +1,8 @@
-"""Training that survives encryption, and a quick estimate of what encryption costs.
+"""Trains networks that keep their accuracy under encryption, and estimates the loss.
 
-Encrypted, a network has integer weights of few bits, and every pre-activation carries Gaussian
-noise whose size is a fraction of the layer's *range*, not of the value. Both are put into the
-training, so that the network spends its range well and relies on no single large weight.
+An encrypted network has integer weights of few bits, and every pre-activation carries Gaussian noise
+whose size is a fraction of the layer's *range*, not of the value. Training includes both, so that the
+network uses its range well and does not depend on a single large weight.
 """
 
 import warnings
@@ -44,7 +44,7 @@ class Robust(nn.Module):
             return self.layer(x)
         weight = self.layer.weight
         if self.bits is not None:
-            # The straight-through estimator: rounding has no useful gradient of its own.
+            # The straight-through estimator, because rounding has no useful gradient.
             weight = weight + (quantise(weight, self.bits) - weight).detach()
         if isinstance(self.layer, nn.Conv2d):
             out = nn.functional.conv2d(
@@ -57,14 +57,14 @@ class Robust(nn.Module):
 
 
 def set_conditions(model, bits=None, noise=0.0):
-    """Chooses the weights' bits and the noise of every layer of `model`."""
+    """Sets the weights' bits and the noise of every layer of `model`."""
     for module in model.modules():
         if isinstance(module, Robust):
             module.bits, module.noise = bits, noise
 
 
 def calibrate(model, inputs):
-    """Fixes each layer's range to the one seen on `inputs`."""
+    """Fixes each layer's range to the range observed on `inputs`."""
     def record(module, _, out):
         module.span = (out.max() - out.min()).item()
 
@@ -77,14 +77,14 @@ def calibrate(model, inputs):
 
 
 def forget_calibration(model):
-    """Returns every layer to the range of the batch at hand, as training wants it."""
+    """Resets every layer to the range of the current batch, for training."""
     for module in model.modules():
         if isinstance(module, Robust):
             module.span = None
 
 
 def accuracy(model, inputs, labels, repeats=1):
-    """Per cent of `inputs` whose highest score is at the label, averaged over `repeats` runs."""
+    """Per cent of `inputs` whose highest score is that of the label, averaged over `repeats` runs."""
     with torch.no_grad():
         model.eval()
         hits = [(model(inputs).argmax(1) == labels).float().mean().item() for _ in range(repeats)]
@@ -123,13 +123,13 @@ def scores(path, inputs):
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     result = session.run(None, {session.get_inputs()[0].name: inputs.astype(np.float32)})[-1]
     if isinstance(result, list):
-        # skl2onnx's ZipMap answers with one {class: probability} a row.
+        # skl2onnx's ZipMap returns one {class: probability} per row.
         result = np.array([[row[c] for c in sorted(row)] for row in result], dtype=np.float32)
     return result
 
 
 def describe(path, inputs, labels):
-    """Prints what is in the ONNX file and what it scores, as others will run it."""
+    """Prints the content and the accuracy of the ONNX file, as run by onnxruntime."""
     model = onnx.load(path)
     onnx.checker.check_model(model)
     operators = " ".join(node.op_type for node in model.graph.node)

@@ -1,7 +1,7 @@
-"""Concrete ML, in the roles that it is deployed in: FHEModelDev, FHEModelClient, FHEModelServer.
+"""Concrete ML, in its deployment roles: FHEModelDev, FHEModelClient, FHEModelServer.
 
-The model is the one in the ONNX file: its weights, or its trees, quantised after training with the
-fewest bits that keep the accuracy on calibration data; one kind is trained further, with quantisation.
+The model is that of the ONNX file: its weights or trees are quantised after training, with the fewest
+bits that keep the accuracy on calibration data. One kind is trained further, with quantisation.
 """
 
 import time
@@ -12,7 +12,7 @@ import onnx
 import reference
 from onnx import helper, numpy_helper
 
-# Accuracy that the search for bits may lose on calibration data, and where it searches.
+# Accuracy that the search for bits may lose on calibration data, and the range of the search.
 POINTS, ROUNDING, BITS = 0.01, range(4, 7), range(3, 7)
 OPSET = 14
 NETWORK_ROWS, SIMULATED = 500, 200
@@ -30,7 +30,7 @@ def compile(job):
     FHEModelDev(str(Path(job["folder"]) / "deployed"), model).save()
     compiled = time.perf_counter()
     np.save(Path(job["folder"]) / "prepared.npy", prepare(inputs))
-    # In a network, errors of bootstraps are simulated, one row at a time, and so on few rows.
+    # In a network, errors of bootstraps are simulated. That runs one row at a time, so only on few rows.
     simulated = job["options"]["kind"] in ("network", "retrained")
     if simulated:
         test, truth = test[:SIMULATED], truth[:SIMULATED]
@@ -60,8 +60,8 @@ def batches(rows, size=250):
 
 
 def logistic(job, calibration, labels):
-    """The coefficients of the file in scikit-learn's own class. The scaler runs on the client, in the
-    clear, as Concrete ML's pipelines have it."""
+    """The coefficients of the file in scikit-learn's class. The scaler runs on the client, in the clear,
+        as in Concrete ML's pipelines."""
     import sklearn.linear_model
     from concrete.ml.sklearn import LogisticRegression
 
@@ -84,7 +84,7 @@ def logistic(job, calibration, labels):
 
 
 def boosted(job, calibration, labels):
-    """The trees of the file as a booster, imported. Checked: it says what the file says."""
+    """The trees of the file, imported as a booster. Checks that it predicts the same as the file."""
     import xgboost
     from concrete.ml.sklearn import XGBClassifier
     from trees import booster
@@ -96,9 +96,9 @@ def boosted(job, calibration, labels):
     plain.load_model(path)
     expected = reference.labels(job["onnx"], calibration)
     if (plain.predict(calibration) != expected).any():
-        raise RuntimeError("the imported trees do not say what the ONNX file says")
+        raise RuntimeError("the imported trees do not predict the same as the ONNX file")
     bits = job["options"]["n_bits"]
-    # Tells the depth and number of trees, which Concrete ML reads from the parameters.
+    # Concrete ML reads the depth and number of trees from the parameters.
     model = XGBClassifier.from_sklearn_model(plain, calibration, n_bits=bits)
     circuit = model.compile(calibration, **errors(job))
     return model, lambda rows: rows, circuit, f"XGBClassifier, n_bits={bits}, imported"
@@ -143,7 +143,7 @@ def retrained(job, calibration, labels):
         )
 
     def accuracy(bits, rounding):
-        # p_error does not matter here, and larger ones compile sooner.
+        # p_error does not matter here, and larger ones compile faster.
         module = compiled(bits, rounding, p_error=0.01)
         return (predict(module, prepare(calibration)) == labels).mean()
 
@@ -154,8 +154,8 @@ def retrained(job, calibration, labels):
 
 
 def fewest(job, calibration, labels, accuracy):
-    """Bits of quantisation and of rounding: the cheapest that lose little accuracy, the best if none do.
-    Bits of rounding, which bootstraps see, decide more than those of quantisation."""
+    """Bits of quantisation and of rounding: the cheapest that lose little accuracy, else the most accurate.
+        The bits of rounding, which are the inputs of bootstraps, matter more than those of quantisation."""
     goal = (reference.labels(job["onnx"], calibration) == labels).mean() - POINTS
     best = None
     for rounding in among(job["options"].get("rounding"), ROUNDING):
@@ -172,7 +172,8 @@ def among(given, several):
 
 
 def method(job):
-    """Of rounding: what it takes off one bit at a time, each with a bootstrap, or noise decides near the middle."""
+    """Method of rounding: exact removes one bit at a time, each with a bootstrap. With approximate, noise decides
+    values near the middle of two results."""
     return "EXACT" if job["options"].get("exact") else "APPROXIMATE"
 
 
@@ -189,7 +190,7 @@ KINDS = {"logistic": logistic, "boosted": boosted, "network": network, "retraine
 
 
 def errors(job):
-    """The probability of error of one bootstrap, if not the default."""
+    """The error probability of one bootstrap, if not the default."""
     p_error = job["options"].get("p_error")
     return {} if p_error is None else {"p_error": p_error}
 
@@ -200,8 +201,8 @@ def attributes(graph, operator):
 
 
 def simplified(model):
-    """The network in the dialect that Concrete ML reads, and how to prepare rows for it: a scale of the
-    inputs and their shape are left to the client, since they would cost bootstraps."""
+    """The network in the ONNX operators that Concrete ML supports, and the preparation of its rows. The
+        client scales and shapes the inputs, because on the server that would cost bootstraps."""
     graph = model.graph
     values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for node in graph.node:

@@ -1,5 +1,5 @@
-"""Quantisation-aware networks for Concrete ML, by Brevitas: the network of the ONNX file is where training
-starts from, so its weights differ from the file's."""
+"""Quantisation-aware networks for Concrete ML, by Brevitas. Training starts from the network of the ONNX
+file, so the weights differ from the file's."""
 
 import numpy as np
 from onnx import numpy_helper

@@ -1,4 +1,4 @@
-"""Runs one comparison: contestants take turns, input by input, on the same cores."""
+"""Runs one comparison: hermesh and its peers take turns, input by input, on the same cores."""
 
 import json
 import os
@@ -17,11 +17,11 @@ class GaveUp(Exception):
 
 
 class Worker:
-    """A child process with one role of one contestant. See worker.py."""
+    """A child process with one role of one peer. See worker.py."""
 
     def __init__(self, job, role, log, timeout):
         self.timeout, self.log = timeout, log
-        # The children must not be able to reach for a GPU, or for what is installed elsewhere.
+        # The children must not use a GPU, or packages installed outside the virtual environment.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONNOUSERSITE": "1"}
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
@@ -54,7 +54,7 @@ class Worker:
 
 
 class Running:
-    """A contestant with its client and server, and what has been measured of it."""
+    """A peer with its client and server, and its measurements."""
 
     def __init__(self, contestant, job, folder, timeout, said):
         folder.mkdir(parents=True)
@@ -108,7 +108,7 @@ class Running:
 
 
 def compare(comparison, data, options, said):
-    """The document of one comparison: everything measured."""
+    """The document of one comparison, with all measurements."""
     folder = options.out / "runs" / comparison.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

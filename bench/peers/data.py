@@ -1,4 +1,4 @@
-"""The rows that are run and the rows that models are calibrated on."""
+"""The rows to run and the calibration rows."""
 
 import gzip
 from pathlib import Path
@@ -9,7 +9,7 @@ CALIBRATION, TEST = 2000, 1000
 
 
 class Data:
-    """Images and labels to train on, of which the first ones are for calibration, and held-out ones."""
+    """Training images and labels, of which the first are for calibration, and held-out images and labels."""
 
     def __init__(self, train, test, calibration):
         self.train, self.test, self.calibration = train, test, calibration
@@ -18,7 +18,7 @@ class Data:
         return self.test[1][:count].tolist()
 
     def store(self, folder, count):
-        """Writes what contestants read; the paths, by name."""
+        """Writes the files that peers read. Returns their paths by name."""
         rows = folder / "rows"
         rows.mkdir(parents=True)
         for index in range(count):
@@ -38,8 +38,8 @@ class Data:
 
 
 def digits(examples):
-    """The split of examples/digits: its calibration images, then the rest of scikit-learn's that are not
-    among those held out."""
+    """The split of examples/digits: its calibration images, then the rest of scikit-learn's images that are
+        not held out."""
     from sklearn.datasets import load_digits
 
     def read(what):

@@ -1,5 +1,5 @@
-"""hermesh, by its command line. Every step is a process; the times are those that the command prints,
-without its start and without loading of keys."""
+"""hermesh, by its command line. Every step is a process; the times are those that the command reports,
+without start-up and without loading keys."""
 
 import json
 import os
@@ -7,18 +7,18 @@ import subprocess
 from pathlib import Path
 
 
-# A process is cold at first, which a service is not: the second counts, as peers are warm after their first.
+# A new process is cold, unlike a service. The second repetition counts, because peers are warm after their first.
 REPETITIONS = 2
 
 
 class Failed(Exception):
-    """The message is hermesh's own, and says it all."""
+    """Carries hermesh's error message, which needs no traceback."""
 
     plain = True
 
 
 def hermesh(job, *arguments):
-    """Runs a command; its JSON document, and its own peak memory in bytes."""
+    """Runs a command. Returns its JSON document and the peak memory of the process in bytes."""
     command = [job["binary"], *map(str, arguments), "--json"]
     environment = {**os.environ, "HERMESH_PASSPHRASE": job["passphrase"]}
     output = Path(job["folder"]) / f"{arguments[0]}.stdout"
@@ -80,7 +80,7 @@ class Client:
         data = self.folder / "one-answer"
         data.write_bytes(answer)
         told, _ = hermesh(self.job, "decrypt", "--model", self.model, "--keys", self.keys, "--input", data)
-        # Without "seconds", the whole process is what is measured: start, unsealing of the key and all.
+        # Without "seconds", the whole process is measured, with start-up and decryption of the key file.
         own = {"seconds": told["seconds"]} if "seconds" in told else {"with_process_start": True}
         return None, {"label": told["labels"][0], **own}
 
@@ -90,7 +90,7 @@ class Server:
         self.job, self.folder = job, Path(job["folder"])
 
     def load(self, key):
-        """The key is loaded by every process anew, which is not counted as answering."""
+        """Every process loads the key again, which does not count as answering."""
 
     def run(self, data):
         job, answer = self.folder / "job.ct", self.folder / "answer.ct"

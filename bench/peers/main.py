@@ -36,41 +36,41 @@ def arguments():
         help="run this model; may be given several times",
     )
     what.add_argument("--all", action="store_true", help="run every model")
-    what.add_argument("--list", action="store_true", help="say which models and contestants there are")
+    what.add_argument("--list", action="store_true", help="list the models and their peers")
     what.add_argument(
-        "--plot", type=Path, nargs="+", metavar="FILE", help="only print and plot what --json wrote earlier"
+        "--plot", type=Path, nargs="+", metavar="FILE", help="only print and plot the files that --json wrote"
     )
     parser.add_argument(
         "--repetitions",
         type=count,
         default=5,
         metavar="N",
-        help="inputs for hermesh, one inference each, held-out rows in order [default: 5]",
+        help="number of inputs for hermesh, one inference each, from the first held-out row [default: 5]",
     )
     parser.add_argument(
         "--peer-repetitions",
         type=count,
         metavar="N",
-        help="the same for peers, if they are slow [default: as --repetitions]",
+        help="number of inputs for peers, if they are slow [default: as --repetitions]",
     )
     parser.add_argument(
         "--core",
         type=cores,
         default=[0],
         metavar="LIST",
-        help="cores to run on, such as 0 or 0,1; threads are as many [default: 0]",
+        help="cores to run on, such as 0 or 0,1, with one thread each [default: 0]",
     )
     parser.add_argument(
         "--only",
         metavar="TEXT",
-        help="besides hermesh only contestants whose name contains this",
+        help="run only hermesh and peers whose name contains TEXT [default: all]",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         default=3600,
         metavar="SECONDS",
-        help="give a contestant up of which one step, such as an inference, takes longer [default: 3600]",
+        help="stop a peer if one step, such as an inference, takes longer [default: 3600]",
     )
     parser.add_argument(
         "--mnist",
@@ -100,7 +100,7 @@ def arguments():
         help="folder for plots and logs [default: $HERMESH_PEERS or target/peers]",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write every measurement; seconds, bytes, shares of 1"
+        "--json", type=Path, metavar="FILE", help="write all measurements, in seconds, bytes and shares of 1"
     )
     parser.add_argument("--keep", action="store_true", help="keep data, keys and ciphertexts of the run")
     options = parser.parse_args()
@@ -181,7 +181,7 @@ def load(name, options):
     if name == "digits":
         return data.digits(options.examples)
     if options.mnist is None:
-        raise ValueError("MNIST is not part of the repository: name its folder with --mnist FOLDER")
+        raise ValueError("MNIST is not part of the repository: pass its folder with --mnist FOLDER")
     return data.mnist(options.mnist)
 
 

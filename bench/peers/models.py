@@ -1,7 +1,7 @@
-"""What is compared: models, their data, and the contestants with their settings.
+"""The comparisons: models, their data, and the peers with their settings.
 
-A contestant is a module of this folder with compile(job), Client and Server; worker.py says how they
-are called. Options are the module's own.
+A peer is a module of this folder with compile(job), Client and Server, which worker.py calls. Each
+module defines its own options.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Comparison:
     data: str
     peers: list
     hermesh: list = field(default_factory=lambda: [Contestant("hermesh", "hermesh_cli")])
-    # Figures of what is not run here: (who, what, source).
+    # Published figures of systems that are not run here: (who, what, source).
     published: list = field(default_factory=list)
 
 
@@ -31,7 +31,7 @@ def concrete(kind, name="Concrete ML", **options):
 
 
 def network(p_error=None, **options):
-    """Bits of rounding and of quantisation are searched for unless they are given."""
+    """A network. Bits of rounding and of quantisation that are not given are found by search."""
     name = "Concrete ML"
     if p_error is not None:
         name += f", p_error {p_error}"
@@ -74,7 +74,7 @@ COMPARISONS = [
         "digits, the CNN of Concrete ML's example",
         "digits/cnn-concrete.onnx",
         "digits",
-        # The last as in the example, which rounds as Concrete ML does unless it is told otherwise.
+        # The last as in the example, with Concrete ML's default rounding.
         [network(), network(0.01), network(0.1, n_bits=6, rounding=6, exact=True)],
     ),
     Comparison(

@@ -26,7 +26,7 @@ def draw(documents, folder):
     written = []
 
     def plot(name, title, panels):
-        """Panels are (value of a row, how to write it, label of the axis, key of its spread or None)."""
+        """Panels are (value of a row, its format, label of the axis, key of its spread or None)."""
         shown = [(model, [row for row in rows if panels[0][0](row) is not None]) for model, rows in models]
         shown = [(model, rows) for model, rows in shown if rows]
         if not shown:
@@ -112,7 +112,7 @@ def bars(axis, models, value, text, label, spread):
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_xlim(min(0, *ends) - 0.5, max(1, *ends) * 1.2)
     else:
-        # Room for what is written beside the longest bar; a logarithmic axis has no zero to start from.
+        # Space for the text next to the longest bar; a logarithmic axis does not start at zero.
         axis.set_xscale("log")
         axis.set_xlim(min(*ends, 1 if text is times else max(ends)) / 3, max(ends) * 8)
     if text is times:

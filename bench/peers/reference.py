@@ -1,4 +1,4 @@
-"""The model in floating point, by onnxruntime: what all contestants' answers are held against."""
+"""The model in floating point, by onnxruntime: the reference for the answers of all peers."""
 
 import numpy as np
 

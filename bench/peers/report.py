@@ -11,8 +11,8 @@ def spread(values):
 
 
 def summary(document):
-    """What the table and the plots show, per contestant. Ratios are of the same repetition, to the
-    first contestant: how many times as long a peer takes as hermesh."""
+    """The rows of the table and the plots, one per peer. Ratios compare the same repetition: the time of a
+        peer divided by the time of hermesh, which comes first."""
     truth, plain = document["labels"], document.get("float", {}).get("plain")
     rows = []
     first = next((c for c in document["contestants"] if c["name"].startswith("hermesh")), None)

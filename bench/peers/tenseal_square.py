@@ -1,10 +1,10 @@
-"""TenSEAL, CKKS: networks with x² in place of ReLU, which CKKS can compute without approximation.
+"""TenSEAL, CKKS: networks with x² instead of ReLU, which CKKS can compute without approximation.
 
-They cannot be hermesh's network, so they are trained here, on the same training images:
+They differ from hermesh's network, so they are trained here, on the same training images:
 
 - mlp: 784-64-10, the input in one ciphertext, matrices by TenSEAL's mm;
-- cnn: a convolution 7x7 of 4 channels with stride 3, 64, 10: the shape of TenSEAL's own tutorial, whose
-  encoding (im2col) suits it better.
+- cnn: a convolution 7x7 of 4 channels with stride 3, 64, 10: the shape of TenSEAL's tutorial, for whose
+  encoding (im2col) it is better suited.
 """
 
 import pickle
@@ -16,8 +16,8 @@ import reference
 
 EPOCHS, BATCH, SEED = 12, 128, 1
 KERNEL, STRIDE, CHANNELS, WINDOWS = 7, 3, 4, 64
-# Degree, bits of the moduli, bits of the scale. 128 bits of security by SEAL's table, which allows 218 bits
-# of modulus in all at degree 8192.
+# Degree, bits of the moduli, bits of the scale. 128 bits of security by SEAL's table, which allows a total
+# of 218 bits of modulus at degree 8192.
 PARAMETERS = {
     "mlp": (8192, [40, 30, 30, 30, 40], 30),
     "cnn": (8192, [31, 26, 26, 26, 26, 26, 26, 31], 26),
@@ -74,7 +74,7 @@ def pixels(images):
 
 
 def compile(job):
-    """Training is not counted: what it makes is kept for later runs."""
+    """Training time is not counted, and the trained network is kept for later runs."""
     network = job["options"]["network"]
     cache = Path(job["cache"]) / f"tenseal-{network}.pickle"
     if not cache.is_file():
@@ -110,7 +110,7 @@ class Client:
         self.context.global_scale = 2.0**scale
         self.context.generate_galois_keys()
         self.context.generate_relin_keys()
-        # The server needs the public key too: it encrypts zeros on the way.
+        # The server needs the public key too, because it encrypts zeros during the computation.
         return self.context.serialize(save_secret_key=False)
 
     def encrypt(self, index):

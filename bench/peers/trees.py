@@ -1,4 +1,4 @@
-"""A TreeEnsembleClassifier of ONNX as an XGBoost model, in XGBoost's documented JSON."""
+"""Converts a TreeEnsembleClassifier of ONNX to an XGBoost model, in XGBoost's documented JSON."""
 
 import json
 from collections import defaultdict
@@ -9,7 +9,7 @@ def text(mode):
 
 
 def booster(ensemble, features):
-    """The JSON document. One tree adds to one class, as XGBoost's do; x < threshold goes left."""
+    """The JSON document. As in XGBoost, each tree adds to one class, and x < threshold goes left."""
     trees = defaultdict(dict)
     fields = ("nodeids", "featureids", "values", "truenodeids", "falsenodeids", "modes")
     columns = [ensemble[f"nodes_{field}"] for field in fields]
@@ -20,14 +20,14 @@ def booster(ensemble, features):
     for tree, node, label, weight in zip(*(ensemble[f"class_{name}"] for name in names), strict=True):
         leaves[tree, node], classes[tree] = weight, label
     count = len(ensemble["classlabels_int64s"])
-    # Trees in rounds: the n-th of every class together.
+    # Trees are ordered in rounds: the n-th tree of every class together.
     turn, seen = {}, defaultdict(int)
     for tree in sorted(trees):
         turn[tree] = (seen[classes[tree]], classes[tree])
         seen[classes[tree]] += 1
     order = sorted(trees, key=turn.get)
-    # What a class starts from goes into the leaves of its first tree; newer versions of XGBoost have one
-    # such value a class, the one that Concrete ML asks for has one for all.
+    # The base score of a class is added to the leaves of its first tree. Newer versions of XGBoost have one
+        # base score per class, but the version that Concrete ML needs has one for all.
     for label, base in enumerate(ensemble.get("base_values", [])):
         first = next(tree for tree in order if classes[tree] == label)
         for node, (*_, mode) in trees[first].items():
@@ -61,7 +61,7 @@ def booster(ensemble, features):
 
 
 def document(index, nodes, leaves, tree, features):
-    """One tree. Children are numbered anew, level by level."""
+    """One tree. Children are renumbered level by level."""
     order, parents = [min(nodes)], [2147483647]
     left, right = [], []
     for position, node in enumerate(order):
@@ -70,7 +70,7 @@ def document(index, nodes, leaves, tree, features):
             left.append(-1), right.append(-1)
             continue
         if text(mode) != "BRANCH_LT":
-            raise ValueError(f"expected BRANCH_LT, as XGBoost's trees have, found {text(mode)}")
+            raise ValueError(f"expected BRANCH_LT as in XGBoost's trees, found {text(mode)}")
         left.append(len(order)), right.append(len(order) + 1)
         order += [yes, no]
         parents += [position, position]

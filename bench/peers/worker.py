@@ -1,8 +1,8 @@
-"""One role of one contestant, in a process of its own: reads orders from standard input, one JSON
-document a line, and answers each with one on standard output.
+"""One role of one peer in a separate process: reads orders from standard input, one JSON document per
+line, and answers each with one on standard output.
 
 Started by contest.py with the job (see there) as the only argument. Roles: builder, client, server.
-Only what travels would travel: client and server meet in files of the job's folder.
+Client and server exchange files in the job's folder: only the bytes that would cross a network.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def pin(cores):
-    """Before any library is loaded, because they make their threads then."""
+    """Called before any library is loaded, because libraries create their threads when loaded."""
     os.sched_setaffinity(0, cores)
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "RAYON"):
         os.environ[f"{name}_NUM_THREADS"] = str(len(cores))
@@ -24,7 +24,7 @@ def pin(cores):
 
 
 def peak_memory():
-    """Bytes of this process (not of the one that forked it, which ru_maxrss may tell)."""
+    """Bytes of this process. (ru_maxrss may report those of the process that forked it.)"""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -49,7 +49,7 @@ class Role:
             self.server = module.Server(job)
 
     def do(self, order):
-        """What was made (bytes to be stored, or None), where to, and what to tell."""
+        """Carries out an order. Returns (None, reply); bytes that were made are stored in the folder."""
         what, index = order["do"], order.get("index")
         if what == "compile":
             return timed(lambda: (None, self.compile()))
@@ -75,8 +75,8 @@ class Role:
 
 
 def timed(action):
-    """A contestant that measures itself (told["seconds"]) is believed, because a process that must
-    be started for every step would else be charged for it; the time around it is kept as well."""
+    """Runs and times an action. A peer's own time (told["seconds"]) takes precedence, because otherwise a
+        process that is started for every step would be charged for its start; both times are kept."""
     start, processor = time.perf_counter(), processor_seconds()
     made, told = action()
     around = time.perf_counter() - start
@@ -91,7 +91,7 @@ def timed(action):
 def main():
     job = json.loads(sys.argv[1])
     pin(job["cores"])
-    # Libraries print; what they print goes to the log.
+    # Output that libraries print goes to the log.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     role = None

@@ -280,7 +280,7 @@ pub enum Error {
         /// What was found.
         found: String,
     },
-    /// A job that the outbox does not hold.
+    /// A job that is not in the outbox.
     #[error(
         "job {job} is not in the outbox of these keys: use the directory of keys that signed it; \
          hermesh status lists the jobs of a directory"

@@ -178,7 +178,7 @@ fn a_mesh_of_processes_answers() {
         assert!(!foreign.iter().any(|digest| others.contains(digest)), "{what:?}: {others}");
     }
     assert!(fails(&["result", job, "--keys", &others, "--model", model]).contains("outbox"));
-    // It cannot cancel the first tenant's jobs either: the same id names a different job of its own.
+    // It cannot cancel the first tenant's jobs either: the same id names one of its own jobs.
     mesh.signal(&mesh.workers, Signal::STOP);
     let kept = ok(&["submit", "--model", model, "--keys", keys, "--input", &input]);
     let kept = kept.trim();

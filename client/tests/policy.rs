@@ -27,9 +27,7 @@ fn policy() -> (tempfile::TempDir, String) {
 fn the_default_is_printed_and_is_good() {
     assert_eq!(ok(&["policy", "default"]), Policy::default_text());
     let text = ok(&["policy", "check"]);
-    assert!(
-        text.starts_with("a good policy of trust domain hermesh.local: 5 workloads, 0 tenants")
-    );
+    assert!(text.starts_with("valid policy of trust domain hermesh.local: 5 workloads, 0 tenants"));
     assert!(text.contains("service/evaluation"), "{text}");
     let (_directory, file) = policy();
     let found = json(&["policy", "check", &file, "--json"]);

@@ -2,8 +2,8 @@
 
     python train.py [--out FOLDER] [--epochs 60] [--seed 1]
 
-The model takes the raw features as float32 of shape [batch, 10] and answers with the disease's
-progression after a year, 25..346 in the table. The split is the one of ../trees/train.py.
+The model takes the raw features as float32 of shape [batch, 10] and returns the disease's progression
+after a year, 25..346 in the data. The split is that of ../trees/train.py.
 """
 
 import argparse

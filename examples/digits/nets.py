@@ -1,8 +1,8 @@
-"""Trains two larger networks on scikit-learn's 8x8 digits, an MLP and a deeper CNN, as train.py does.
+"""Trains two larger networks on scikit-learn's 8x8 digits, an MLP and a deeper CNN, like train.py.
 
     python nets.py [--out FOLDER] [--epochs 200] [--seed 1] [--only mlp64]
 
-The data files are train.py's: run that first, with the same --seed and --out.
+It uses the data files of train.py: run that first, with the same --seed and --out.
 """
 
 import argparse

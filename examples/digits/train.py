@@ -73,7 +73,7 @@ def augment(images):
 
 
 def train(model, images, labels, epochs):
-    """AdamW with a one-cycle rate; coarse weights join for the second half, once weights settle."""
+    """AdamW with a one-cycle rate; coarse weights are used in the second half, once weights settle."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
     steps = epochs * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
@@ -90,7 +90,7 @@ def train(model, images, labels, epochs):
 
 
 def export_logistic_regression(images, labels, path):
-    """A pipeline as scikit-learn's users write it, exported by skl2onnx."""
+    """An ordinary scikit-learn pipeline, exported by skl2onnx."""
     # Strong regularisation: small weights, so that coarse ones and noise cost little.
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=1000))
     pipeline.fit(images, labels)
@@ -107,7 +107,7 @@ def main():
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
-    # One thread: batches this small would spend their time waiting for the second.
+    # One thread: with batches this small, threads would mostly wait for each other.
     robust.seed_everything(args.seed, threads=1)
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.float32)

@@ -1,8 +1,8 @@
-"""Trains further networks on MNIST, from an MLP with 64 lookups to LeNet-5, as train.py does.
+"""Trains further networks on MNIST, from an MLP with 64 lookups to LeNet-5, like train.py.
 
     python nets.py --data FOLDER [--out FOLDER] [--epochs 20] [--seed 1] [--only cnn]
 
-Without --epochs, each network has its own number. Input and output are as in train.py.
+Without --epochs, each network has its own default. Input and output are as in train.py.
 """
 
 import argparse

@@ -79,7 +79,7 @@ def augment(images):
 
 
 def train(model, images, labels, epochs):
-    """AdamW with a one-cycle rate; coarse weights join for the second half, once weights settle."""
+    """AdamW with a one-cycle rate; coarse weights are used in the second half, once weights settle."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
     steps = epochs * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)

@@ -1,14 +1,14 @@
-"""Trains networks of sines and cosines on MNIST: as few encrypted lookups as will do.
+"""Trains networks of sinusoidal features on MNIST, which need few encrypted lookups.
 
     python waves.py --data FOLDER [--out waves.onnx] [--projections 24] [--harmonics 1] [--steps 20000] [--seed 1]
 
-A bootstrap takes one projection p = w.x + b on the torus and may return f(p + d) for several
-shifts d at once, so that sin(2 pi p) and cos(2 pi p) cost one between them. The network is those
-features and a Linear: 784 pixels, --projections lookups, 10 scores. `--harmonics 1 3` adds the
-sines and cosines of 3p, from the same bootstraps. Input and output are as in train.py.
+A bootstrap takes one projection p = w.x + b on the torus and can return f(p + d) for several shifts d
+at once, so sin(2 pi p) and cos(2 pi p) together cost one bootstrap. The network is these features and a
+Linear: 784 pixels, --projections lookups, 10 scores. `--harmonics 1 3` adds the sines and cosines of
+3p, from the same bootstraps. Input and output are as in train.py.
 
-Labels are half the data set's and half lenet.onnx's opinion (nets.py makes that); training sees
-20 distorted copies of every image, in 16 grey levels, and noise on p and on every feature.
+Targets are half the labels and half the scores of lenet.onnx (made by nets.py). Training uses 20
+distorted copies of every image, in 16 grey levels, and noise on p and on every feature.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from train import HERE, load, robust
 TURN = 2 * math.pi
 # Copies of each image; their highest grey level.
 COPIES, LEVELS = 20, 15
-# Principal components kept, and the variance added to each so that small ones stay small.
+# Number of principal components kept, and the variance added to each so that small ones stay small.
 COMPONENTS, HELD_BACK = 256, 0.05
 BATCH, RATE = 256, 3e-3
-# Standard deviations, in turns and as a fraction of a wave's amplitude.
+# Standard deviations of the noise, in turns and as a fraction of a feature's amplitude.
 NOISE_P, NOISE_FEATURE = 0.012, 0.01
 
 
@@ -55,7 +55,7 @@ def distort(images, strength):
 
 
 def distorted_copies(images):
-    """COPIES times the images as uint8 of 0..LEVELS; the first two times as they are."""
+    """COPIES copies of the images as uint8 of 0..LEVELS; the first two are undistorted."""
     copies = torch.empty(COPIES * len(images), 784, dtype=torch.uint8)
     for k in range(COPIES):
         for rows in torch.arange(len(images)).split(1000):
@@ -67,7 +67,7 @@ def distorted_copies(images):
 
 
 def teach(path, copies):
-    """The scores of the model at `path` for all copies; one session, for each has memory of its own."""
+    """The scores of the model at `path` for all copies. One session for all, because each takes memory."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -86,7 +86,7 @@ class Waves(nn.Module):
         self.harmonics, self.noise = harmonics, 0.0
         self.hidden = nn.Linear(inputs, count)
         self.out = nn.Linear(2 * len(harmonics) * count, 10)
-        # Small at first, so that the waves start out nearly linear; any phase.
+        # Small initial weights, so that the features start nearly linear; any phase.
         nn.init.normal_(self.hidden.weight, std=0.01)
         nn.init.uniform_(self.hidden.bias)
         nn.init.zeros_(self.out.weight)
@@ -104,7 +104,7 @@ class Waves(nn.Module):
 
 
 class Exported(nn.Module):
-    """The same in ONNX's words, on raw pixels, with radians and pixel scaling in the first layer."""
+    """The network as ONNX operators, on raw pixels, with radians and pixel scaling in the first layer."""
 
     def __init__(self, hidden, out, harmonics):
         super().__init__()
@@ -118,9 +118,9 @@ class Exported(nn.Module):
 
 
 def principal_components(copies):
-    """The mean image, and a matrix that whitens images; small directions are held back.
+    """The mean image, and a matrix that whitens images; directions of small variance are damped.
 
-    Training sees whitened images, where plain gradient steps get on far better than on pixels.
+    Training uses whitened images, on which gradient steps converge much faster than on pixels.
     """
     mean = copies[:60000].float().mean(0) / LEVELS
     sample = copies[::7].float() / LEVELS - mean
@@ -130,7 +130,7 @@ def principal_components(copies):
 
 
 def train(model, images, labels, opinions, steps):
-    """AdamW with a short warm-up and a cosine; noise throughout."""
+    """AdamW with a short warm-up and a cosine schedule, with noise throughout."""
     optimiser = torch.optim.AdamW(
         [
             {"params": model.hidden.parameters(), "lr": RATE, "weight_decay": 0.02},
@@ -158,10 +158,10 @@ def train(model, images, labels, opinions, steps):
 
 
 def clip(model, copies, labels):
-    """Clips the first layer's few largest weights, as far as helps once all are rounded to 6 bits.
+    """Clips the first layer's few largest weights, as far as that improves accuracy with 6-bit weights.
 
-    They sit where images hardly differ, do little, and would coarsen the scale of all the others.
-    Judged on distorted training images.
+    These weights are on pixels that hardly differ between images. They have little effect, but would make
+        the scale of all other weights coarser. Accuracy is measured on distorted training images.
     """
     rows = torch.randint(2 * len(labels), len(copies), (8000,))
     images, labels = copies[rows].float() / LEVELS, labels[rows % len(labels)]
@@ -195,8 +195,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with MNIST's four .gz files")
     parser.add_argument("--out", type=Path, default=HERE / "waves.onnx", help="ONNX file to write")
-    parser.add_argument("--projections", type=int, default=24, help="lookups")
-    parser.add_argument("--harmonics", type=int, nargs="+", default=[1], help="odd numbers")
+    parser.add_argument("--projections", type=int, default=24, help="number of lookups [default: 24]")
+    parser.add_argument("--harmonics", type=int, nargs="+", default=[1], help="harmonics, odd numbers [default: 1]")
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -212,7 +212,7 @@ def main():
     model = Waves(COMPONENTS, args.projections, args.harmonics)
     train(model, white, train_labels, opinions, args.steps)
 
-    # Back to pixels, 0..1: whitening and the mean go into the first layer.
+    # Convert to pixels of 0..1: the first layer absorbs whitening and mean.
     pixels = Waves(784, args.projections, args.harmonics)
     pixels.out = model.out
     pixels.hidden.weight.data = model.hidden.weight.data @ whiten.T

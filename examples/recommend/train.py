@@ -1,10 +1,10 @@
-"""Trains a small recommendation model on made-up ratings and exports it to ONNX.
+"""Trains a small recommendation model on synthetic ratings and exports it to ONNX.
 
     python train.py [--out FOLDER] [--epochs 60] [--seed 1]
 
-The model takes two inputs, `user` and `item`, int64 of shape [batch, 1] each, looks up an
-embedding for either, and answers with the rating to expect, 1..5, as [batch, 1]. The ratings are
-drawn here: every user and item has a bias and two hidden traits, and likes its own kind.
+The model takes two inputs, `user` and `item`, int64 of shape [batch, 1] each, looks up an embedding
+for each, and returns the expected rating, 1..5, as [batch, 1]. The ratings are drawn at random: every
+user and item has a bias and two hidden traits, and users prefer items with similar traits.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Recommend(nn.Module):
 
 
 class Columns(nn.Module):
-    """Feeds `model` from the two columns of one tensor."""
+    """Calls `model` with the two columns of one tensor."""
 
     def __init__(self, model):
         super().__init__()
@@ -96,7 +96,7 @@ def main():
     train(model, known, torch.from_numpy(values[TEST:]), args.epochs)
 
     guess = np.sqrt(np.mean((values[:TEST] - values[TEST:].mean()) ** 2))
-    print(f"always the mean rating, to compare with: off by {guess:.3f} (root mean square)")
+    print(f"baseline, always the mean rating: off by {guess:.3f} (root mean square)")
     both = Columns(model)
     robust.calibrate(both, known)
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""Trains small tree models of every kind on scikit-learn's own tables and exports them to ONNX.
+"""Trains small tree models of every kind on scikit-learn's data sets and exports them to ONNX.
 
     python train.py [--out FOLDER] [--digits FOLDER] [--seed 1]
 
-Every model takes raw features as float32 of shape [batch, features]. For each table the script
-writes held-out rows, their labels or targets, and calibration rows; for each model, what
-onnxruntime computes for the held-out rows: a classifier's probabilities, a regressor's prediction.
-`--digits` is where xgboost.onnx goes, trained on the split that digits/train.py made there.
+Every model takes raw features as float32 of shape [batch, features]. For each data set the script
+writes held-out rows, their labels or targets, and calibration rows; for each model, the results of
+onnxruntime for the held-out rows: a classifier's probabilities, a regressor's prediction. `--digits` is
+the folder for xgboost.onnx, which is trained on the split that digits/train.py made there.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CALIBRATION, EXPECTED = 120, 100
 
 
 def models(seed):
-    """The models of each table; the files are called TABLE-MODEL.onnx."""
+    """The models of each data set; the files are called TABLE-MODEL.onnx."""
     boosted = {"n_estimators": 20, "max_depth": 3, "random_state": seed}
     return {
         "cancer": {
@@ -55,7 +55,7 @@ def models(seed):
 
 
 def tables():
-    """Features and labels (or targets) of each table. The diabetes features are the unscaled ones."""
+    """Features and labels (or targets) of each data set. The diabetes features are not scaled."""
     return {
         "cancer": datasets.load_breast_cancer(return_X_y=True),
         "wine": datasets.load_wine(return_X_y=True),
@@ -64,7 +64,7 @@ def tables():
 
 
 def export(model, features, path):
-    """Writes `model` to `path`; a classifier's probabilities come out as one tensor, not a ZipMap."""
+    """Writes `model` to `path`; a classifier's probabilities are one tensor, not a ZipMap."""
     if isinstance(model, (XGBClassifier, XGBRegressor)):
         proto = onnxmltools.convert_xgboost(
             model, path.stem, [("input", BoostedFloats([None, features]))], target_opset=15
@@ -78,7 +78,7 @@ def export(model, features, path):
 
 
 def describe(model, path, rows, labels):
-    """Prints what the file scores in onnxruntime, and how far that is from the library's own answer."""
+    """Prints the accuracy of the file in onnxruntime, and its difference from the library's own results."""
     proto, got = onnx.load(path), robust.scores(path, rows)
     trees = sum(
         len(set(a.ints)) for n in proto.graph.node for a in n.attribute if a.name == "nodes_treeids"
@@ -118,7 +118,7 @@ def main():
             describe(model, path, test_rows, test_labels)
             np.save(args.out / f"expected-{table}-{name}.npy", robust.scores(path, test_rows))
 
-    # The digits, split as digits/train.py does.
+    # The digits, with the split of digits/train.py.
     images, labels = datasets.load_digits(return_X_y=True)
     train_images, test_images, train_labels, test_labels = train_test_split(
         images.astype(np.float32), labels, test_size=360, stratify=labels, random_state=args.seed

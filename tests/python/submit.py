@@ -2,8 +2,8 @@
 
 usage: submit.py NATS_URL JOB.ct JOB.headers ANSWER.ct
 
-Uses nats-py and the standard library only: the job is encrypted and signed already, so no cryptography
-and no code of hermesh is needed here. docs/protocol.md explains each step.
+Uses only nats-py and the standard library: the job is encrypted and signed already, so this program
+needs no cryptography and no code of hermesh. docs/protocol.md explains each step.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def submission(subject, job, body):
 
 
 async def stored(connection, stream, subject):
-    """The last message under a subject, if there is one; a tenant may read its own subjects only."""
+    """The last stored message on a subject, if any. A tenant may read only its own subjects."""
     try:
         message = await connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout=5)
     except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
@@ -76,7 +76,7 @@ async def outcome(connection, job, submission, news):
             # The job id may be reserved for another submission, with another answer.
             if message and message.headers.get("Hermesh-Input") in (None, job["Hermesh-Input"]):
                 return message
-    sys.exit("error: no outcome, though the deadline has passed")
+    sys.exit("error: no outcome although the deadline has passed")
 
 
 def check(answer, job):

@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Compile) -> Result<()> {
     };
     let rows: Vec<&[f64]> = table.values.chunks_exact(table.columns).collect();
     let asked = asked(options, &table, network.inputs)?;
-    // The callback draws on a handle of its own, which may cross to the pool's threads.
+    // The callback draws on its own handle, which may cross to the pool's threads.
     let drawn = spinner.clone();
     let compiled = pool.install(move || {
         let mut tell = |set: &str| drawn.set_message(format!("trying parameter set {set}"));

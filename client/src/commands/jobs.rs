@@ -48,7 +48,7 @@ pub(super) fn sign(
 }
 
 impl Remote {
-    /// Sends a job that the outbox holds as pending.
+    /// Sends a job that is pending in the outbox.
     pub(super) fn send(&self, secret: &Secret, id: JobId) -> Result<Pending> {
         let outbox = self.keys.outbox();
         let job = outbox.to_send(id)?;

@@ -63,7 +63,7 @@ fn check(options: &PolicyCheck) -> Result<()> {
         table.push([id.workload().to_owned(), verbs.join(", ")]);
     }
     print(&format!(
-        "a good policy of trust domain {}: {}, {} and {}\n\n{table}",
+        "valid policy of trust domain {}: {}, {} and {}\n\n{table}",
         policy.trust_domain(),
         count(policy.identities().len(), "workload"),
         count(policy.tenants().len(), "tenant"),

@@ -187,8 +187,11 @@ fn text(e: &Evaluation) -> String {
     if e.moved.clamped_values > 0 {
         let _ = writeln!(text, "{} clamped", count(e.moved.clamped_values, "value"));
     }
-    let _ =
-        writeln!(text, "furthest from plain, in standard deviations: {}", e.worst_deviation.text());
+    let _ = writeln!(
+        text,
+        "largest difference from plain, in standard deviations: {}",
+        e.worst_deviation.text()
+    );
     if let Some(classes) = &e.classes {
         let _ = write!(text, "\n{}", classes.table());
     }

@@ -87,7 +87,7 @@ pub(super) struct Spec {
     /// Configuration file in the mesh's directory; if it is missing, the defaults apply.
     pub(super) configuration: PathBuf,
     pub(super) variables: Vec<(&'static str, String)>,
-    /// Where it serves its health.
+    /// Address of its health.
     pub(super) address: SocketAddr,
     /// The HTTP path that returns 200 when the process is ready.
     pub(super) ready: &'static str,
@@ -121,7 +121,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Where it serves its health.
+    /// Address of its health.
     pub(super) fn address(&self) -> SocketAddr {
         self.spec.address
     }
