@@ -1,4 +1,4 @@
-//! Packed, modulus-switched answers.
+//! Answers: results packed into GLWE ciphertexts and modulus-switched to 24 bits.
 
 use crate::artifact::DIGEST_BYTES;
 use crate::codec::{Kind, Reader, Writer};
@@ -14,15 +14,15 @@ use zeroize::Zeroizing;
 
 const COEFFICIENT_BYTES: usize = ANSWER_BITS / 8;
 
-/// An encrypted answer: `rows × outputs` values in GLWE ciphertexts of up to 64, with 24 bits kept
-/// of each coefficient.
+/// An encrypted answer: `rows × outputs` values, packed in GLWE ciphertexts of up to 64 values under the client's
+/// answer key, with 24 bits per coefficient.
 pub struct Answer {
     set: &'static ParameterSet,
     key: Digest,
     program: Digest,
     rows: usize,
     outputs: usize,
-    /// Masks and bodies, one ciphertext after another.
+    /// Mask and bodies of each ciphertext in turn, scaled by 2³².
     coefficients: Vec<u32>,
 }
 
@@ -32,8 +32,9 @@ impl std::fmt::Debug for Answer {
     }
 }
 
-/// Packs LWE ciphertexts: a keyswitch to a GLWE ciphertext for each, rotated to its slot and added
-/// up (Chillotti et al. 2020, section 4.1). Returns as many coefficients as travel.
+/// Packs LWE ciphertexts of *kN* + 1 coefficients into ⌈count / 64⌉ GLWE ciphertexts: Σᵢ *X*ⁱ · KS(ctᵢ), where KS is
+/// the LWE-to-GLWE keyswitch (Chillotti et al. 2020, section 4.1). Slot *i* decrypts to the message of ctᵢ;
+/// [`crate::noise::packing`] gives the noise that is added. Unused slots at the end are left out of the result.
 pub(crate) fn pack_ciphertexts(key: &PackingKey, list: &LweList) -> Vec<u32> {
     let slots: Vec<&[u32]> = list.iter().collect();
     slots.chunks(PACKING_SIZE).flat_map(|slots| pack_one(key, slots)).collect()
@@ -72,7 +73,7 @@ fn coefficient_count(values: usize) -> usize {
     values.div_ceil(PACKING_SIZE) * ANSWER_DIMENSION + values
 }
 
-/// Header, names and count; then 24 bits a coefficient; then the digest.
+/// Header, digests and row count; 24 bits per coefficient; digest.
 pub(crate) fn answer_bytes(rows: usize, outputs: usize) -> usize {
     10 + 64 + 4 + coefficient_count(rows * outputs) * COEFFICIENT_BYTES + DIGEST_BYTES
 }
@@ -102,10 +103,10 @@ impl Answer {
         writer.finish()
     }
 
-    /// Decodes an answer of a program.
+    /// Decodes an answer to `program`.
     ///
     /// # Errors
-    /// Anything but an answer of just this program.
+    /// The bytes are not an answer to this program.
     pub fn decode(bytes: &[u8], program: &impl AsRef<Outline>) -> Result<Self, Error> {
         let program = program.as_ref();
         let (outputs, most) = (program.outputs, program.max_rows);
@@ -124,21 +125,21 @@ impl Answer {
         Ok(Self { set, key, program, rows, outputs, coefficients })
     }
 
-    /// Digest of the program that the answer is of.
+    /// Digest of the program that computed the answer.
     #[must_use]
     pub fn program(&self) -> Digest {
         self.program
     }
 }
 
-/// Decrypts an answer to rows of torus values, scaled by 2⁶⁴, noise included. They are zeroized when they are dropped.
+/// Decrypts an answer to `rows × outputs` torus values, scaled by 2⁶⁴, noise included. They are zeroized on drop.
 ///
-/// Noise depends on the secret key (Li and Micciancio, *On the Security of Homomorphic Encryption on
-/// Approximate Numbers*, 2021): values of an `approximate` program must not be handed to others as they are. As few as
-/// 1536 of them give the key of answers, by linear algebra. See [`crate::reveal`] for rounded ones.
+/// Do not publish unrounded values of an `approximate` program: their noise depends on the secret key (Li and
+/// Micciancio, *On the Security of Homomorphic Encryption on Approximate Numbers*, 2021). As few as 1536 of them reveal
+/// the answer key, by linear algebra. [`crate::reveal`] bounds what rounded values reveal.
 ///
 /// # Errors
-/// The answer was made with another key.
+/// The answer belongs to another key.
 pub fn decrypt(key: &ClientKey, answer: &Answer) -> Result<Zeroizing<Vec<Vec<u64>>>, Error> {
     if answer.key != key.evaluation_key() {
         return Err(Error::WrongKey {
@@ -148,7 +149,7 @@ pub fn decrypt(key: &ClientKey, answer: &Answer) -> Result<Zeroizing<Vec<Vec<u64
         });
     }
     let secret = key.answer_key();
-    // With its full capacity, so that it does not move and leave a copy behind.
+    // Allocated in full, because growing would move the vector and leave a copy behind.
     let mut values = Zeroizing::new(Vec::with_capacity(answer.rows * answer.outputs));
     let mut plain = Zeroizing::new([0u64; PACKING_SIZE]);
     for packed in answer.coefficients.chunks(ANSWER_DIMENSION + PACKING_SIZE) {

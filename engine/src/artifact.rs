@@ -1,33 +1,34 @@
-//! What every file of hermesh has in common: a format version that is checked before anything else, and a digest at
-//! the end that shows damage.
+//! Parts common to all hermesh files: a format version, which is checked first, and a digest at the end, which detects
+//! damage.
 //!
-//! The digest is no signature. It finds what a disk, a copy or a cut-off download has changed; an attacker who alters
-//! a file computes a new one. What must not be forged is signed (jobs, receipts) or sealed under a passphrase (keys).
+//! The digest is not a signature. It detects changes by a disk, a copy or an interrupted download. An attacker who
+//! alters a file computes a new digest. Files that must not be forged are signed (jobs, receipts) or encrypted and
+//! authenticated under a passphrase (keys).
 
 use crate::Error;
 use sha2::{Digest as _, Sha256};
 
-/// Length of the digest at the end: the first half of a SHA-256. A damaged file passes with a probability of 2⁻¹²⁸.
+/// Length of the digest, the first half of a SHA-256. A damaged file passes with probability 2⁻¹²⁸.
 pub const DIGEST_BYTES: usize = 16;
 
-/// Which versions of a format this build reads, and what to do about the others.
+/// The versions of a format that this build reads, and the advice for other versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
-    /// The oldest version that is read.
+    /// Oldest version that is read.
     pub oldest: u32,
-    /// The newest version that is read, which is the one that is written.
+    /// Newest version that is read, and the version that is written.
     pub newest: u32,
-    /// For versions before the oldest: the last release of hermesh that reads them.
+    /// For older versions: the last release of hermesh that reads them.
     pub readers: &'static [(u32, &'static str)],
-    /// How to make the file again, as an instruction: "run `hermesh compile` again".
+    /// How to recreate the file, as an instruction: "run `hermesh compile` again".
     pub again: &'static str,
 }
 
 impl Format {
-    /// Accepts the versions that are read. `what` says what was to be read: "the model file".
+    /// Accepts the versions that this build reads. `what` names the file in the error: "the model file".
     ///
     /// # Errors
-    /// [`Error::WrongVersion`], which says which hermesh reads it and how to make the file again.
+    /// [`Error::WrongVersion`] with the hermesh release that reads the file and how to recreate it.
     pub fn check(&self, what: &'static str, found: u32) -> Result<(), Error> {
         match (self.oldest..=self.newest).contains(&found) {
             true => Ok(()),
@@ -38,12 +39,12 @@ impl Format {
     }
 }
 
-/// A file of a format version that this build does not read. Everything that is versioned says it in these words.
+/// A format version that this build does not read. Its text is the same for every kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OtherVersion {
     /// The version in the file.
     pub found: u32,
-    /// The versions that are read.
+    /// The versions that this build reads.
     pub format: Format,
 }
 
@@ -67,11 +68,12 @@ impl std::fmt::Display for OtherVersion {
     }
 }
 
-/// Bytes whose digest was found to match.
+/// Bytes whose digest matches.
 pub(crate) struct Checked<'a> {
     /// Without the digest.
     pub(crate) content: &'a [u8],
-    /// The SHA-256 of content and digest together, which names the file, all but finished: large keys are hashed once.
+    /// SHA-256 state after content and digest. Finalising it gives the file's identifier, so large keys are hashed
+    /// once.
     pub(crate) state: Sha256,
 }
 
@@ -85,7 +87,7 @@ pub(crate) fn checked(bytes: &[u8]) -> Option<Checked<'_>> {
     Some(Checked { content, state })
 }
 
-/// Appends the digest of all that is there. Returns the SHA-256 of the result, so that large keys are hashed once.
+/// Appends the digest of `bytes`. Returns the SHA-256 of the result, so that large keys are hashed once.
 pub(crate) fn seal(bytes: &mut Vec<u8>) -> crate::Digest {
     let mut state = Sha256::new_with_prefix(&bytes);
     let digest = state.clone().finalize();
@@ -94,17 +96,17 @@ pub(crate) fn seal(bytes: &mut Vec<u8>) -> crate::Digest {
     state.finalize().into()
 }
 
-/// Appends the digest of all that is there.
+/// Appends the digest of `bytes`.
 #[must_use]
 pub fn append_digest(mut bytes: Vec<u8>) -> Vec<u8> {
     seal(&mut bytes);
     bytes
 }
 
-/// Checks the digest that [`append_digest`] has appended, and returns what is before it.
+/// Checks the digest that [`append_digest`] appended, and returns the bytes before it.
 ///
 /// # Errors
-/// [`Error::Damaged`] with these words: what it is ("the model file"), and what to do.
+/// [`Error::Damaged`] with `what` (which file: "the model file") and `mend` (what to do).
 pub fn check_digest<'a>(
     bytes: &'a [u8],
     what: &'static str,
@@ -113,8 +115,7 @@ pub fn check_digest<'a>(
     checked(bytes).map(|checked| checked.content).ok_or(Error::Damaged { what, mend })
 }
 
-/// Puts the right digest at the end of bytes that were altered on purpose: for tests and fuzzing of what is decoded
-/// behind it.
+/// Replaces the digest of bytes that were altered on purpose, for tests and fuzzing of the decoders.
 #[doc(hidden)]
 #[must_use]
 pub fn mend_digest(mut bytes: Vec<u8>) -> Vec<u8> {

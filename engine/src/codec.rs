@@ -1,11 +1,11 @@
-//! How things of the engine look as bytes.
+//! Byte encoding of the engine's types.
 //!
-//! Everything begins with the same header: `HMSH`, the kind, the format version of that kind, the
-//! scheme, a zero, and the parameter set (little-endian, as all numbers). Everything ends with a digest of what is
-//! before it ([`crate::artifact`]), which is checked before anything is decoded. Header, parameter set and a few
-//! counts imply the exact length, which is compared before anything is allocated.
+//! Every encoding begins with the same header: `HMSH`, the kind, the format version of that kind, the scheme, a zero
+//! byte, and the parameter set (little-endian, like all numbers). It ends with a digest of everything before it
+//! ([`crate::artifact`]), which is checked before anything is decoded. Header, parameter set and a few counts imply the
+//! exact length, which is compared before anything is allocated.
 //!
-//! Version 1 is the same without the digest. It is read, so that keys and jobs of hermesh 0.1.0 stay of use.
+//! Version 1 is the same without the digest. It is still read, so that keys and jobs of hermesh 0.1.0 remain usable.
 
 use crate::artifact::{self, Checked, DIGEST_BYTES, Format};
 use crate::error::short;
@@ -27,11 +27,11 @@ pub(crate) enum Kind {
     Answer,
 }
 
-/// What to say about a kind.
+/// Texts for error messages about a kind.
 struct About {
     kind: Kind,
     name: &'static str,
-    /// How it is made again.
+    /// How to recreate it.
     again: &'static str,
     /// What to do if it is damaged.
     mend: &'static str,
@@ -75,7 +75,7 @@ impl Kind {
     }
 }
 
-/// The format version of every kind. Kinds will part ways when one of them changes.
+/// The format version of every kind. When one kind changes, kinds get separate versions.
 pub(crate) const VERSION: u8 = 2;
 /// The last version without a digest.
 const WITHOUT_DIGEST: u8 = 1;
@@ -84,7 +84,7 @@ pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
     pub(crate) fn new(kind: Kind, set: &ParameterSet, capacity: usize) -> Self {
-        // Room for header and digest as well.
+        // 64 more bytes hold the header and the digest.
         let mut bytes = Vec::with_capacity(capacity + 64);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[kind as u8, VERSION, SCHEME_TFHE, 0]);
@@ -127,18 +127,18 @@ pub(crate) struct Reader<'a> {
     kind: Kind,
     set: &'static ParameterSet,
     all: &'a [u8],
-    /// The SHA-256 of `all`, if it was computed on the way.
+    /// SHA-256 state over `all`, if checking the digest computed it.
     state: Option<Sha256>,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Checks the size against `limit`, then what is said in the header, then the digest.
+    /// Checks the size against `limit`, then the header, then the digest.
     pub(crate) fn open(bytes: &'a [u8], kind: Kind, limit: u64) -> Result<Self, Error> {
         Self::parse(bytes, kind, limit, true)
     }
 
-    /// For bytes that were opened before: without computing the digest again, which of a large key takes a while.
+    /// For bytes that passed [`Self::open`] before: skips the digest, which takes long for a large key.
     pub(crate) fn reopen(bytes: &'a [u8], kind: Kind) -> Result<Self, Error> {
         Self::parse(bytes, kind, u64::MAX, false)
     }
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         if header[6] != SCHEME_TFHE || header[7] != 0 {
             return Err(Error::Malformed {
                 what,
-                why: format!("scheme {}.{} is not known here", header[6], header[7]),
+                why: format!("scheme {}.{} is unknown", header[6], header[7]),
             });
         }
         let id = u16::from_le_bytes([header[8], header[9]]);
@@ -186,14 +186,14 @@ impl<'a> Reader<'a> {
         Ok(Self { kind, set, all, state, rest })
     }
 
-    /// The SHA-256 of all bytes, header and digest included: what programs and keys are named by.
+    /// The SHA-256 of all bytes, header and digest included. It identifies programs and keys.
     pub(crate) fn name(&self) -> Digest {
         let state = self.state.clone();
         state.unwrap_or_else(|| Sha256::new_with_prefix(self.all)).finalize().into()
     }
 
-    /// [`Self::open`] for what carries the names of a key and of a program: checks the parameter set
-    /// and the program, and returns the key's digest.
+    /// [`Self::open`] for kinds that contain the digests of a key and of a program. Checks the parameter set and the
+    /// program; returns the key's digest.
     pub(crate) fn open_for(
         bytes: &'a [u8],
         kind: Kind,
@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
         self.set
     }
 
-    /// Of what is left, `left` bytes were expected.
+    /// The error if `left` bytes should remain.
     fn wrong_length(&self, left: u64) -> Error {
         let found = self.all.len() as u64;
         let expected = (found - self.rest.len() as u64).saturating_add(left);
@@ -240,7 +240,7 @@ impl<'a> Reader<'a> {
         self.array()
     }
 
-    /// Fails unless exactly this many bytes are left.
+    /// Fails unless exactly `left` bytes remain.
     pub(crate) fn expect(&self, left: u64) -> Result<(), Error> {
         if self.rest.len() as u64 == left {
             return Ok(());
@@ -314,7 +314,7 @@ mod tests {
                 if found.found == u32::from(version)));
         }
         assert!(matches!(with(6, 2), Some(Error::Damaged { .. })));
-        // Behind a digest that matches, as an attacker would write it.
+        // With a recomputed digest, as an attacker would send it.
         let with = |at: usize, value: u8| {
             let mut bytes = good.clone();
             bytes[at] = value;

@@ -1,4 +1,4 @@
-//! What a job takes, by its program and its number of rows: known before anything is computed for it.
+//! Cost of a job, computed from its program and its number of rows before the job starts.
 
 use crate::Program;
 use crate::input::expanded_bytes;
@@ -6,32 +6,32 @@ use crate::kernel::{BLOCK, Row, padded_width};
 use crate::parameters::{ANSWER_DIMENSION, PACKING_SIZE};
 use crate::program::{Linear, Matrix, Stage};
 
-/// Multiplications and additions of 32 bits that take about as long as one bootstrap: with AVX-512, on one core, the
-/// kernel does 1.3·10¹⁰ of them a second, and a bootstrap takes 2 to 8 ms.
+/// 32-bit multiply-adds that take about as long as one bootstrap. With AVX-512, one core does 1.3·10¹⁰ of them per
+/// second, and a bootstrap takes 2 to 8 ms.
 const MULTIPLY_ADDS_PER_LOOKUP: u64 = 1 << 25;
 
-/// Extracting one coefficient of a ciphertext from an input takes 3 ns, which is as long as some of them; reading it from
-/// a partial takes less.
+/// Multiply-adds that take as long as reading one coefficient of a ciphertext: extracting it from an input takes 3 ns,
+/// reading it from a partial result less.
 const READING: u64 = 32;
 
-/// The cost of a job, on all services together.
+/// The cost of a job, summed over all services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// Bootstraps.
+    /// Number of bootstraps.
     pub lookups: u64,
-    /// The time that everything else takes (expanding the input, Linears, packing the answer), in bootstraps that take
-    /// as long. At least one.
+    /// Time of everything else (expanding the input, Linears, packing the answer), in units of one bootstrap. At least
+    /// 1.
     pub linear: u64,
-    /// Bytes of the results of the widest stage of Lookups, or of the outputs of a program without Lookups: what waits
-    /// between services.
+    /// Bytes that are stored between services: the results of the widest stage of Lookups, or the outputs of a program
+    /// without Lookups.
     pub results: u64,
-    /// Bytes of memory that [`crate::begin`], [`crate::advance`] or [`crate::pack`] takes, its input and its result
-    /// included: the most of the three.
+    /// Peak bytes of memory of [`crate::begin`], [`crate::advance`] and [`crate::pack`], input and result included: the
+    /// maximum of the three.
     pub memory: u64,
 }
 
 impl Program {
-    /// What a job of `rows` rows takes. Linear in the number of stages.
+    /// The cost of a job of `rows` rows. Takes time linear in the number of stages.
     #[must_use]
     pub fn cost(&self, rows: usize) -> Cost {
         let set = self.parameter_set();
@@ -56,7 +56,7 @@ impl Program {
         rows.saturating_mul(linears.sum::<u64>() + self.outputs() as u64 * packed as u64)
     }
 
-    /// LWE dimensions of what the Linear of each stage takes and gives.
+    /// LWE dimension of the ciphertexts that the Linear of each stage combines.
     fn dimensions(&self) -> impl Iterator<Item = usize> {
         let set = self.parameter_set();
         let later = std::iter::repeat(set.output_dimension());
@@ -69,7 +69,7 @@ impl Program {
         let message = self.input_bytes(rows as usize) as u64;
         let expanded = expanded_bytes(set, rows as usize, columns) as u64;
         let (applying, cutting) = self.linear_memory(0, rows);
-        // The bodies as they are decoded, and widened for the masks to be added.
+        // The bodies as decoded (4 bytes each), and widened to 8 bytes before the masks are added.
         message + 4 * values + (8 * values + expanded).max(expanded + applying).max(cutting)
     }
 
@@ -80,16 +80,16 @@ impl Program {
             let (applying, cutting) = self.linear_memory(stage, rows);
             rows * columns * ciphertext + applying.max(cutting)
         });
-        // The outputs, and once more as they are packed.
+        // The outputs as bytes, and a decoded copy.
         advancing.fold(2 * rows * self.outputs() as u64 * ciphertext, u64::max)
     }
 
-    /// Memory while the Linear of a stage is applied, and while its results are cut into shards.
+    /// Peak memory while the Linear of a stage is applied, and while its results are cut into shards.
     fn linear_memory(&self, stage: usize, rows: u64) -> (u64, u64) {
         let set = self.parameter_set();
         let Stage { linear, lookup } = &self.stages()[stage];
         let (dimension, coefficient) = match stage {
-            // After the first Linear they go modulo 2N at once: two bytes a coefficient.
+            // Modulus-switched to 2N after the first Linear: two bytes per coefficient.
             0 if lookup.is_some() => (set.lwe_dimension, 2),
             0 => (set.lwe_dimension, 4),
             _ => (set.output_dimension(), 4),
@@ -97,26 +97,26 @@ impl Program {
         let (columns, results) = (linear.matrix.columns() as u64, linear.matrix.rows() as u64);
         let list = rows * results * bytes(dimension);
         let padded = 4 * padded_width(dimension + 1) as u64;
-        // One block, as it is read and as the kernel takes it; and the sums of one row.
+        // One block of columns, as read and in the kernel's layout; and the sums of one row.
         let block = columns.min(BLOCK as u64) * (bytes(dimension) + padded);
         let sums = results * (padded + size_of::<Row<'_>>() as u64);
         (block + sums + list, list + list / 4 * coefficient)
     }
 }
 
-/// Of a ciphertext of 32 bits a coefficient.
+/// Bytes of an LWE ciphertext with 32-bit coefficients.
 fn bytes(dimension: usize) -> u64 {
     4 * (dimension as u64 + 1)
 }
 
-/// Multiplications and additions that a Linear takes for each coefficient of a ciphertext.
+/// Multiply-adds of a Linear for each ciphertext coefficient.
 fn per_coefficient(linear: &Linear) -> u64 {
     let matrix = &linear.matrix;
     let weights = match matrix {
         Matrix::Dense { weights, .. } | Matrix::Sparse { weights, .. } => weights.len() as u64,
     };
     let (rows, columns) = (matrix.rows() as u64, matrix.columns() as u64);
-    // Columns without weights are not read, and in each block each row is looked at.
+    // Columns without weights are not read. Each row is visited once for each block.
     weights + READING * columns.min(weights) + rows * columns.div_ceil(BLOCK as u64)
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     fn dense(rows: u32, columns: u32) -> Linear {
         let weights = vec![1; (rows * columns) as usize];
-        // Each its own, so that no two rows share a bootstrap.
+        // All different, so that no two rows share a bootstrap.
         let bias = (0..u64::from(rows)).collect();
         Linear { matrix: Matrix::Dense { rows, columns, weights }, bias }
     }
@@ -146,14 +146,14 @@ mod tests {
         // 2 × 65,536 × 10 weights for 2049 coefficients are 2.7·10⁹ multiply-adds, and reading is three times that.
         assert!(few.linear <= 16 && (160..1000).contains(&many.linear), "{few:?} {many:?}");
         assert_eq!(few.results, 10 * 4 * 2049);
-        // Packing is what many outputs cost: 2048 × 3 × 1600 multiply-adds each.
+        // Packing dominates the cost of many outputs: 2048 × 3 × 1600 multiply-adds each.
         assert!(without_lookups(1, 4096).cost(1).linear > 1000);
     }
 
     #[test]
     fn memory_grows_with_rows_and_results_but_not_with_the_width_of_a_row() {
         let memory = |inputs, outputs, rows| without_lookups(inputs, outputs).cost(rows).memory;
-        // All ciphertexts of a row are 2049 coefficients of four bytes each: 537 MB.
+        // All ciphertexts of one row, 65,536 of 2049 coefficients of four bytes each, would take 537 MB.
         assert!(memory(1 << 16, 1, 2) < 64 << 20, "{}", memory(1 << 16, 1, 2));
         assert!(memory(1, 1 << 14, 2) > 2 * (1 << 14) * 2049 * 4);
     }

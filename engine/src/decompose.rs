@@ -3,7 +3,9 @@
 use crate::parameters::Decomposition;
 use tfhe::core_crypto::prelude::*;
 
-/// The digits of each coefficient, in the order in which `tfhe` lays out its keys' levels.
+/// Decomposes each coefficient c, scaled by 2⁶⁴, into `levels` signed digits dᵢ in [−B/2, B/2] with B = 2^`base_log`,
+/// such that c ≈ Σᵢ dᵢ · 2⁶⁴/Bⁱ (i = 1 … `levels`), to the nearest multiple of 2⁶⁴/B^`levels`. The digits are in the
+/// order in which `tfhe` stores the levels of its keys, least digit (i = `levels`) first.
 pub(crate) fn digits(
     decomposition: Decomposition,
     coefficients: impl Iterator<Item = u64>,

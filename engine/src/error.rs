@@ -1,22 +1,22 @@
 use crate::artifact::OtherVersion;
 use thiserror::Error;
 
-/// What can be wrong with bytes that come from elsewhere, or with how things are combined.
+/// Errors in bytes from outside, and in combinations of keys, programs and ciphertexts.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bytes do not start as anything of hermesh does.
+    /// The bytes do not begin with hermesh's header.
     #[error("not {expected}: the first bytes are not those of a hermesh file")]
     NotOurs {
         /// What was to be decoded.
         expected: &'static str,
     },
-    /// Something of hermesh, but something else.
+    /// A hermesh file of another kind.
     #[error("expected {expected}, but this is {found}")]
     WrongKind {
         /// What was to be decoded.
         expected: &'static str,
-        /// What the header says it is.
+        /// The kind in the header.
         found: &'static str,
     },
     /// A format version that this build does not read.
@@ -24,10 +24,10 @@ pub enum Error {
     WrongVersion {
         /// What was to be decoded.
         what: &'static str,
-        /// The version found, those that are read, and what to do.
+        /// The version found, the versions that this build reads, and what to do.
         version: OtherVersion,
     },
-    /// The digest at the end is not that of what is before it.
+    /// The digest does not match the content.
     #[error(
         "{what} is damaged: its digest does not match its content, so it was cut off or altered; {mend}"
     )]
@@ -37,7 +37,7 @@ pub enum Error {
         /// What to do.
         mend: &'static str,
     },
-    /// A parameter set that is not in the catalogue.
+    /// The parameter set is not in the catalogue.
     #[error("{what} uses parameter set {id}, which is not in this build's catalogue")]
     UnknownParameterSet {
         /// What was to be decoded.
@@ -55,7 +55,7 @@ pub enum Error {
         /// Bytes found.
         found: u64,
     },
-    /// Larger than the limit, so it was not even looked at.
+    /// Larger than the limit. The content was not read.
     #[error("{what} is {found} bytes long; at most {limit} are accepted")]
     TooLarge {
         /// What was to be decoded.
@@ -65,7 +65,7 @@ pub enum Error {
         /// Bytes found.
         found: u64,
     },
-    /// A field has a value that cannot be.
+    /// A field has an invalid value.
     #[error("{what} is malformed: {why}")]
     Malformed {
         /// What was to be decoded.
@@ -73,7 +73,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// Made under one parameter set, used with another.
+    /// Made for one parameter set, used with another.
     #[error("{what} is for parameter set {found}, but {expected} is needed")]
     WrongParameterSet {
         /// What was given.
@@ -103,7 +103,7 @@ pub enum Error {
         /// Digest found, abbreviated.
         found: String,
     },
-    /// The parts do not make a whole.
+    /// The partial results of a stage are incomplete or inconsistent.
     #[error("stage {stage} is incomplete or inconsistent: {why}")]
     BadStage {
         /// The stage.
@@ -113,7 +113,7 @@ pub enum Error {
     },
 }
 
-/// The first eight hexadecimal digits: enough to tell two digests apart in a message.
+/// The first eight hexadecimal digits, enough to distinguish two digests in a message.
 pub(crate) fn short(digest: &crate::Digest) -> String {
     digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Packed, seeded inputs.
+//! Inputs: values packed into seeded GLWE ciphertexts.
 
 use crate::artifact::DIGEST_BYTES;
 use crate::codec::{Kind, Reader, Writer};
@@ -8,9 +8,9 @@ use tfhe::core_crypto::commons::math::random::Seed;
 use tfhe::core_crypto::prelude::*;
 use zeroize::Zeroizing;
 
-/// An encrypted input: for each row of `columns` values, ⌈columns / size⌉ GLWE ciphertexts of
-/// polynomial size 64 (32 if that does not divide *n*) under the key of dimension *n*. All masks come from one seed, so that only
-/// the bodies travel, 32 bits for each value.
+/// An encrypted input. Each row of `columns` values is ⌈`columns` / s⌉ GLWE ciphertexts of polynomial size s = 64 (32
+/// if 64 does not divide *n*) under the client's input key of dimension *n*. All masks are generated from one seed, so
+/// only the bodies are sent: 32 bits per value.
 pub struct Input {
     set: &'static ParameterSet,
     key: Digest,
@@ -27,12 +27,13 @@ impl std::fmt::Debug for Input {
     }
 }
 
-/// Encrypts rows of torus values (scaled by 2⁶⁴) for a program. A fresh seed and fresh noise are
-/// drawn from the operating system's or processor's randomness every time.
+/// Encrypts rows of torus values (scaled by 2⁶⁴) for a program. The noise has standard deviation
+/// 2^[`ParameterSet::lwe_noise_log2`] of the torus; [`crate::noise::fresh`] adds the rounding to 32 bits. Each call
+/// draws a new seed and new noise from the randomness of the operating system and the processor.
 ///
 /// # Errors
-/// The rows do not fit the program, there are more than [`crate::Program::max_rows`] or none, or the key is for
-/// another parameter set.
+/// The rows do not have the program's width, there are none or more than [`crate::Program::max_rows`], or the key is
+/// for another parameter set.
 pub fn encrypt(
     key: &ClientKey,
     program: &impl AsRef<Outline>,
@@ -91,7 +92,7 @@ pub fn encrypt(
     Ok(writer.finish())
 }
 
-/// Header, names, counts and seed; then 32 bits a value; then the digest.
+/// Header, digests, counts and seed; 32 bits per value; digest.
 pub(crate) fn input_bytes(rows: usize, columns: usize) -> usize {
     10 + 64 + 8 + 16 + 4 * rows * columns + DIGEST_BYTES
 }
@@ -104,7 +105,7 @@ impl Input {
     /// Decodes an input for a program.
     ///
     /// # Errors
-    /// Anything but an input made for just this program, of 1 to [`crate::Program::max_rows`] rows.
+    /// The bytes are not an input for this program of 1 to [`crate::Program::max_rows`] rows.
     pub fn decode(bytes: &[u8], program: &impl AsRef<Outline>) -> Result<Self, Error> {
         let program = program.as_ref();
         let (columns, most) = (program.inputs, program.max_rows);
@@ -126,7 +127,7 @@ impl Input {
         Ok(Self { set, key, program, rows, columns, seed, bodies })
     }
 
-    /// Digest of the evaluation key that the input is to be computed on with.
+    /// Digest of the evaluation key that belongs to the client key of this input.
     #[must_use]
     pub fn evaluation_key(&self) -> Digest {
         self.key
@@ -144,7 +145,7 @@ impl Input {
         self.rows
     }
 
-    /// Regenerates the masks.
+    /// Regenerates the masks from the seed.
     pub(crate) fn expand(&self) -> Expanded {
         let size = self.set.input_packing_size();
         let padded = self.columns.next_multiple_of(size);
@@ -170,26 +171,27 @@ impl Input {
 /// An input with its masks.
 pub(crate) struct Expanded {
     list: GlweCiphertextListOwned<u64>,
-    /// Ciphertexts in a row.
+    /// Ciphertexts per row.
     per_row: usize,
 }
 
-/// Bytes of an [`Expanded`] input. A mask is shared by all values of a ciphertext.
+/// Bytes of an [`Expanded`] input. The values of one GLWE ciphertext share its mask.
 pub(crate) fn expanded_bytes(set: &ParameterSet, rows: usize, columns: usize) -> usize {
     8 * glwe_size(set).0 * rows * columns.next_multiple_of(set.input_packing_size())
 }
 
 impl Expanded {
-    /// Extracts a coefficient as an LWE ciphertext (TFHE, section 4.2). A dot product with clear weights of these is the
-    /// same sum, term by term, as the coefficient of the polynomial product that one would extract afterwards.
+    /// Extracts the value of a row and column as an LWE ciphertext of *n* + 1 coefficients of 32 bits (sample
+    /// extraction, Chillotti et al. 2020, section 4.2). A dot product of extracted ciphertexts with clear weights is
+    /// term by term the same sum as extracting one coefficient of the polynomial product.
     pub(crate) fn extract(&self, row: usize, column: usize, to: &mut [u32]) {
         let size = self.list.polynomial_size().0;
         let glwe = self.list.get(row * self.per_row + column / size);
         let width = LweSize(to.len());
         let mut lwe = LweCiphertext::new(0u64, width, CiphertextModulus::new_native());
         extract_lwe_sample_from_glwe_ciphertext(&glwe, &mut lwe, MonomialDegree(column % size));
-        // The rounding of the mask is centred (see `lookup::switch`): all ciphertexts of a GLWE
-        // share it, so that in a sum its mean would add up.
+        // The rounding of the mask is centred (see `lookup::switch`). All ciphertexts extracted from one GLWE share it,
+        // so its mean would accumulate in a sum.
         let (mask, body) = (lwe.get_mask(), lwe.get_body());
         let moved = |&c: &u64| (u64::from(round(c)) << 32).wrapping_sub(c) as i64;
         let moved: i64 = mask.as_ref().iter().map(moved).sum();

@@ -1,4 +1,4 @@
-//! The four steps of an inference on a server, from bytes to bytes.
+//! The four server steps of an inference: `begin`, `evaluate`, `advance`, `pack`. Each takes and returns bytes.
 
 use crate::answer::Answer;
 use crate::codec::{Kind, Reader, Writer};
@@ -13,33 +13,34 @@ use crate::{Digest, Error, Input, Lookup, ParameterSet, Program};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Some of a stage's Lookups, to be evaluated by whoever is free.
+/// A part of a stage's Lookups, which any evaluation worker can compute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// For [`evaluate`].
+    /// Input of [`evaluate`].
     pub bytes: Vec<u8>,
-    /// Number of bootstraps: what the shard costs. None if all its values pass.
+    /// Number of bootstraps, the cost of the shard. 0 if all its values pass.
     pub lookups: u32,
 }
 
-/// What comes after a Linear.
+/// The result of a Linear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The Lookups of a stage. When all are evaluated, [`advance`] goes on.
+    /// The Lookups of a stage. After all shards are evaluated, [`advance`] continues.
     Lookups {
         /// The stage.
         stage: u32,
-        /// In order.
+        /// The shards, in the order of their values.
         shards: Vec<Shard>,
     },
-    /// Nothing is left to look up: the bytes go to [`pack`].
+    /// The outputs of the last stage: the input of [`pack`].
     Outputs(Vec<u8>),
 }
 
-/// Decodes an input, expands it and applies the first Linear.
+/// Decodes an input, regenerates its masks and applies the first Linear. Returns shards of at most `lookups_per_shard`
+/// bootstraps, or the outputs if the program has no Lookups.
 ///
 /// # Errors
-/// The input is not one for this program.
+/// The bytes are not an input for this program.
 pub fn begin(
     program: &Program,
     input: &[u8],
@@ -66,7 +67,8 @@ fn step(program: &Program, key: Digest, stage: u32, list: &LweList, per_shard: u
         writer.u32s(&list.data);
         return Step::Outputs(writer.finish());
     };
-    // Inputs need no keyswitch, so they can go modulo 2N at once: a quarter of the bytes.
+    // Stage 0 needs no keyswitch, so its values are modulus-switched to 2N here: two bytes per coefficient instead of
+    // four.
     let switch_now = set.bootstrap.filter(|_| stage == 0);
     let width = list.width();
     let shards = cut(lookup, program.shares(stage as usize), list.len(), per_shard.max(1))
@@ -93,8 +95,9 @@ fn step(program: &Program, key: Digest, stage: u32, list: &LweList, per_shard: u
     Step::Lookups { stage, shards }
 }
 
-/// Cuts the values of a stage into shards of `per_shard` bootstraps, and the number that is in each. Values that share
-/// one stay together; values that pass go with their neighbours, but not so many that a shard becomes large for them.
+/// Cuts the values of a stage into shards of at most `per_shard` bootstraps. Returns each shard's values and its number
+/// of bootstraps. Values that share a bootstrap stay in one shard. Values that pass stay with their neighbours, up to
+/// about 2 · `per_shard` values per shard.
 fn cut(
     lookup: &Lookup,
     shares: &[Share],
@@ -124,7 +127,7 @@ fn write_names(writer: &mut Writer, key: Digest, program: &Program) {
     writer.bytes(&program.digest());
 }
 
-/// Where the exact length is checked a few lines on, and the bytes are in memory in any case.
+/// No size limit: the caller checks the exact length, and the bytes are already in memory.
 const ANY_LENGTH: u64 = u64::MAX;
 
 fn same_key(kind: Kind, expected: Digest, found: Digest) -> Result<(), Error> {
@@ -135,7 +138,7 @@ fn same_key(kind: Kind, expected: Digest, found: Digest) -> Result<(), Error> {
     Err(Error::WrongKey { what: kind.name(), expected, found })
 }
 
-/// Whoever sends a shard names the key, and may name one of another set.
+/// The sender of a shard chooses the key's digest, and may choose a key of another parameter set.
 fn right_set(program: &Program, key: &ParameterSet) -> Result<(), Error> {
     let (expected, found) = (program.parameter_set(), key);
     if expected == found {
@@ -145,12 +148,12 @@ fn right_set(program: &Program, key: &ParameterSet) -> Result<(), Error> {
     Err(Error::WrongParameterSet { what, expected: expected.name, found: found.name })
 }
 
-/// Where in a stage some values belong. Checked to lie within it.
+/// The position of some values in a stage. Checked to lie within it.
 struct Place {
     stage: u32,
     first: usize,
     count: usize,
-    /// Values of the whole stage, over all rows.
+    /// Number of values of the whole stage, over all rows.
     total: usize,
 }
 
@@ -173,11 +176,12 @@ fn read_place(reader: &mut Reader<'_>, program: &Program) -> Result<Place, Error
     Ok(Place { stage, first, count, total })
 }
 
-/// Keyswitches and bootstraps a shard, on the current rayon pool. The result is a partial for
-/// [`advance`].
+/// Keyswitches (except in stage 0), modulus-switches and bootstraps the values of a shard, on the current rayon pool.
+/// Returns a partial result for [`advance`]: for each value an LWE ciphertext of *kN* + 1 coefficients of 32 bits, with
+/// the noise of [`crate::noise::bootstrap`]. A value that passes is copied unchanged.
 ///
 /// # Errors
-/// The shard is not one of this program, or not for this key.
+/// The shard is not for this program or not for this key.
 pub fn evaluate(
     program: &Program,
     key: &BootstrapKey,
@@ -203,7 +207,7 @@ pub fn evaluate(
         let list = LweList { dimension: set.output_dimension(), data };
         (switch_later(key, &list, &groups, timings), list.data)
     };
-    // What passes stays as it is.
+    // Values that pass are copied from the shard (none in stage 0).
     results.resize(place.count * width, 0);
     let looked_up: Vec<(&[u64], &[usize])> =
         groups.iter().map(|group| (group.table, group.ahead.as_slice())).collect();
@@ -221,16 +225,16 @@ pub fn evaluate(
     Ok(writer.finish())
 }
 
-/// Neighbours that share one bootstrap.
+/// Consecutive values that share one bootstrap (a many-LUT bootstrap).
 struct Group<'a> {
-    /// The first of them, within the shard.
+    /// Index in the shard of the first value.
     value: usize,
     table: &'a [u64],
-    /// Entries by which the table of each is ahead.
+    /// For each value: by how many entries its table is ahead of `table`.
     ahead: Vec<usize>,
 }
 
-/// The bootstraps of a shard.
+/// Groups the values of a shard by bootstrap.
 fn groups<'a>(lookup: &'a Lookup, shares: &[Share], place: &Place) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     let mut open = None;
@@ -241,7 +245,7 @@ fn groups<'a>(lookup: &'a Lookup, shares: &[Share], place: &Place) -> Vec<Group<
         };
         let Share { leader, ahead } = shares[index];
         match groups.last_mut() {
-            // Of a group that was cut in two, by somebody else, the rest is on its own.
+            // If another sender cut a group in two, each value of the second part gets its own bootstrap.
             Some(group) if leader != index && open == Some(leader) => group.ahead.push(ahead),
             _ => {
                 open = (leader == index).then_some(leader);
@@ -252,7 +256,7 @@ fn groups<'a>(lookup: &'a Lookup, shares: &[Share], place: &Place) -> Vec<Group<
     groups
 }
 
-/// The values of any stage but the first are keyswitched before they are bootstrapped.
+/// Keyswitches and modulus-switches the first value of each group. Only for stages after the first.
 fn switch_later(
     key: &BootstrapKey,
     list: &LweList,
@@ -286,10 +290,11 @@ fn read_switched(
     Ok(all.chunks_exact(width).map(switched).collect())
 }
 
-/// Joins the partials of a stage, in the order of their shards, and applies the next Linear.
+/// Joins the partial results of a stage, in the order of their shards, and applies the next Linear. Returns the next
+/// stage's shards, or the outputs.
 ///
 /// # Errors
-/// The partials are not those of all the shards of this stage.
+/// The partial results do not cover this stage exactly.
 pub fn advance(
     program: &Program,
     stage: u32,
@@ -333,15 +338,15 @@ pub fn advance(
     Ok(step(program, name, stage + 1, &list, lookups_per_shard))
 }
 
-/// The values of a stage, as they are in its partials: not copied, for they may be hundreds of megabytes.
+/// The values of a stage, borrowed from its partial results. Not copied, because they can be hundreds of megabytes.
 struct Stored<'a> {
     width: usize,
-    /// Ascending: where each partial begins, and the coefficients of its values.
+    /// For each partial result, ascending: its first value, and the coefficients of its values.
     parts: Vec<(usize, &'a [u8])>,
 }
 
 impl Stored<'_> {
-    /// Reads a value, which must be there.
+    /// Reads a value, which must be present.
     fn read(&self, value: usize, to: &mut [u32]) {
         let after = self.parts.partition_point(|&(first, _)| first <= value);
         let (first, bytes) = self.parts[after - 1];
@@ -353,10 +358,11 @@ impl Stored<'_> {
     }
 }
 
-/// Packs the outputs into an answer for the client.
+/// Packs the outputs into an [`Answer`], encrypted under the client's answer key. [`crate::noise::packing`] gives the
+/// noise that is added.
 ///
 /// # Errors
-/// The outputs are not those of this program, or not for this key.
+/// The outputs are not of this program or not for this key.
 pub fn pack(
     program: &Program,
     key: &PackingKey,

@@ -1,8 +1,8 @@
-//! The one loop that everything linear runs in: integer combinations of torus vectors.
+//! The loop that computes integer combinations of torus vectors.
 //!
-//! A Linear, a keyswitch and a packing keyswitch are all `out[r] = Σ_c weight[r][c] · x[c]`, where
-//! the `x[c]` are ciphertexts or rows of a key. Arithmetic is exact, modulo 2³². The loop is
-//! compiled for several instruction sets and the best is chosen at run time.
+//! Linear, keyswitch and packing keyswitch all compute `out[r] = Σ_c weight[r][c] · x[c]`, where the `x[c]` are
+//! ciphertexts or rows of a key. Arithmetic is exact, modulo 2³². The loop is compiled for several instruction sets,
+//! and the best one is selected at run time.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -17,22 +17,22 @@ pub(crate) enum Row<'a> {
     Sparse(&'a [u32], &'a [i32]),
 }
 
-/// Elements worked on at once: the sums stay in registers.
+/// Elements of a vector that are processed together: their sums stay in registers.
 const TILE: usize = 64;
-/// Vectors of a tile worked on before the next output: they stay in the second-level cache.
+/// Vectors of a tile that are processed before the next output row: they stay in the second-level cache.
 pub(crate) const BLOCK: usize = 1024;
 
-/// Dense rows worked on at once. With the sums of each in registers, as many as there are registers for.
+/// Dense rows that are processed together: as many as the registers can hold sums for.
 const TOGETHER: usize = 4;
 
-/// Elements that a vector of `width` takes in memory.
+/// Elements that a vector of `width` takes in memory, padding included.
 pub(crate) fn padded_width(width: usize) -> usize {
     width.next_multiple_of(TILE)
 }
 
-/// Torus vectors of one width, laid out for [`Vectors::combine`]: the first [`TILE`] elements of
-/// all vectors, then the next of all, and so on, the last padded with zeros. What is read together
-/// lies together, which spares the memory system most of its work on keys of tens of megabytes.
+/// Torus vectors of one width, laid out for [`Vectors::combine`]: the first [`TILE`] elements of all vectors, then the
+/// next [`TILE`] of all, and so on. The last tile is padded with zeros. Elements that are read together are adjacent,
+/// which reduces memory traffic for keys of tens of megabytes.
 pub(crate) struct Vectors {
     width: usize,
     count: usize,
@@ -40,19 +40,19 @@ pub(crate) struct Vectors {
 }
 
 impl Vectors {
-    /// From vectors of `width` elements one after another.
+    /// From vectors of `width` elements, stored consecutively.
     pub(crate) fn new(data: &[u32], width: usize) -> Self {
         let mut vectors = Self::zeros(data.len() / width, width);
         vectors.set(0, data);
         vectors
     }
 
-    /// So many vectors of `width` zeros.
+    /// `count` vectors of `width` zeros.
     pub(crate) fn zeros(count: usize, width: usize) -> Self {
         Self { width, count, tiles: vec![0; width.div_ceil(TILE) * count * TILE] }
     }
 
-    /// Replaces the vectors from the `first` on by those in `data`, one after another.
+    /// Replaces the vectors from index `first` on by those in `data`, stored consecutively.
     pub(crate) fn set(&mut self, first: usize, data: &[u32]) {
         let Self { width, count, tiles } = self;
         for (t, tile) in tiles.chunks_exact_mut(*count * TILE).enumerate() {
@@ -64,7 +64,7 @@ impl Vectors {
         }
     }
 
-    /// The weighted sum for each of `rows`, one after another. Runs on the current rayon pool.
+    /// The weighted sum of all vectors for each of `rows`, stored consecutively. Runs on the current rayon pool.
     pub(crate) fn combine(&self, rows: &[Row<'_>]) -> Vec<u32> {
         let mut sums = Sums::zeros(rows.len(), self.width);
         sums.add(self, &Columns::Range { first: 0 }, rows);
@@ -79,38 +79,39 @@ impl Vectors {
     }
 }
 
-/// Which columns of a matrix some vectors stand for.
+/// The columns of a matrix that a block of vectors represents.
 #[derive(Clone, Copy)]
 pub(crate) enum Columns<'a> {
-    /// As many as there are vectors, from the first on.
+    /// Consecutive columns, one for each vector.
     Range {
         /// The first column.
         first: usize,
     },
-    /// Some, of at most [`BLOCK`] vectors, for matrices whose rows are all sparse and have no other columns in between.
+    /// At most [`BLOCK`] columns that need not be consecutive. Only for matrices whose rows are all sparse and that
+    /// have no weights in the columns between.
     Some {
         /// The first column.
         first: usize,
-        /// For the first and each one after it, up to the last: the place of its vector.
+        /// For each column from `first` to the last: the index of its vector.
         places: &'a [u16],
     },
 }
 
-/// Weighted sums of vectors of which not all are in memory at the same time: columns are added block by block.
+/// Weighted sums of vectors that are not all in memory at once: columns are added block by block.
 pub(crate) struct Sums {
     width: usize,
-    /// As those of [`Vectors`].
+    /// Laid out as in [`Vectors`].
     tiles: Vec<u32>,
     rows: usize,
 }
 
 impl Sums {
-    /// Of `rows` rows.
+    /// Sums of `rows` rows, all zero.
     pub(crate) fn zeros(rows: usize, width: usize) -> Self {
         Self { width, tiles: vec![0; width.div_ceil(TILE) * rows * TILE], rows }
     }
 
-    /// Adds what these columns contribute to each row. Runs on the current rayon pool.
+    /// Adds the contribution of these columns to each row. Runs on the current rayon pool.
     pub(crate) fn add(&mut self, vectors: &Vectors, columns: &Columns<'_>, rows: &[Row<'_>]) {
         let tiles = vectors.tiles.par_chunks(vectors.count * TILE);
         self.tiles.par_chunks_mut(self.rows * TILE).zip(tiles).for_each(|(sums, tile)| {
@@ -118,7 +119,7 @@ impl Sums {
         });
     }
 
-    /// Appends the sums, one row after another.
+    /// Appends the sums, row by row, without padding.
     pub(crate) fn append_to(&self, out: &mut Vec<u32>) {
         let start = out.len();
         out.resize(start + self.rows * self.width, 0);
@@ -132,8 +133,8 @@ impl Sums {
     }
 }
 
-/// The work on one tile. A type, and not a closure, for a closure is not always inlined into what is compiled for an
-/// instruction set, and then runs on the least of them.
+/// The work on one tile. A type instead of a closure, because a closure is not always inlined into the code for an
+/// instruction set and then runs on the baseline one.
 struct Combine<'a> {
     tile: &'a [u32],
     columns: &'a Columns<'a>,
@@ -198,7 +199,7 @@ fn combine_some(
 ) {
     for (sum, row) in sums.iter_mut().zip(rows) {
         let Row::Sparse(indices, weights) = row else {
-            unreachable!("a dense row has all columns");
+            unreachable!("the row is dense, but some columns are left out");
         };
         let (indices, weights) = part(indices, weights, first..first + places.len());
         let of = |&c: &u32| &vectors[usize::from(places[c as usize - first])];
@@ -206,7 +207,7 @@ fn combine_some(
     }
 }
 
-/// The entries of a sparse row that lie in some columns: indices ascend, so they are neighbours.
+/// The entries of a sparse row that lie in `columns`. Indices ascend, so these entries are consecutive.
 #[inline(always)]
 fn part<'a>(
     indices: &'a [u32],
@@ -229,7 +230,7 @@ fn accumulate<'a>(sum: &mut [u32; TILE], terms: impl Iterator<Item = (&'a [u32; 
     *sum = local;
 }
 
-/// Several rows in one pass over the vectors, which are then loaded once for all.
+/// Processes [`TOGETHER`] rows in one pass, so that each vector is loaded once for all of them.
 #[inline(always)]
 fn accumulate_together(
     sums: [&mut [u32; TILE]; TOGETHER],

@@ -1,5 +1,5 @@
-//! Keys: the client's secret ones, the public evaluation key on the wire, and its two expanded
-//! forms on servers.
+//! The client key (secret), the evaluation key (public, as sent), and the evaluation key's two expanded forms on
+//! servers.
 
 use crate::artifact::DIGEST_BYTES;
 use crate::codec::{Kind, Reader, Writer};
@@ -16,14 +16,14 @@ use zeroize::Zeroizing;
 const MODULUS: CiphertextModulus<u64> = CiphertextModulus::new_native();
 pub(crate) const ANSWER_GLWE_SIZE: GlweSize = GlweSize(ANSWER_DIMENSION / PACKING_SIZE + 1);
 
-/// The secret keys. They never leave the client; [`ClientKey::encode`] is for the client's own
-/// disk, under a passphrase.
+/// The secret keys of a client. They never leave the client; [`ClientKey::encode`] is for the client's own disk,
+/// encrypted under a passphrase.
 pub struct ClientKey {
     set: &'static ParameterSet,
     evaluation_key: Digest,
-    /// Binary, of dimension *n*: inputs are encrypted under it.
+    /// The input key: binary, of dimension *n*.
     input: Zeroizing<Vec<u64>>,
-    /// Binary, of dimension [`ANSWER_DIMENSION`]: answers are encrypted under it.
+    /// The answer key: binary, of dimension [`ANSWER_DIMENSION`].
     answer: Zeroizing<Vec<u64>>,
 }
 
@@ -33,8 +33,8 @@ impl std::fmt::Debug for ClientKey {
     }
 }
 
-/// Random bits straight from the seeder. A generator of `tfhe` would stretch them from a seed that it keeps, and does not
-/// zeroize.
+/// Random bits directly from the seeder. A generator of `tfhe` would expand them from a seed that it stores and does
+/// not zeroize.
 fn secret_bits(seeder: &mut dyn Seeder, dimension: usize) -> Zeroizing<Vec<u64>> {
     let mut bits = Zeroizing::new(Vec::with_capacity(dimension));
     while bits.len() < dimension {
@@ -46,8 +46,8 @@ fn secret_bits(seeder: &mut dyn Seeder, dimension: usize) -> Zeroizing<Vec<u64>>
 }
 
 impl ClientKey {
-    /// Makes secret keys, and the evaluation key that belongs to them. The accumulator's key, which
-    /// only the evaluation key needs, is forgotten at once.
+    /// Generates a client key and its evaluation key. The accumulator's secret key (GLWE, used only to make the
+    /// evaluation key) is dropped and zeroized before this returns.
     #[must_use]
     pub fn generate(set: &'static ParameterSet) -> (Self, EvaluationKey) {
         let seeder: &mut dyn Seeder = &mut crate::random::seeder();
@@ -68,13 +68,13 @@ impl ClientKey {
         (client, evaluation)
     }
 
-    /// The set that the keys are for.
+    /// The parameter set of the keys.
     #[must_use]
     pub fn parameter_set(&self) -> &'static ParameterSet {
         self.set
     }
 
-    /// Digest of the evaluation key that was made with this key.
+    /// Digest of the evaluation key that was generated with this key.
     #[must_use]
     pub fn evaluation_key(&self) -> Digest {
         self.evaluation_key
@@ -92,10 +92,10 @@ impl ClientKey {
         Zeroizing::new(writer.finish())
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Reads the bytes of [`Self::encode`].
     ///
     /// # Errors
-    /// Anything but a well-formed client key.
+    /// The bytes are not a well-formed client key.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::open(bytes, Kind::ClientKey, 1 << 16)?;
         let set = reader.set();
@@ -257,8 +257,16 @@ fn seeded_packing_key(
     )
 }
 
-/// The public material with which a server computes, as it travels: seeds for the masks, and
-/// bodies. It encrypts the secret keys under one another and lets nobody decrypt.
+/// The evaluation key as it is sent: seeds of the masks, and bodies. It is public. It contains, encrypted under one
+/// another, the secret keys:
+/// - bootstrapping key: GGSW encryptions of the bits of the input key under the accumulator's key (GLWE dimension *k*,
+///   polynomial size *N*), with bodies of 64 bits
+/// - keyswitching key: from the accumulator's key (dimension *kN*) to the input key (dimension *n*), with bodies of 32
+///   bits
+/// - packing key: from the accumulator's key to the answer key, with bodies of 32 bits
+///
+/// Sets without Lookups have the packing key only, from the input key. Computing needs this key; decrypting needs the
+/// client key.
 #[derive(Clone)]
 pub struct EvaluationKey {
     set: &'static ParameterSet,
@@ -277,10 +285,10 @@ impl EvaluationKey {
         Self { set, bytes, digest }
     }
 
-    /// Checks the header, the digest and the length, which the parameter set fixes.
+    /// Checks the header, the digest and the length that the parameter set implies.
     ///
     /// # Errors
-    /// Anything but an evaluation key of a set in the catalogue.
+    /// The bytes are not an evaluation key of a set in the catalogue.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let largest = crate::parameters::CATALOGUE.iter().map(evaluation_key_bytes).max();
         let reader = Reader::open(bytes, Kind::EvaluationKey, largest.unwrap_or(0) as u64)?;
@@ -295,14 +303,14 @@ impl EvaluationKey {
         &self.bytes
     }
 
-    /// SHA-256 of [`Self::encode`]: the key's name. A key of an earlier format keeps the bytes in which it was read,
-    /// and so its name.
+    /// SHA-256 of [`Self::encode`], which identifies the key. A key of an earlier format keeps the bytes that it was
+    /// decoded from, and so its digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The set that the key is for.
+    /// The parameter set of the key.
     #[must_use]
     pub fn parameter_set(&self) -> &'static ParameterSet {
         self.set
@@ -317,12 +325,11 @@ fn seed(reader: &mut Reader<'_>) -> Result<Seed, Error> {
     reader.array().map(|bytes| Seed(u128::from_le_bytes(bytes)))
 }
 
-/// Bits of a key that are encrypted in full while it is expanded. Together, all would take as much memory as the
-/// expanded key.
+/// Key bits whose masks are regenerated at a time. All at once would take as much memory as the expanded key.
 const PIECE: usize = 32;
 
-/// The rows of a key of so many bits, with `levels` rows for each, rounded to 32 bits and laid out for the kernel; `expand`
-/// takes the next bodies, in `tfhe`'s representation, and adds the masks.
+/// The rows of a key of `bits` bits with `levels` rows of `width` coefficients each, rounded to 32 bits and laid out
+/// for the kernel. `expand` takes the next bodies, in `tfhe`'s representation, and adds the masks.
 fn rows<C: AsRef<[u64]>>(
     bodies: &[u32],
     bits: usize,
@@ -339,7 +346,7 @@ fn rows<C: AsRef<[u64]>>(
     rows
 }
 
-/// What keyswitches and bootstraps: the expanded form for evaluation.
+/// The bootstrapping and keyswitching keys, expanded for [`crate::evaluate`].
 pub struct BootstrapKey {
     pub(crate) set: &'static ParameterSet,
     pub(crate) evaluation_key: Digest,
@@ -356,8 +363,8 @@ impl std::fmt::Debug for BootstrapKey {
 }
 
 impl BootstrapKey {
-    /// Regenerates the masks and goes to the Fourier domain, on the current rayon pool: some tenths
-    /// of a second.
+    /// Regenerates the masks and transforms the bootstrapping key to the Fourier domain, on the current rayon pool.
+    /// Takes some tenths of a second.
     ///
     /// # Errors
     /// The key is for a set without Lookups.
@@ -413,7 +420,7 @@ impl BootstrapKey {
         Ok(Self { set, evaluation_key: key.digest, bootstrap, rotation, keyswitch })
     }
 
-    /// For tests that look inside: a key between two known secrets.
+    /// For tests: a key made from two known secrets.
     #[cfg(test)]
     pub(crate) fn from_secrets(set: &'static ParameterSet, small: &[u64], large: &[u64]) -> Self {
         let mut seeder = crate::random::seeder();
@@ -431,7 +438,7 @@ impl BootstrapKey {
     }
 }
 
-/// What packs answers: the expanded form for aggregation.
+/// The packing key, expanded for [`crate::pack`].
 pub struct PackingKey {
     pub(crate) set: &'static ParameterSet,
     pub(crate) evaluation_key: Digest,
@@ -449,7 +456,7 @@ impl PackingKey {
     /// Regenerates the masks.
     ///
     /// # Errors
-    /// Only if the key was not decoded by [`EvaluationKey::decode`].
+    /// Only if the key was not made by [`EvaluationKey::decode`] or [`ClientKey::generate`].
     pub fn expand(key: &EvaluationKey) -> Result<Self, Error> {
         let set = key.set;
         let mut reader = key.reader()?;

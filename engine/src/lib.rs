@@ -1,8 +1,8 @@
 //! The engine of hermesh: machine-learning inference on TFHE ciphertexts with two operators.
 //!
-//! A [`Program`] is a chain of stages. Each stage is a [`Linear`] (an integer matrix applied to
-//! ciphertexts, no bootstrapping) and, but for the last, a [`Lookup`] (any function of one value,
-//! one programmable bootstrap per value). The life of an inference:
+//! A [`Program`] is a chain of stages. Each stage is a [`Linear`] (y = W·x + b with an integer matrix W, no bootstrap).
+//! Every stage except the last is followed by a [`Lookup`] (any function of one value, one programmable bootstrap per
+//! value). The steps of an inference:
 //!
 //! ```text
 //! client                     server, public material only                              client
@@ -10,13 +10,14 @@
 //!             Linear    keyswitch, bootstrap   Linear            Linear     answer
 //! ```
 //!
-//! `begin`, `evaluate`, `advance` and `pack` take and return bytes, so that whoever moves the work
-//! about (the mesh, or a single process) needs to know nothing of what is in it.
+//! `begin`, `evaluate`, `advance` and `pack` take and return bytes, so the caller (the mesh, or a single process) does
+//! not need to interpret them.
 //!
-//! Notation is that of Chillotti, Gama, Georgieva and Izabachène, *TFHE: Fast Fully Homomorphic
-//! Encryption over the Torus* (J. Cryptology 2020): LWE dimension *n*, GLWE dimension *k*,
-//! polynomial size *N*. A plaintext is a fraction of the torus ℝ/ℤ, held as a `u64` (scaled by 2⁶⁴)
-//! or, where the noise allows it, a `u32` (scaled by 2³²).
+//! Notation follows Chillotti, Gama, Georgieva and Izabachène, *TFHE: Fast Fully Homomorphic Encryption over the Torus*
+//! (J. Cryptology 2020): LWE dimension *n*, GLWE dimension *k*, polynomial size *N*. A plaintext is a fraction of the
+//! torus ℝ/ℤ, stored as a `u64` (scaled by 2⁶⁴) or, where the noise allows it, as a `u32` (scaled by 2³²). One turn is
+//! the whole torus. A sum's frame is the part of the torus that it was scaled for; a sum outside it wraps around and
+//! decrypts to a wrong number.
 
 mod answer;
 pub mod artifact;
@@ -31,15 +32,15 @@ mod keys;
 mod linear;
 mod lookup;
 mod lwe;
-#[allow(clippy::disallowed_methods, reason = "predictions, which no ciphertext depends on")]
+#[allow(clippy::disallowed_methods, reason = "predictions only: no ciphertext depends on them")]
 pub mod noise;
 mod outline;
-#[allow(clippy::disallowed_methods, reason = "standard deviations, which only encryption needs")]
+#[allow(clippy::disallowed_methods, reason = "standard deviations: only encryption uses them")]
 pub mod parameters;
 mod program;
 mod random;
 pub mod reach;
-#[allow(clippy::disallowed_methods, reason = "bounds, which no ciphertext depends on")]
+#[allow(clippy::disallowed_methods, reason = "bounds only: no ciphertext depends on them")]
 pub mod reveal;
 mod roots;
 mod rotation;
@@ -63,9 +64,9 @@ pub use program::{
 pub use simulate::{Noise, torus};
 pub use timings::Timings;
 
-/// A SHA-256 digest: what keys, programs and ciphertexts are named by.
+/// A SHA-256 digest. It identifies a key or a program.
 pub type Digest = [u8; 32];
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "figures to compare with")]
+#[allow(clippy::disallowed_methods, reason = "reference values")]
 mod tests;

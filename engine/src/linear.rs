@@ -6,7 +6,7 @@ use crate::program::{Linear, Matrix};
 use rayon::prelude::*;
 
 impl Matrix {
-    /// The rows, as the kernel takes them.
+    /// The rows in the kernel's form.
     pub(crate) fn kernel_rows(&self) -> Vec<Row<'_>> {
         match self {
             Self::Dense { columns, weights, .. } => {
@@ -22,7 +22,7 @@ impl Matrix {
         }
     }
 
-    /// The columns that have weights, ascending. Of a thermometer code few have.
+    /// The columns that have weights, ascending. For a thermometer code these are few.
     pub(crate) fn used_columns(&self) -> Vec<u32> {
         match self {
             Self::Dense { columns, .. } => (0..*columns).collect(),
@@ -36,10 +36,12 @@ impl Matrix {
 }
 
 impl Linear {
-    /// `matrix · x + bias` on each of `groups` groups of `columns` ciphertexts of a dimension. `read(group, column, to)`
-    /// writes a ciphertext of `x` to a slice; it is called for columns that have weights only, on the current rayon pool.
-    /// [`BLOCK`] columns are in memory at a time, so that the memory for `x` does not grow with its width.
-    /// The noise variance of row *r* is that of the inputs times the squared 2-norm of the row.
+    /// Computes y = W·x + b on each of `groups` groups of `columns` LWE ciphertexts of `dimension` + 1 coefficients,
+    /// modulo 2³². `read(group, column, to)` writes ciphertext `x[column]` of a group to `to`; it is called only for
+    /// columns that have weights, on the current rayon pool. Result: `groups × rows` ciphertexts of the same dimension.
+    /// At most [`BLOCK`] columns are in memory at a time, so memory does not grow with the width of `x`.
+    ///
+    /// Noise: the variance of y[r] is Σ_c W[r][c]² · Var(x[c]), for independent inputs. The bias adds none.
     pub(crate) fn apply(
         &self,
         dimension: usize,
@@ -73,7 +75,7 @@ impl Linear {
     }
 }
 
-/// Describes ascending columns to the kernel, as a range if none is left out. `places` is memory that is used again.
+/// Describes ascending columns to the kernel, as a range if none is left out. `places` is a buffer that is reused.
 fn describe<'a>(columns: &[u32], places: &'a mut Vec<u16>) -> Columns<'a> {
     let (first, last) = (columns[0] as usize, columns[columns.len() - 1] as usize);
     if last - first + 1 == columns.len() {
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Small weights, zero in columns that are not kept.
+    /// Small weights; zero in columns for which `keep` returns false.
     fn weights(rows: usize, columns: usize, keep: impl Fn(usize) -> bool) -> Vec<Vec<i32>> {
         let weight = |r: usize, c: usize| ((r * 31 + c * 17) % 15) as i32 - 7;
         let row = |r: usize| (0..columns).map(|c| if keep(c) { weight(r, c) } else { 0 }).collect();

@@ -10,10 +10,10 @@ use aligned_vec::avec;
 use rayon::prelude::*;
 use tfhe::core_crypto::prelude::*;
 
-/// Values whose bootstraps share one pass over the key, on one thread.
+/// Number of values that one thread bootstraps in one pass over the key.
 pub const BATCH: usize = 32;
 
-/// An LWE ciphertext modulo 2*N*: the form that blind rotation takes. The body comes last.
+/// An LWE ciphertext modulo 2*N*, the input of blind rotation. The body comes last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Switched {
     pub(crate) coefficients: Vec<u16>,
@@ -25,14 +25,15 @@ impl Switched {
     }
 }
 
-/// log₂ of the modulus that Lookups of a set take their inputs at.
+/// log₂ of the modulus 2*N* of a set's Lookup inputs.
 pub(crate) fn log_modulus(bootstrap: &Bootstrap) -> usize {
     bootstrap.polynomial_size.ilog2() as usize + 1
 }
 
-/// Goes from modulus 2³² to 2*N*. The rounding of the mask is centred: half its sum, its expected effect under a
-/// binary key, is taken from the body, which halves the variance. `tfhe`'s function also takes half
-/// a step from the body, so that rounding becomes rounding down, as [`crate::Lookup`] defines it.
+/// Modulus switch: an LWE ciphertext modulo 2³² becomes one modulo 2^`log_modulus` = 2*N*, with the noise of
+/// [`crate::noise::modulus_switch`]. Half the sum of the mask's rounding errors is added to the body. This cancels
+/// their mean effect under a binary key and halves their variance. `tfhe`'s function also subtracts half a step from
+/// the body, which turns rounding to nearest into rounding down, as [`crate::Lookup`] defines it.
 pub(crate) fn switch(lwe: &[u32], log_modulus: usize) -> Switched {
     let lwe = LweCiphertext::from_container(lwe, CiphertextModulus::new_native());
     let modulus = CiphertextModulusLog(log_modulus);
@@ -41,7 +42,9 @@ pub(crate) fn switch(lwe: &[u32], log_modulus: usize) -> Switched {
     Switched { coefficients }
 }
 
-/// Keyswitches from dimension *kN* to *n*. Chillotti et al. 2020, section 4.1.
+/// Keyswitches LWE ciphertexts from the accumulator's key (dimension *kN*) to the input key (dimension *n*): (0, b) −
+/// Σᵢⱼ dᵢⱼ · KSKᵢⱼ, where dᵢⱼ are the digits of mask coefficient i. The message stays the same;
+/// [`crate::noise::keyswitch`] gives the noise that is added. Chillotti et al. 2020, section 4.1.
 pub(crate) fn keyswitch(key: &BootstrapKey, list: &LweList) -> LweList {
     let width = key.set.lwe_dimension + 1;
     let digits: Vec<Vec<i32>> = list
@@ -63,9 +66,10 @@ pub(crate) fn keyswitch(key: &BootstrapKey, list: &LweList) -> LweList {
     LweList { dimension: key.set.lwe_dimension, data }
 }
 
-/// Bootstraps each input through its own table, on the current rayon pool, and takes the entry for it and for what lies
-/// so many entries ahead, as often as is asked for. Chillotti, Joye and
-/// Paillier, *Programmable Bootstrapping Enables Efficient Homomorphic Inference* (2021).
+/// Bootstraps each input x (modulo 2*N*) with its own table T, on the current rayon pool. For each offset d in the
+/// input's list, one result: an LWE ciphertext of *kN* + 1 coefficients of 32 bits that decrypts to the entry d places
+/// after that of x, with the noise of [`crate::noise::bootstrap`]. All offsets share one blind rotation. Chillotti,
+/// Joye and Paillier, *Programmable Bootstrapping Enables Efficient Homomorphic Inference* (2021).
 pub(crate) fn bootstrap(
     key: &BootstrapKey,
     inputs: &[Switched],
@@ -73,7 +77,7 @@ pub(crate) fn bootstrap(
     timings: &Timings,
 ) -> LweList {
     let threads = rayon::current_num_threads();
-    // As few rounds as batches of that size allow, all of the same size.
+    // The fewest rounds with batches of at most `BATCH`, all of about the same size.
     let rounds = inputs.len().div_ceil(threads * BATCH).max(1);
     let batch = inputs.len().div_ceil(threads * rounds).max(1);
     let outputs: Vec<Vec<u32>> = inputs
@@ -119,7 +123,8 @@ fn batch_bootstrap(
     data
 }
 
-/// The polynomial of which each entry of the table is so many coefficients, divided by *X*^body.
+/// Fills the accumulator's body polynomial: each table entry repeated *N* / length times, divided by *X*^body modulo
+/// *X*^N + 1.
 fn fill(polynomial: &mut [u32], table: &[u64], body: usize) {
     let size = polynomial.len();
     let repeat = size / table.len();

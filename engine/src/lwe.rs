@@ -1,7 +1,7 @@
-//! LWE ciphertexts as they travel: lists of `dimension + 1` coefficients of 32 bits, the body last.
+//! Lists of LWE ciphertexts: `dimension + 1` coefficients of 32 bits each, the body last.
 //!
-//! Fresh and bootstrapped ciphertexts have noise far above 2⁻³², so nothing is lost by keeping 32
-//! bits of each coefficient, and everything linear runs twice as fast on half the memory.
+//! Fresh and bootstrapped ciphertexts have noise far above 2⁻³², so 32 bits per coefficient lose nothing, and linear
+//! operators run twice as fast on half the memory.
 
 /// A list of ciphertexts of one dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl LweList {
     }
 }
 
-/// The nearest multiple of 2⁻³² of the torus.
+/// Rounds a torus element scaled by 2⁶⁴ to the nearest multiple of 2⁻³², scaled by 2³².
 pub(crate) fn round(value: u64) -> u32 {
     (value.wrapping_add(1 << 31) >> 32) as u32
 }

@@ -1,7 +1,7 @@
-//! Predicted noise, by the formulas that `tfhe` publishes
-//! (`core_crypto::commons::noise_formulas`), and what follows from it.
+//! Predicted noise variances, by `tfhe`'s formulas (`core_crypto::commons::noise_formulas`), and the failure
+//! probability that follows.
 //!
-//! Variances are of the torus ℝ/ℤ: a standard deviation of 2⁻⁸ is 1/256 of a whole turn.
+//! Variances are in squared turns: a standard deviation of 2⁻⁸ is 1/256 of the torus.
 
 use crate::parameters::{
     ANSWER_BITS, ANSWER_DIMENSION, ANSWER_NOISE_LOG2, Decomposition, PACKING_SIZE,
@@ -17,13 +17,15 @@ fn variance(std_log2: f64) -> f64 {
     (2.0 * std_log2).exp2()
 }
 
-/// Rounding all coefficients of a ciphertext under a binary key of `dimension` bits to `bits` bits.
+/// Variance of rounding all coefficients of a ciphertext to `bits` bits, under a binary key of `dimension` bits: (1 +
+/// dimension/2) / 12 · 2^(−2·bits).
 fn rounding(dimension: usize, bits: usize) -> f64 {
     (1.0 + dimension as f64 / 2.0) / 12.0 * variance(-(bits as f64))
 }
 
-/// A keyswitch from `dimension` with a key of this noise. As `tfhe`'s
-/// `lwe_keyswitch` formula, which is tied to the curve, with the catalogue's noise in its place.
+/// Variance of a keyswitch from `dimension`, for a key with noise variance σ², base B and l levels: dimension · l ·
+/// (B²/12 + 1/6) · σ² + dimension/24 · B^(−2l). As `tfhe`'s `lwe_keyswitch` formula, which fixes σ² by its security
+/// curve; here σ² is an argument.
 fn keyswitching(dimension: usize, d: Decomposition, key_noise: f64) -> f64 {
     let base = (d.base_log as f64).exp2();
     let levels = d.levels as f64;
@@ -33,15 +35,15 @@ fn keyswitching(dimension: usize, d: Decomposition, key_noise: f64) -> f64 {
         + dimension / 24.0 * variance(-((d.base_log * d.levels) as f64))
 }
 
-/// Variance of a fresh input, as the server sees it.
+/// Variance of a fresh input after it is rounded to 32 bits.
 #[must_use]
 pub fn fresh(set: &ParameterSet) -> f64 {
-    // The rounding is centred, as a modulus switch: a quarter of the key's bits count, not half.
+    // The rounding is centred, as in a modulus switch, so n/4 replaces the n/2 of `rounding`.
     let rounding = (1.0 + set.lwe_dimension as f64 / 4.0) / 12.0 * variance(-32.0);
     variance(set.lwe_noise_log2) + rounding
 }
 
-/// Variance that the keyswitch before a Lookup adds. Zero without Lookups.
+/// Variance added by the keyswitch before a Lookup. Zero for sets without Lookups.
 #[must_use]
 pub fn keyswitch(set: &ParameterSet) -> f64 {
     let Some(bootstrap) = &set.bootstrap else {
@@ -51,7 +53,7 @@ pub fn keyswitch(set: &ParameterSet) -> f64 {
     keyswitching(set.output_dimension(), bootstrap.keyswitch, key)
 }
 
-/// Variance that the modulus switch before a Lookup adds, body included. Zero without Lookups.
+/// Variance added by the modulus switch before a Lookup, rounding of the body included. Zero for sets without Lookups.
 #[must_use]
 pub fn modulus_switch(set: &ParameterSet) -> f64 {
     let Some(bootstrap) = &set.bootstrap else {
@@ -64,9 +66,11 @@ pub fn modulus_switch(set: &ParameterSet) -> f64 {
     mask + 1.0 / 12.0 / (steps * steps)
 }
 
-/// Variance of what comes out of a Lookup, around the entry that was looked up. Accumulators have 32 bits: each bit of the
-/// key rounds what it adds, and as much comes from digits that are cut from steps of 2⁻³² and not from a continuum (more
-/// by a sixth of a step squared, under the half of the bits that are one). Zero without Lookups.
+/// Variance of a Lookup's result, around the table entry. Zero for sets without Lookups.
+///
+/// `tfhe`'s formula, and two terms for accumulators of 32 bits. For each key bit the product is rounded to 2⁻³². The
+/// digits contribute as much again, because they are cut from multiples of 2⁻³² and not from a continuum: a sixth of a
+/// squared step more, for the half of the bits that are one.
 #[must_use]
 pub fn bootstrap(set: &ParameterSet) -> f64 {
     let Some(bootstrap) = &set.bootstrap else {
@@ -84,8 +88,8 @@ pub fn bootstrap(set: &ParameterSet) -> f64 {
     .0 + 2.0 * set.lwe_dimension as f64 * rounding(set.output_dimension(), 32)
 }
 
-/// Variance that packing `slots` values into one answer adds to each, rounding included. The digits
-/// that are cut off touch their own slot only; the noise of the key touches all.
+/// Variance added to each value by packing `slots` values into one GLWE ciphertext, rounding to 24 bits included. The
+/// error of the decomposition affects only the value's own slot; the noise of the key affects all slots.
 #[must_use]
 pub fn packing(set: &ParameterSet, slots: usize) -> f64 {
     let key = variance(ANSWER_NOISE_LOG2) + rounding(ANSWER_DIMENSION, 32);
@@ -97,14 +101,15 @@ pub fn packing(set: &ParameterSet, slots: usize) -> f64 {
 /// Predicted variances of one stage of a program.
 #[derive(Clone, Debug)]
 pub struct StageNoise {
-    /// For each value: where its table is looked up, of itself if it passes, of the answer in the last stage.
+    /// For each value: the variance at its table's input; for a value that passes, its own; in the last stage, that of
+    /// the answer.
     pub input: Vec<f64>,
-    /// Of what the Lookup returns, around the entry.
+    /// Variance of the Lookup's result, around the entry.
     pub output: f64,
 }
 
 impl Program {
-    /// Predicted noise, stage by stage, with answers packed as densely as a batch of rows packs them.
+    /// Predicted noise of each stage. Answers are assumed to be packed with all slots in use, as for a batch of rows.
     #[must_use]
     pub fn noise(&self) -> Vec<StageNoise> {
         let set = self.parameter_set();
@@ -134,9 +139,8 @@ impl Program {
         stages
     }
 
-    /// log₂ of the probability that noise changes anything in one row of an `exact` program (a union
-    /// bound over all its values);
-    /// `None` for `approximate` ones, where it always changes a little.
+    /// log₂ of the probability that noise changes any value in one row of an `exact` program (a union bound over all
+    /// its values). `None` for `approximate` programs, whose values noise always changes slightly.
     #[must_use]
     pub fn failure_log2(&self) -> Option<f64> {
         let Precision::Exact { output_bits } = self.precision() else {
@@ -171,8 +175,7 @@ impl Program {
 /// log₂ of the probability that a standard normal variable exceeds `z` in absolute value.
 #[must_use]
 pub fn two_sided_tail_log2(z: f64) -> f64 {
-    // Mills' ratio as Laplace's continued fraction, accurate to 1e-6 from z = 2 on; below that the
-    // probability is integrated.
+    // From z = 2 on: Mills' ratio by Laplace's continued fraction, accurate to 1e-6. Below: numerical integration.
     if z < 2.0 {
         let steps = 2000;
         let h = z / f64::from(steps);

@@ -1,15 +1,15 @@
-//! What a client needs to know of a program: its name and its widths, and no weights.
+//! The outline of a program: its digest and its widths, without weights.
 
 use crate::{Digest, ParameterSet, Precision, Program};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// A program without its weights: what encrypting an input and decrypting an answer take.
+/// A program without its weights. Encrypting an input and decrypting an answer need no more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outline {
-    /// The set that the program runs under.
+    /// The program's parameter set.
     #[serde(serialize_with = "write_set", deserialize_with = "read_set")]
     pub parameter_set: &'static ParameterSet,
-    /// The program's name.
+    /// The program's digest, which identifies it.
     pub digest: Digest,
     /// See [`Program::precision`].
     pub precision: Precision,
@@ -24,10 +24,10 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Checks that the widths are those of a program.
+    /// Checks that the widths are valid for a program.
     ///
     /// # Errors
-    /// [`crate::Error::Malformed`] says which is not.
+    /// [`crate::Error::Malformed`] if a width or the number of rows is out of range.
     pub fn validate(&self) -> Result<(), crate::Error> {
         let width = |n: usize| (1..=crate::MAX_WIDTH).contains(&n);
         let rows = (1..=crate::program::MAX_ROWS).contains(&self.max_rows);

@@ -1,20 +1,19 @@
-//! The catalogue: the parameter sets that programs are compiled for.
+//! The catalogue of parameter sets.
 //!
-//! A set is never edited. A better one gets a new name and a new identifier, so that keys and
-//! ciphertexts made under the old one keep their meaning.
+//! A set is never edited. A better set gets a new name and a new identifier, so that keys and ciphertexts made under
+//! the old one stay valid.
 
 use tfhe::core_crypto::prelude::*;
 
-/// Polynomial size of the GLWE ciphertexts that answers are packed in, and the largest that inputs are. The secret keys
-/// they are under have a multiple of this many bits. Small, because the masks cost nothing on the
-/// wire (inputs) or are as long as the key in any case (answers), and because it keeps the packing
-/// key small: its size is proportional to this.
+/// Polynomial size of the GLWE ciphertexts of answers, and the largest one for inputs. The dimension of the secret keys
+/// is a multiple of it. It is small because the size of the packing key is proportional to it, and masks are not sent
+/// (inputs) or have the length of the key in any case (answers).
 pub const PACKING_SIZE: usize = 64;
 
-/// LWE dimension of the key that answers are encrypted under, in every set.
+/// Dimension of the answer key, in every set.
 pub const ANSWER_DIMENSION: usize = 1536;
 
-/// Bits that each coefficient of an answer keeps on the wire.
+/// Bits of each coefficient of an answer on the wire.
 pub const ANSWER_BITS: usize = 24;
 
 /// A gadget decomposition: `levels` digits of `base_log` bits each.
@@ -30,7 +29,7 @@ const fn digits(levels: usize, base_log: usize) -> Decomposition {
     Decomposition { base_log, levels }
 }
 
-/// What a set needs for Lookups.
+/// Parameters of the programmable bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
     /// GLWE dimension *k* of the accumulator.
@@ -43,36 +42,35 @@ pub struct Bootstrap {
     pub keyswitch: Decomposition,
 }
 
-/// A named, versioned set of parameters. All secret keys are binary and all noise is Gaussian with
-/// the least standard deviation that `tfhe`'s published curve gives for 132 bits of security
-/// (`core_crypto::commons::noise_formulas::secure_noise`), at ciphertext modulus 2⁶⁴.
+/// A named, versioned set of parameters. All secret keys are binary. All noise is Gaussian; its standard deviation is
+/// the smallest that `tfhe`'s published curve gives for 132 bits of security
+/// (`core_crypto::commons::noise_formulas::secure_noise`) at ciphertext modulus 2⁶⁴.
 #[derive(Debug, PartialEq)]
 pub struct ParameterSet {
-    /// The name, which ends in the version.
+    /// The name, ending in the version.
     pub name: &'static str,
     /// The identifier on the wire.
     pub id: u16,
-    /// LWE dimension *n* of the key that inputs are encrypted under and that is bootstrapped from.
+    /// LWE dimension *n* of the input key, which Lookups bootstrap from.
     pub lwe_dimension: usize,
-    /// Standard deviation of fresh noise under that key, as log₂ of a fraction of the torus.
+    /// Standard deviation of fresh noise under the input key: log₂ of a fraction of the torus.
     pub lwe_noise_log2: f64,
-    /// Absent in sets for programs without Lookups.
+    /// `None` in sets for programs without Lookups.
     pub bootstrap: Option<Bootstrap>,
-    /// Standard deviation of fresh noise under the accumulator's key, as log₂.
+    /// Standard deviation of fresh noise under the accumulator's key: log₂ of a fraction of the torus.
     pub glwe_noise_log2: f64,
     /// Decomposition of the keyswitch that packs answers.
     pub packing: Decomposition,
-    /// Bits of security by the curve.
+    /// Bits of security according to the curve.
     pub security_bits: u32,
-    /// What one Lookup costs, relative to the set `tfhe-2x1024-832/1`; measured in batches of 32 on
-    /// one core with AVX-512.
+    /// Cost of one Lookup, relative to the set `tfhe-2x1024-832/1`; measured in batches of 32 on one core with AVX-512.
     pub relative_cost: f64,
 }
 
-/// Standard deviation of noise under the key of answers, as log₂: the curve at dimension 1536.
+/// Standard deviation of noise under the answer key, as log₂ of a fraction of the torus: the curve at dimension 1536.
 pub const ANSWER_NOISE_LOG2: f64 = -35.5759;
 
-/// The catalogue, cheapest Lookup first.
+/// The catalogue, ordered by the cost of a Lookup, cheapest first.
 pub static CATALOGUE: &[ParameterSet] = &[
     LINEAR1024,
     LINEAR,
@@ -90,7 +88,8 @@ pub static CATALOGUE: &[ParameterSet] = &[
     T1X8192N800,
 ];
 
-/// For programs without Lookups: a key of a third of that of `lwe-2048/1`, which is what takes time.
+/// For programs without Lookups. Its evaluation key is a third of the size of that of `lwe-2048/1`, and the key's size
+/// determines the time.
 pub const LINEAR1024: ParameterSet = ParameterSet {
     name: "lwe-1024/1",
     id: 11,
@@ -103,8 +102,8 @@ pub const LINEAR1024: ParameterSet = ParameterSet {
     relative_cost: 0.0,
 };
 
-/// For programs without Lookups: inputs under a key of 2048 bits, with so low a noise that what
-/// remains is that of rounding and packing. `exact` outputs have up to 11 bits.
+/// For programs without Lookups that need low noise: the input key has 2048 bits, and its noise is so low that rounding
+/// and packing dominate. `exact` outputs have up to 11 bits.
 pub const LINEAR: ParameterSet = ParameterSet {
     name: "lwe-2048/1",
     id: 1,
@@ -117,7 +116,8 @@ pub const LINEAR: ParameterSet = ParameterSet {
     relative_cost: 0.0,
 };
 
-/// The cheapest, for shallow networks: the noise of its Lookups is 2⁻⁹ of the torus.
+/// The cheapest set with Lookups for several stages, for shallow networks. The noise of a Lookup's result has a
+/// standard deviation of 2⁻⁹ of the torus.
 pub const T3X512: ParameterSet = ParameterSet {
     name: "tfhe-3x512-768/1",
     id: 2,
@@ -135,7 +135,8 @@ pub const T3X512: ParameterSet = ParameterSet {
     relative_cost: 0.57,
 };
 
-/// For `approximate` networks of any depth: coarse inputs of Lookups (2⁻⁸), fine outputs (2⁻¹⁵).
+/// For `approximate` networks of any depth: noise of 2⁻⁸ of the torus (standard deviation) at the inputs of Lookups,
+/// 2⁻¹⁵ at their outputs.
 pub const T4X512: ParameterSet = ParameterSet {
     name: "tfhe-4x512-768/1",
     id: 3,
@@ -153,8 +154,8 @@ pub const T4X512: ParameterSet = ParameterSet {
     relative_cost: 0.79,
 };
 
-/// Half the input noise of `tfhe-4x512-768/1`; `exact` accumulators of up to
-/// 3 bits (as all such figures: where the 2-norms of the weights are small).
+/// Half the input noise of `tfhe-4x512-768/1`. `exact` accumulators have up to 3 bits (here and below: where the
+/// 2-norms of the weights are small).
 pub const T2X1024: ParameterSet = ParameterSet {
     name: "tfhe-2x1024-832/1",
     id: 4,
@@ -172,7 +173,7 @@ pub const T2X1024: ParameterSet = ParameterSet {
     relative_cost: 1.0,
 };
 
-/// `exact` accumulators of up to 4 bits, or `approximate` where noise matters most.
+/// `exact` accumulators of up to 4 bits, and `approximate` programs that need the lowest noise.
 pub const T1X2048: ParameterSet = ParameterSet {
     name: "tfhe-1x2048-896/1",
     id: 5,
@@ -190,8 +191,8 @@ pub const T1X2048: ParameterSet = ParameterSet {
     relative_cost: 1.4,
 };
 
-/// For one stage of Lookups, of `approximate` networks with one hidden layer: a shorter key than
-/// `tfhe-3x512-768/1`. What is keyswitched to so short a key is too noisy for another stage.
+/// For `approximate` networks with one hidden layer (one stage of Lookups): a shorter input key than
+/// `tfhe-3x512-768/1`. Keyswitching to so short a key, as a second stage needs, is too noisy.
 pub const T3X512N640: ParameterSet = ParameterSet {
     name: "tfhe-3x512-640/1",
     id: 7,
@@ -201,7 +202,7 @@ pub const T3X512N640: ParameterSet = ParameterSet {
     ..T3X512
 };
 
-/// For one stage, where outputs must be finer: to `tfhe-3x512-640/1` as `tfhe-4x512-768/1` is to
+/// For one stage of Lookups with less noise in the results. Relates to `tfhe-3x512-640/1` as `tfhe-4x512-768/1` does to
 /// `tfhe-3x512-768/1`.
 pub const T4X512N640: ParameterSet = ParameterSet {
     name: "tfhe-4x512-640/1",
@@ -212,7 +213,7 @@ pub const T4X512N640: ParameterSet = ParameterSet {
     ..T4X512
 };
 
-/// For one stage, of `exact` accumulators of up to 3 bits: deep trees.
+/// For one stage of Lookups with `exact` accumulators of up to 3 bits: deep trees.
 pub const T2X1024N640: ParameterSet = ParameterSet {
     name: "tfhe-2x1024-640/1",
     id: 8,
@@ -223,7 +224,7 @@ pub const T2X1024N640: ParameterSet = ParameterSet {
     ..T2X1024
 };
 
-/// For one stage, of `exact` accumulators of up to 4 bits: trees of depth 3.
+/// For one stage of Lookups with `exact` accumulators of up to 4 bits: trees of depth 3.
 pub const T1X2048N672: ParameterSet = ParameterSet {
     name: "tfhe-1x2048-672/1",
     id: 9,
@@ -234,7 +235,7 @@ pub const T1X2048N672: ParameterSet = ParameterSet {
     ..T1X2048
 };
 
-/// `tfhe-1x2048-672/1` with finer outputs, for sums of many Lookups of which more bits count: regressions.
+/// `tfhe-1x2048-672/1` with less noise in the results, for sums of many Lookups that need more bits: regressions.
 pub const T1X2048N672L2: ParameterSet = ParameterSet {
     name: "tfhe-1x2048-672-2/1",
     id: 10,
@@ -249,7 +250,7 @@ pub const T1X2048N672L2: ParameterSet = ParameterSet {
     ..T1X2048N672
 };
 
-/// `exact` accumulators of up to 5 bits, with a key of 126 MB.
+/// `exact` accumulators of up to 5 bits. The evaluation key has 126 MB.
 pub const T1X4096: ParameterSet = ParameterSet {
     name: "tfhe-1x4096-960/1",
     id: 6,
@@ -267,7 +268,7 @@ pub const T1X4096: ParameterSet = ParameterSet {
     relative_cost: 6.5,
 };
 
-/// For one stage, of `exact` accumulators of up to 5 bits: networks with one hidden layer.
+/// For one stage of Lookups with `exact` accumulators of up to 5 bits: networks with one hidden layer.
 pub const T1X4096N736: ParameterSet = ParameterSet {
     name: "tfhe-1x4096-736/1",
     id: 20,
@@ -277,9 +278,9 @@ pub const T1X4096N736: ParameterSet = ParameterSet {
     ..T1X4096
 };
 
-/// For one stage, of `exact` accumulators of up to 6 bits: networks with one hidden layer that are to
-/// lose nothing. The key has 216 MB. The cost of this set and of `tfhe-1x4096-736/1` is derived from that
-/// of `tfhe-1x4096-960/1` by operation counts.
+/// For one stage of Lookups with `exact` accumulators of up to 6 bits: networks with one hidden layer without loss of
+/// accuracy. The evaluation key has 216 MB. The costs of this set and of `tfhe-1x4096-736/1` are derived from that of
+/// `tfhe-1x4096-960/1` by operation counts.
 pub const T1X8192N800: ParameterSet = ParameterSet {
     name: "tfhe-1x8192-800/1",
     id: 21,
@@ -295,7 +296,7 @@ pub const T1X8192N800: ParameterSet = ParameterSet {
     ..T1X4096
 };
 
-/// No security at all: a small set with which tests of the plumbing are quick.
+/// INSECURE. A small set for quick tests that do not depend on security.
 #[cfg(test)]
 pub(crate) const INSECURE_TEST: ParameterSet = ParameterSet {
     name: "INSECURE-test/1",
@@ -314,7 +315,7 @@ pub(crate) const INSECURE_TEST: ParameterSet = ParameterSet {
     relative_cost: 0.2,
 };
 
-/// Of which all keys are small enough to be kept as files.
+/// INSECURE. Its keys are small enough to be stored as files in the repository.
 #[cfg(test)]
 pub(crate) const INSECURE_SMALL: ParameterSet = ParameterSet {
     name: "INSECURE-small/1",
@@ -346,7 +347,7 @@ impl ParameterSet {
         known().find(|set| set.id == id)
     }
 
-    /// LWE dimension of what comes out of a Lookup: *kN*; or of the inputs where there is none.
+    /// LWE dimension of a Lookup's result: *kN*. For sets without Lookups, that of the inputs.
     #[must_use]
     pub fn output_dimension(&self) -> usize {
         self.bootstrap.map_or(self.lwe_dimension, |b| b.glwe_dimension * b.polynomial_size)
@@ -358,7 +359,8 @@ impl ParameterSet {
         crate::keys::evaluation_key_bytes(self)
     }
 
-    /// Polynomial size of the GLWE ciphertexts that inputs are packed in, of whose keys the dimension is a multiple.
+    /// Polynomial size of the GLWE ciphertexts of inputs: the largest power of two, up to [`PACKING_SIZE`], that
+    /// divides *n*.
     pub(crate) fn input_packing_size(&self) -> usize {
         PACKING_SIZE.min(1 << self.lwe_dimension.trailing_zeros())
     }
@@ -376,7 +378,7 @@ pub(crate) fn gaussian(std_log2: f64) -> Gaussian<f64> {
     Gaussian::from_dispersion_parameter(StandardDev(std_log2.exp2()), 0.0)
 }
 
-/// What can be decoded: the catalogue and, in this crate's own tests, the insecure ones.
+/// The sets that can be decoded: the catalogue and, in this crate's own tests, the insecure sets.
 pub(crate) fn known() -> impl Iterator<Item = &'static ParameterSet> {
     #[cfg(test)]
     static TESTS: &[ParameterSet] = &[INSECURE_TEST, INSECURE_SMALL];

@@ -1,4 +1,4 @@
-//! Programs: what a model is compiled to.
+//! Programs: the compiled form of a model.
 
 use crate::codec::{Kind, Reader, Writer};
 use crate::share::Share;
@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 /// Largest program that is decoded, in bytes.
 pub const MAX_PROGRAM_BYTES: u64 = 64 << 20;
 const MAX_STAGES: usize = 1024;
-/// Largest number of values that enter or leave an operator, for one row of input.
+/// Largest number of values that enter or leave an operator, for one input row.
 pub const MAX_WIDTH: usize = 1 << 16;
 
-/// Most rows of an input, and most values that all rows of it may have at the widest place of a
-/// program: what bounds the memory of a job.
+/// Limits on the memory of a job: the number of rows of an input, and the number of values over all rows at the widest
+/// point of a program.
 pub(crate) const MAX_ROWS: usize = 1024;
 const MAX_VALUES: usize = 1 << 17;
 
-/// What the answer may differ by from the plain computation.
+/// How much the answer may differ from the plain computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Precision {
-    /// A Lookup returns f(x + e) for a small random e.
+    /// A Lookup returns f(x + e) for a small random error e.
     Approximate,
-    /// All values are integers, and the answer is that of integer arithmetic but for the failure
-    /// probability that the report states. Outputs are multiples of 2^−`output_bits` of the torus.
+    /// All values are integers, and the answer equals that of integer arithmetic, except with the failure probability
+    /// in the report. Outputs are multiples of 2^−`output_bits` of the torus.
     Exact {
         /// Bits of each output.
         output_bits: u32,
@@ -72,7 +72,7 @@ impl Matrix {
         }
     }
 
-    /// `(column, weight)` of each weight of a row.
+    /// `(column, weight)` of each stored weight of a row.
     pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, i32)> + '_ {
         let (indices, weights) = match self {
             Self::Dense { columns, weights, .. } => {
@@ -126,34 +126,35 @@ impl Matrix {
     }
 }
 
-/// The operator Linear: an integer matrix and a bias.
+/// The operator Linear: y = W·x + b, with an integer matrix W and a bias b. No bootstrap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Linear {
     /// The weights.
     pub matrix: Matrix,
-    /// Added to each row's value: torus, scaled by 2⁶⁴.
+    /// Added to the value of each row: torus elements scaled by 2⁶⁴.
     pub bias: Vec<u64>,
 }
 
-/// The operator Lookup: a table for each value.
+/// The operator Lookup: y = T(x), one programmable bootstrap per value, with a lookup table T for each value.
 ///
-/// A table of 2^t entries gives, for a value x in [0, ½) of the torus, entry ⌊x · 2^(t+1)⌋, and for
-/// x in [½, 1) the negative of what it gives for x − ½.
+/// A table of 2^t entries maps x in [0, ½) of the torus to entry ⌊x · 2^(t+1)⌋, and x in [½, 1) to the negative of its
+/// result for x − ½.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lookup {
-    /// Entries on the torus, scaled by 2⁶⁴. All of one length: a power of two, at most *N*.
+    /// Entries: torus elements scaled by 2⁶⁴. All tables have the same length, a power of two of at most *N*.
     #[serde(with = "flat")]
     pub tables: Vec<Vec<u64>>,
-    /// Which table each value goes through, or [`Lookup::PASS`].
+    /// For each value the index of its table, or [`Lookup::PASS`].
     pub table_of: Vec<u32>,
 }
 
 impl Lookup {
-    /// In place of a table: the value passes the stage as it is, which costs no bootstrap and leaves its noise.
-    /// Not in the first stage, whose values are under another key than what comes out of it.
+    /// Instead of a table: the value passes the stage unchanged, without a bootstrap and with its noise. Not allowed in
+    /// the first stage, whose values are under the input key, while later stages take values under the accumulator's
+    /// key.
     pub const PASS: u32 = u32::MAX;
 
-    /// The table that a value goes through; `None` if it passes.
+    /// The table of a value; `None` if the value passes.
     #[must_use]
     pub fn table(&self, value: usize) -> Option<&[u64]> {
         match self.table_of[value] {
@@ -163,7 +164,7 @@ impl Lookup {
     }
 }
 
-/// A Linear, and the Lookup of its results in every stage but the last.
+/// A Linear and, in every stage except the last, the Lookup of its results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// Applied first.
@@ -172,7 +173,7 @@ pub struct Stage {
     pub lookup: Option<Lookup>,
 }
 
-/// Tables as one list of entries and their length, so that a few bytes cannot ask for many tables.
+/// Encodes tables as one list of entries and their length, so that a few bytes cannot allocate many tables.
 mod flat {
     use super::MAX_WIDTH;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -191,7 +192,7 @@ mod flat {
         if length == 0 || !entries.len().is_multiple_of(length) {
             return Err(D::Error::custom("tables have no common length"));
         }
-        // Each takes more memory than a short one takes in the file.
+        // In memory a short table takes more than its encoding.
         if entries.len() / length > MAX_WIDTH {
             return Err(D::Error::custom("there are more tables than values to look up"));
         }
@@ -199,21 +200,20 @@ mod flat {
     }
 }
 
-/// A model in the form that is evaluated on ciphertexts: stages, and the parameter set that they
-/// were made for.
+/// The form of a model that is evaluated on ciphertexts: stages, and the parameter set that they were compiled for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     set: &'static ParameterSet,
     precision: Precision,
     stages: Vec<Stage>,
-    /// Of each stage.
+    /// For each stage: see [`Program::shares`].
     shares: Vec<Vec<Share>>,
     bytes: Vec<u8>,
     outline: Outline,
 }
 
 impl Program {
-    /// Checks that the stages fit each other and the set.
+    /// Checks that the stages fit each other and the set, and encodes the program.
     ///
     /// # Errors
     /// [`Error::Malformed`] says which stage is wrong and why.
@@ -240,7 +240,7 @@ impl Program {
     /// Decodes and checks a program.
     ///
     /// # Errors
-    /// Anything but a well-formed program of at most [`MAX_PROGRAM_BYTES`].
+    /// The bytes are not a well-formed program of at most [`MAX_PROGRAM_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::open(bytes, Kind::Program, MAX_PROGRAM_BYTES)?;
         let set = reader.set();
@@ -253,7 +253,7 @@ impl Program {
         for i in 0..count {
             let stage;
             (stage, rest) = postcard::take_from_bytes(rest).map_err(decode)?;
-            // At once, so that no more than one stage that is too large is ever in memory.
+            // Checked immediately, so that at most one stage that is too large is ever in memory.
             check_next(set, &stages, &stage, i + 1 == count)?;
             stages.push(stage);
         }
@@ -287,7 +287,7 @@ impl Program {
         Self { set, precision, stages, shares, bytes, outline }
     }
 
-    /// What a client needs to know of the program.
+    /// The program's digest and widths, without weights.
     #[must_use]
     pub fn outline(&self) -> &Outline {
         &self.outline
@@ -299,14 +299,14 @@ impl Program {
         &self.bytes
     }
 
-    /// SHA-256 of [`Self::encode`]: the program's name. A program of an earlier format keeps the bytes in which it
-    /// was read, and so its name.
+    /// SHA-256 of [`Self::encode`], which identifies the program. A program of an earlier format keeps the bytes that
+    /// it was decoded from, and so its digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.outline.digest
     }
 
-    /// The set that the program runs under.
+    /// The program's parameter set.
     #[must_use]
     pub fn parameter_set(&self) -> &'static ParameterSet {
         self.set
@@ -324,31 +324,31 @@ impl Program {
         &self.stages
     }
 
-    /// For each value of a stage the one that it shares a bootstrap with.
+    /// For each value of a stage: the value whose bootstrap it shares.
     pub(crate) fn shares(&self, stage: usize) -> &[Share] {
         &self.shares[stage]
     }
 
-    /// Values that one row of input has.
+    /// Number of values in one input row.
     #[must_use]
     pub fn inputs(&self) -> usize {
         self.outline.inputs
     }
 
-    /// Values that one row's answer has.
+    /// Number of values in the answer to one row.
     #[must_use]
     pub fn outputs(&self) -> usize {
         self.outline.outputs
     }
 
-    /// Most rows that one input may hold: at least 1, at most 1024, fewer for wide programs.
+    /// Maximum number of rows of one input: 1 to 1024, fewer for wide programs.
     #[must_use]
     pub fn max_rows(&self) -> usize {
         self.outline.max_rows
     }
 
-    /// Lookups of a stage for one row of input that take a bootstrap: without values that pass, and without those that
-    /// share one with the row before, which has the same weights and a table that is a rotation of theirs.
+    /// Bootstraps of a stage for one input row. Not counted: values that pass, and values that share the bootstrap of
+    /// the row before, which has the same weights and bias and a table that is a rotation of theirs.
     ///
     /// # Panics
     /// If there is no such stage.
@@ -357,14 +357,14 @@ impl Program {
         bootstraps(&self.stages[stage], &self.shares[stage])
     }
 
-    /// Lookups, so bootstraps, that one row of input takes.
+    /// Bootstraps of all stages for one input row.
     #[must_use]
     pub fn lookups_per_row(&self) -> usize {
         self.outline.lookups_per_row
     }
 
-    /// Most values that the Lookups of a stage give for one row of input, with those that share a bootstrap and those
-    /// that pass: what a job takes in queues.
+    /// Number of results of the widest stage of Lookups for one input row, including values that share a bootstrap or
+    /// pass. It determines how much a job stores in queues.
     #[must_use]
     pub fn widest_lookup(&self) -> usize {
         let values = self.stages.iter().filter_map(|stage| stage.lookup.as_ref());
@@ -430,7 +430,7 @@ fn check_head(precision: Precision, stages: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks the stage that comes after those `before`.
+/// Checks the stage that follows those in `before`.
 fn check_next(
     set: &ParameterSet,
     before: &[Stage],
@@ -446,9 +446,7 @@ fn check_next(
 fn check_passes(stage: &Stage, first: bool) -> Result<(), String> {
     let mut tables = stage.lookup.iter().flat_map(|lookup| &lookup.table_of);
     if first && tables.any(|&table| table == Lookup::PASS) {
-        return Err(
-            "no value passes the first stage: what comes out of it is under another key".into()
-        );
+        return Err("values cannot pass the first stage: later stages take another key".into());
     }
     Ok(())
 }
@@ -486,7 +484,7 @@ fn check_stage(
     }
     let mut used = lookup.table_of.iter().filter(|&&t| t != Lookup::PASS);
     if used.any(|&t| t as usize >= lookup.tables.len()) {
-        return Err("a Lookup names a table that is not there".into());
+        return Err("a Lookup refers to a missing table".into());
     }
     // All values pass.
     if lookup.tables.is_empty() {

@@ -1,4 +1,4 @@
-//! Randomness: the processor's and the operating system's, so that neither has to be trusted alone.
+//! Randomness from the processor and the operating system, combined by XOR so that neither has to be trusted alone.
 
 use tfhe::core_crypto::commons::math::random::{Seed, Seeder};
 use tfhe::core_crypto::prelude::new_seeder;
@@ -6,15 +6,14 @@ use zeroize::Zeroizing;
 
 struct Mixed(Box<dyn Seeder>);
 
-/// Seeds from `tfhe`'s default source (`RDSEED` where there is one), mixed with the operating
-/// system's.
+/// Seeds from `tfhe`'s default source (`RDSEED` if available), XORed with the operating system's.
 pub(crate) fn seeder() -> impl Seeder {
     Mixed(new_seeder())
 }
 
 impl Seeder for Mixed {
     /// # Panics
-    /// If the operating system has no randomness to give: there is nothing safe to go on with.
+    /// If the operating system provides no randomness, because continuing would be unsafe.
     fn seed(&mut self) -> Seed {
         let mut system = Zeroizing::new([0; 16]);
         getrandom::getrandom(&mut *system).expect("the operating system's randomness");

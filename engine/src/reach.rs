@@ -1,28 +1,29 @@
-//! How far sums reach.
+//! Exact sums of a program without wrapping around, for one row or as intervals.
 //!
-//! A sum is a fraction of the torus, where 1.1 turns and 0.1 turns are the same. So a program is only right as long as
-//! no sum leaves its frame: [0, ½) before a table, [−½, ½) for an output. Here sums are computed without going round,
-//! for one row ([`Program::trace`]) or for all rows of a domain at once ([`Program::reach`]), so that others can compare
-//! them with the frame. Noise is not part of it.
+//! A sum is a fraction of the torus, where 1.1 turns and 0.1 turns are the same. A program is therefore only correct if
+//! no sum leaves its frame: [0, ½) at a lookup table, [−½, ½) for an output. This module computes sums as integers that
+//! do not wrap around, for one row ([`Program::trace`]) or for all rows of a domain ([`Program::reach`]). Callers
+//! compare them with the frames. Noise is not included.
 //!
-//! Sums and values are integers in units of 2⁻⁶⁴ turns. What a table gives is read as the nearest to zero of the
-//! integers that it may stand for: in [−½, ½) of a turn. A bias, too, but for the whole turns that are given with it.
+//! Sums and values are integers in units of 2⁻⁶⁴ turns. A table entry is read as its representative in [−½, ½) of a
+//! turn. A bias is read in the same way, plus the whole turns given with it.
 
 use crate::{Lookup, Program, Stage};
 
-/// Lowest and highest, both included.
+/// Lowest and highest value, both included.
 pub type Interval = (i128, i128);
 
-/// A frame in units of 2⁻⁶⁴ turns, both ends included.
+/// Frame of a sum at a lookup table: [0, ½) in units of 2⁻⁶⁴ turns, both ends included.
 pub const LOOKUP_FRAME: Interval = (0, (1 << 63) - 1);
-/// See [`LOOKUP_FRAME`].
+/// Frame of an output: [−½, ½) in units of 2⁻⁶⁴ turns, both ends included.
 pub const OUTPUT_FRAME: Interval = (-(1 << 63), (1 << 63) - 1);
 
 impl Program {
-    /// The sums of every stage for one row of inputs. `turns` are the whole turns of each stage's biases.
+    /// The sums of every stage for one input row, exact and without wrapping around. `turns[s][r]` is the number of
+    /// whole turns of bias r of stage s.
     ///
     /// # Panics
-    /// If the row does not have [`Program::inputs`] values, or `turns` not one for each bias.
+    /// If the row does not have [`Program::inputs`] values, or `turns` lacks a bias.
     #[must_use]
     pub fn trace(&self, row: &[i128], turns: &[Vec<i32>]) -> Vec<Vec<i128>> {
         assert_eq!(row.len(), self.inputs(), "values in the row");
@@ -47,9 +48,10 @@ impl Program {
     }
 
     /// Bounds on the sums of every stage, by interval arithmetic, for all rows whose inputs lie in the given intervals.
+    /// `turns` as in [`Program::trace`].
     ///
     /// # Panics
-    /// If there are not as many intervals as [`Program::inputs`], or `turns` not one for each bias.
+    /// If the number of intervals is not [`Program::inputs`], or `turns` lacks a bias.
     #[must_use]
     pub fn reach(&self, inputs: &[Interval], turns: &[Vec<i32>]) -> Vec<Vec<Interval>> {
         assert_eq!(inputs.len(), self.inputs(), "intervals");
@@ -88,7 +90,7 @@ fn looked_up(lookup: &Lookup, index: usize, sum: i128) -> i128 {
     }
 }
 
-/// What a Lookup gives for sums in an interval.
+/// The range of a Lookup's results for sums in an interval.
 fn image(lookup: &Lookup, index: usize, (low, high): Interval) -> Interval {
     let Some(table) = lookup.table(index) else {
         return (low, high);
@@ -101,7 +103,7 @@ fn image(lookup: &Lookup, index: usize, (low, high): Interval) -> Interval {
     };
     let ends = entries.iter().map(|&entry| i128::from(entry as i64));
     let (least, most) = ends.fold((i128::MAX, i128::MIN), |(l, h), x| (l.min(x), h.max(x)));
-    // Outside its frame a sum meets the negatives of the entries, too.
+    // A sum outside the frame can also select negated entries.
     if inside { (least, most) } else { (least.min(-most), most.max(-least)) }
 }
 

@@ -1,12 +1,12 @@
-//! Blind rotation: where nearly all the time of an inference goes.
+//! Blind rotation, which takes nearly all the time of an inference.
 //!
-//! An accumulator, a GLWE ciphertext, is multiplied by *X*^a once for each bit of the key that is one, *a* being that
-//! bit's coefficient of the input, without anybody learning which bits are. Chillotti, Gama, Georgieva and Izabachène,
-//! *TFHE* (2020), sections 3.3 and 4.3.
+//! For each key bit sᵢ, the accumulator (a GLWE ciphertext) is multiplied by *X*^(aᵢ·sᵢ), where aᵢ is the input's mask
+//! coefficient. The key bits stay encrypted, as GGSW ciphertexts. Chillotti, Gama, Georgieva and Izabachène, *TFHE*
+//! (2020), sections 3.3 and 4.3.
 //!
-//! Accumulators have 32 bits a coefficient, as everything else that is computed with: what that rounds off is a part of
-//! the noise ([`crate::noise::bootstrap`]), next to nothing under one level, a sixth of it under two. Each bit of the key
-//! is read once for all inputs of a batch.
+//! Accumulators have 32 bits per coefficient, like all other ciphertexts here. The rounding is part of the noise
+//! ([`crate::noise::bootstrap`]): a negligible part with one level of decomposition, a sixth with two. Each key bit is
+//! read once for all inputs of a batch.
 
 use crate::lookup::Switched;
 use crate::parameters::Bootstrap;
@@ -17,30 +17,30 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use tfhe_fft::c64;
 
-/// Points of a transformed polynomial that lie together in the key: a cache line or two, and a whole number of registers
-/// of every instruction set.
+/// Points of a transformed polynomial that are adjacent in the key: a cache line or two, and a whole number of
+/// registers of every instruction set.
 const BLOCK: usize = 8;
 
 const ZERO: c64 = c64::new(0.0, 0.0);
 
-/// GGSW encryptions of the bits of a key, transformed.
+/// GGSW encryptions of the bits of a key, in the Fourier domain.
 pub(crate) struct RotationKey {
     shape: Bootstrap,
     transform: Transform,
-    /// For each bit, for each block of points, for each row and column of the GGSW matrix: the points.
+    /// For each bit, for each block of points, for each row and column of the GGSW matrix: the points of the block.
     bits: Aligned<c64>,
 }
 
 impl RotationKey {
-    /// Without bits, with room for so many.
+    /// A key without bits, with capacity for `bits` bits.
     pub(crate) fn with_capacity(shape: &Bootstrap, bits: usize) -> Self {
         let transform = Transform::new(shape.polynomial_size);
         let points = rows(shape) * columns(shape) * transform.points();
         Self { shape: *shape, bits: AVec::with_capacity(0, bits * points), transform }
     }
 
-    /// Takes the next bits: GGSW ciphertexts one after another, each as `tfhe` has it, *k* + 1 GLWE ciphertexts for each
-    /// level, that of the least digit first. Runs on the current rayon pool.
+    /// Appends key bits: consecutive GGSW ciphertexts in `tfhe`'s layout, *k* + 1 GLWE ciphertexts for each level,
+    /// least digit first. Runs on the current rayon pool.
     pub(crate) fn extend(&mut self, ciphertexts: &[u64]) {
         let Self { shape, transform, bits } = self;
         let polynomials = rows(shape) * columns(shape);
@@ -62,8 +62,9 @@ impl RotationKey {
         });
     }
 
-    /// Multiplies each accumulator, *k* + 1 polynomials, by the power of *X* that the phase of its input is, less the body,
-    /// which is left to the caller.
+    /// Multiplies each accumulator (*k* + 1 polynomials) by *X*^(Σᵢ aᵢ·sᵢ), where aᵢ are the mask coefficients of its
+    /// input and sᵢ the key bits. The caller has divided it by *X*^body before, so together it is multiplied by
+    /// *X*^(−phase), where phase = body − Σᵢ aᵢ·sᵢ is what the input decrypts to.
     pub(crate) fn rotate(&self, accumulators: &mut [u32], inputs: &[Switched]) {
         let size = self.shape.polynomial_size;
         let width = columns(&self.shape) * size;
@@ -104,16 +105,17 @@ fn columns(shape: &Bootstrap) -> usize {
     shape.glwe_dimension + 1
 }
 
-/// Adds the external product of an encrypted bit and `(X^degree - 1) * accumulator` to the accumulator.
+/// The CMUX of one key bit: adds the external product of the encrypted bit and `(X^degree - 1) * accumulator` to the
+/// accumulator.
 struct Step<'a> {
     key: &'a RotationKey,
     bit: &'a [c64],
     degree: usize,
     accumulator: &'a mut [u32],
-    /// Of one polynomial, level by level.
+    /// Digits of one polynomial, level by level.
     digits: &'a mut [i32],
-    /// A transformed polynomial for each row of the matrix. They lie apart by somewhat more than they are long: by
-    /// powers of two, they would share the same few lines of the cache.
+    /// A transformed polynomial for each row of the matrix. Their distance is slightly more than their length: at a
+    /// power of two they would compete for the same cache lines.
     points: &'a mut [c64],
     memory: &'a mut PodStack,
 }
@@ -149,7 +151,7 @@ impl WithSimd for Step<'_> {
     }
 }
 
-/// Decomposes `(X^degree - 1) * polynomial`, that of the least digits first.
+/// Decomposes `(X^degree - 1) * polynomial` into `levels` polynomials of signed digits, the least digits first.
 #[inline(always)]
 fn rotated_digits(
     polynomial: &[u32],
@@ -160,11 +162,11 @@ fn rotated_digits(
 ) {
     let size = polynomial.len();
     let shift = degree % size;
-    // X^N = -1: what goes over the end comes in negated, and all is negated once more from N on. With all bits set,
-    // `^` and `-` negate; with none, they do nothing.
+    // X^N = -1: coefficients that are shifted past the end return negated, and from degree N on all are negated once
+    // more. With all bits of `sign` set, `^` and `-` negate; with none, they do nothing.
     let sign = if degree < size { 0 } else { u32::MAX };
     let drop = 32 - base_log * levels;
-    // Ties go to even: always rounded up, the errors of all coefficients would add up.
+    // Ties round to even. If they always rounded up, the errors of all coefficients would accumulate.
     let below_half = (1 << (drop - 1)) - 1;
     let (digits, rest) = digits.split_at_mut((levels - 1) * size);
     let (stay, go_over) = polynomial.split_at(size - shift);
@@ -178,7 +180,7 @@ fn rotated_digits(
             *to = difference.wrapping_add(below_half + odd) as i32 >> drop;
         }
     }
-    // What is left in the end, in the last place, is the greatest digit.
+    // `rest` ends as the greatest digit, which is stored last.
     for digits in digits.chunks_exact_mut(size) {
         for (digit, rest) in digits.iter_mut().zip(rest.iter_mut()) {
             *digit = *rest << (32 - base_log) >> (32 - base_log);
@@ -187,7 +189,8 @@ fn rotated_digits(
     }
 }
 
-/// Multiplies the vector of `points` by the matrix `bit`, at each point; the result takes the place of the first of them.
+/// Multiplies the vector of `points` by the matrix `bit`, at each point. The result overwrites the first `COLUMNS`
+/// polynomials of `points`.
 #[inline(always)]
 fn multiply<S: Simd, const COLUMNS: usize>(
     simd: S,
@@ -272,7 +275,7 @@ mod tests {
             let of = |_| c64::new(rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0));
             Aligned::<c64>::from_iter(0, (0..count).map(of))
         };
-        // Two levels of two rows, one block.
+        // Two levels, two columns, one block.
         let (bit, points) = (random(4 * 2 * BLOCK), random(4 * STRIDE));
         let mut scalar = points.clone();
         multiply::<_, 2>(pulp::Scalar, &bit, &mut scalar, 4, STRIDE);
@@ -291,7 +294,7 @@ mod tests {
             }
         }
 
-        /// On registers of 256 bits where there are wider ones, too.
+        /// On 256-bit registers, also on machines that have wider ones.
         fn narrow_registers(work: Multiply<'_>) {
             #[cfg(target_arch = "x86_64")]
             if let Some(simd) = pulp::x86::V3::try_new() {

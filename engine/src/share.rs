@@ -1,28 +1,29 @@
-//! Lookups that share a bootstrap.
+//! Many-LUT bootstrap: several Lookups of one value that share a blind rotation.
 //!
-//! A blind rotation leaves a whole polynomial: coefficient 0 is the table's entry for the value x, coefficient *d* is
-//! that for x + *d*/2*N*. So Lookups of one value whose tables are rotations of one another (sine and cosine, say) take
-//! one bootstrap, and a sample extraction each, which is next to nothing. Rows of a matrix that are equal and
-//! neighbours are one value.
+//! The result of a blind rotation is a whole polynomial: coefficient 0 is the table's entry for x, coefficient *d* the
+//! entry for x + *d*/2*N*. Lookups of one value whose tables are rotations of one another (for example sine and cosine)
+//! therefore need one bootstrap, and one sample extraction each, which is cheap. Consecutive matrix rows that are
+//! equal, with equal biases, are one value.
 
 use crate::{Lookup, Stage};
 use std::collections::HashMap;
 
-/// Most values that share one: what one shard's results are bounded by.
+/// Maximum number of values that share one bootstrap. It bounds the results of a shard.
 const MOST_TOGETHER: usize = 16;
 
-/// What a value's Lookup is taken from.
+/// The bootstrap that a value's result is extracted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// The value that is bootstrapped, which may be this one itself.
+    /// The value that is bootstrapped, possibly this one.
     pub(crate) leader: usize,
-    /// Entries that this value's table is ahead of the leader's, below twice the length of a table.
+    /// d such that entry i of this value's table is entry i + d of the leader's, where a table continues negated after
+    /// its end. Below twice the length of a table.
     pub(crate) ahead: usize,
 }
 
 impl Stage {
-    /// For each value the one that it shares a bootstrap with. Linear in the size of the stage, for programs come from
-    /// anybody.
+    /// For each value: the value whose bootstrap it shares. Takes time linear in the size of the stage, because
+    /// programs can come from untrusted senders.
     pub(crate) fn shares(&self) -> Vec<Share> {
         let Some(lookup) = &self.lookup else {
             return Vec::new();
@@ -50,15 +51,15 @@ impl Stage {
     }
 }
 
-/// Tables that are rotations of one another are of one class.
+/// Classes of tables that are rotations of one another.
 struct Classes {
     known: HashMap<Vec<u64>, usize>,
-    /// Of each table that was asked for: its class, and where in it the class's least rotation begins.
+    /// For each table that was looked up: its class, and where the class's least rotation begins in it.
     of: Vec<Option<(usize, usize)>>,
 }
 
 impl Classes {
-    /// By how many entries the table of `value` is ahead of that of `leader`, if it is a rotation of it.
+    /// By how many entries the table of `value` is ahead of that of `leader`; `None` if it is not a rotation of it.
     fn ahead(&mut self, lookup: &Lookup, leader: usize, value: usize) -> Option<usize> {
         let (leader, value) = (lookup.table_of[leader], lookup.table_of[value]);
         if leader == Lookup::PASS || value == Lookup::PASS {
@@ -84,8 +85,8 @@ impl Classes {
     }
 }
 
-/// Where the least rotation of a table begins, in order of its entries: two candidates are compared, and where they
-/// differ, all beginnings up to there are done with for the greater.
+/// The start of a table's lexicographically least rotation. Two candidates are compared; at the first difference, the
+/// greater one skips all starts up to there.
 fn least_rotation(table: &[u64]) -> usize {
     let period = 2 * table.len();
     let (mut a, mut b, mut same) = (0, 1, 0);
@@ -106,7 +107,7 @@ fn least_rotation(table: &[u64]) -> usize {
     a.min(b)
 }
 
-/// An entry of a table that goes on negated after its end, and as it was after twice its length.
+/// The entry at `index` of a table that continues negated after its end and repeats after twice its length.
 fn entry(table: &[u64], index: usize) -> u64 {
     let entry = table[index % table.len()];
     if (index / table.len()).is_multiple_of(2) { entry } else { entry.wrapping_neg() }

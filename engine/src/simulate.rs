@@ -1,13 +1,13 @@
-//! What a program computes, in the clear: on the torus, with or without the noise to expect.
+//! Evaluates a program in the clear, on the torus, with or without predicted noise.
 
 use crate::noise::StageNoise;
 use crate::{Lookup, Program};
 
 /// The noise of a simulation.
 pub enum Noise<'a> {
-    /// None: the reference that an `exact` answer equals.
+    /// No noise: the reference that an `exact` answer equals.
     Absent,
-    /// As predicted, from a source of standard normal values.
+    /// Normal noise of the predicted variances.
     Predicted {
         /// [`Program::noise`].
         stages: &'a [StageNoise],
@@ -17,7 +17,7 @@ pub enum Noise<'a> {
 }
 
 impl Lookup {
-    /// What becomes of the value `x` at `index`: what its table gives, or `x` itself if it passes.
+    /// The result for torus element `x` (scaled by 2⁶⁴) at `index`: the entry of its table, or `x` if it passes.
     #[must_use]
     pub fn entry(&self, index: usize, x: u64) -> u64 {
         let Some(table) = self.table(index) else {
@@ -28,7 +28,7 @@ impl Lookup {
     }
 }
 
-/// A real number modulo 1, as a fraction of the torus scaled by 2⁶⁴.
+/// The torus element of a real number: `x` modulo 1, scaled by 2⁶⁴.
 #[must_use]
 pub fn torus(x: f64) -> u64 {
     // The fraction is below 1 in absolute value, so this fits i128.
@@ -36,7 +36,7 @@ pub fn torus(x: f64) -> u64 {
 }
 
 impl Program {
-    /// Evaluates one row of torus values (scaled by 2⁶⁴) in the clear.
+    /// Evaluates one row of torus elements (scaled by 2⁶⁴) in the clear.
     ///
     /// # Panics
     /// If the row does not have [`Program::inputs`] values.
@@ -49,7 +49,7 @@ impl Program {
             let shares = self.shares(i);
             let mut sums: Vec<u64> = Vec::with_capacity(matrix.rows());
             for r in 0..matrix.rows() {
-                // What shares a bootstrap shares its noise.
+                // Values that share a bootstrap have the same noise.
                 if let Some(&shared) = shares.get(r).and_then(|share| sums.get(share.leader)) {
                     sums.push(shared);
                     continue;
@@ -58,7 +58,7 @@ impl Program {
                     sum.wrapping_add(values[c].wrapping_mul(i64::from(w) as u64))
                 });
                 let passes = stage.lookup.as_ref().is_some_and(|l| l.table(r).is_none());
-                // The noise of what passes is counted where it is used.
+                // The noise of a value that passes is added where the value is used.
                 if let (Noise::Predicted { stages, normal }, false) = (&mut *noise, passes) {
                     sum = sum.wrapping_add(torus(stages[i].input[r].sqrt() * normal()));
                 }

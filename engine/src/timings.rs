@@ -1,9 +1,9 @@
-//! Where the time of an inference goes, by operator.
+//! Time of an inference by operator.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// An operator whose time is counted.
+/// An operator whose time is measured.
 #[derive(Clone, Copy)]
 pub(crate) enum Operator {
     Linear,
@@ -14,7 +14,7 @@ pub(crate) enum Operator {
 
 const NAMES: [&str; 4] = ["linear", "keyswitch", "bootstrap", "pack"];
 
-/// Seconds of work and number of values by operator, summed over threads. Shared freely.
+/// Seconds of work and number of values by operator, summed over threads. Can be shared between threads.
 #[derive(Debug, Default)]
 pub struct Timings {
     nanoseconds: [AtomicU64; 4],
@@ -33,7 +33,7 @@ impl Timings {
         })
     }
 
-    /// Runs `work` on `values` values and counts its time.
+    /// Runs `work`, which processes `values` values, and adds its time.
     pub(crate) fn count<T>(
         &self,
         operator: Operator,

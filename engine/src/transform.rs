@@ -1,9 +1,9 @@
-//! The transform in which polynomials modulo *X*^N + 1 are multiplied point by point.
+//! The Fourier transform in which polynomials modulo *X*^N + 1 are multiplied point by point.
 //!
-//! The two halves of a real polynomial are the real and imaginary parts of *N*/2 numbers; twisted by the powers of a
-//! 2*N*-th root of unity, their Fourier transform is the polynomial at half of the roots of *X*^N + 1, which are all
-//! that is needed of a real one. Klemsa, *Fast and Error-Free Negacyclic Integer Convolution using Extended Fourier
-//! Transform* (2021), section 3. The order of the points is the algorithm's own.
+//! The two halves of a real polynomial are the real and imaginary parts of *N*/2 complex numbers. Their Fourier
+//! transform, after a twist by powers of a 2*N*-th root of unity, is the polynomial at half of the roots of *X*^N + 1;
+//! for a real polynomial, the other half are conjugates. Klemsa, *Fast and Error-Free Negacyclic Integer Convolution
+//! using Extended Fourier Transform* (2021), section 3. The points are in the algorithm's own order.
 
 use crate::roots::cos_sin;
 use aligned_vec::{AVec, ConstAlign};
@@ -12,19 +12,19 @@ use tfhe_fft::c64;
 use tfhe_fft::ordered::FftAlgo;
 use tfhe_fft::unordered::{Method, Plan};
 
-/// On the boundaries of cache lines, which the widest registers are loaded from.
+/// A vector aligned to cache lines, for loads of the widest registers.
 pub(crate) type Aligned<T> = AVec<T, ConstAlign<64>>;
 
-/// Transforms of up to so many points are done in one piece.
+/// Transforms of up to this many points use one base transform.
 const LONGEST: usize = 1024;
 
-/// A turn of the torus, in its representation of 64 bits.
+/// One turn in the 64-bit representation of the torus.
 const TURN: f64 = 18_446_744_073_709_551_616.0;
 
-/// For one polynomial size.
+/// Transforms polynomials of one size.
 pub(crate) struct Transform {
     plan: Plan,
-    /// The twist, real and imaginary parts.
+    /// Real and imaginary parts of the twist.
     re: Aligned<f64>,
     im: Aligned<f64>,
 }
@@ -32,8 +32,8 @@ pub(crate) struct Transform {
 impl Transform {
     pub(crate) fn new(polynomial_size: usize) -> Self {
         let points = polynomial_size / 2;
-        // Always the same algorithm, so that answers do not depend on which was fastest at start. Of all, it is the
-        // fastest or within 5 % of it.
+        // A fixed algorithm, so that answers do not depend on which one was fastest at start. It is the fastest or
+        // within 5 % of it.
         let base_n = if points <= LONGEST { points } else { LONGEST / 2 };
         let method = Method::UserProvided { base_algo: FftAlgo::Dif4, base_n };
         let (mut re, mut im) = (AVec::with_capacity(0, points), AVec::with_capacity(0, points));
@@ -49,7 +49,7 @@ impl Transform {
         self.re.len()
     }
 
-    /// What transforms need to work in.
+    /// Scratch memory for transforms.
     pub(crate) fn memory(&self) -> PodBuffer {
         PodBuffer::new(self.plan.fft_scratch())
     }
@@ -66,8 +66,8 @@ impl Transform {
         self.plan.fwd(out, memory);
     }
 
-    /// Transforms a polynomial of torus elements, such that its products with integers are what [`Self::add_backward`]
-    /// takes.
+    /// Transforms a polynomial of torus elements, scaled such that [`Self::add_backward`] takes its products with
+    /// transformed integers.
     pub(crate) fn forward_torus(&self, torus: &[u64], out: &mut [c64], memory: &mut PodStack) {
         let turn = 1.0 / (TURN * self.points() as f64);
         let (low, high) = torus.split_at(self.points());
@@ -79,7 +79,7 @@ impl Transform {
         self.plan.fwd(out, memory);
     }
 
-    /// Transforms back, and adds the result, rounded to 32 bits, to torus elements.
+    /// Transforms back and adds the result, rounded to 32 bits, to torus elements.
     #[inline(always)]
     pub(crate) fn add_backward(&self, values: &mut [c64], to: &mut [u32], memory: &mut PodStack) {
         self.plan.inv(values, memory);
@@ -92,9 +92,9 @@ impl Transform {
     }
 }
 
-/// A real number of turns modulo one, in 2⁻³². Of numbers around 1.5·2⁵² the least bit is worth one, so that an addition
-/// rounds, and the low half of the sum is the integer: a conversion without branches, for all instruction sets. Takes
-/// up to 2⁵⁰ turns.
+/// Converts turns to a torus element scaled by 2³², modulo one turn. The least bit of an `f64` near 1.5·2⁵² is worth
+/// one, so adding that number rounds to an integer, which is in the low half of the sum: a conversion without branches,
+/// for all instruction sets. Valid up to 2⁵⁰ turns.
 #[inline(always)]
 fn torus(turns: f64) -> u32 {
     const ROUND: f64 = 6_755_399_441_055_744.0;

@@ -1,4 +1,4 @@
-//! Bytes from elsewhere: each kind of wrong is a typed error, and nothing panics.
+//! Bytes from outside: each kind of damage is a typed error, and nothing panics.
 
 use super::*;
 use crate::artifact::{append_digest, mend_digest};
@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 struct World {
     keys: Keys,
     program: Program,
-    /// One specimen of everything that is decoded, with a decoder.
+    /// One specimen of each encoding, with a decoder.
     specimens: Vec<(Vec<u8>, Decoder)>,
 }
 
@@ -69,7 +69,7 @@ fn good_bytes_are_accepted_and_every_truncation_is_not() {
     }
 }
 
-/// Thousands of bits of small things, some of a key of megabytes.
+/// Flips thousands of bits of small specimens, and a few of a key of megabytes.
 #[test]
 fn a_flipped_bit_is_an_error_of_its_own() {
     let world = &*WORLD;
@@ -98,7 +98,7 @@ fn each_kind_is_refused_as_any_other() {
     for (i, (bytes, _)) in world.specimens.iter().enumerate() {
         for (j, (_, decode)) in world.specimens.iter().enumerate() {
             if i != j {
-                // A key may be too large for the decoder of something small.
+                // A key may be too large for the decoder of a small specimen.
                 let error = decode(world, bytes).unwrap_err();
                 assert!(
                     matches!(error, Error::WrongKind { .. } | Error::TooLarge { .. }),
@@ -180,7 +180,7 @@ fn partials_must_make_a_whole_stage() {
         .collect();
     let (a, b) = (halves[0].as_slice(), halves[1].as_slice());
     assert!(go(0, &[a, b]).is_ok());
-    // One of two rows would look like a stage of its own, but for the total that it carries.
+    // One of two rows would look like a complete stage, except for the total that it carries.
     for partials in [vec![a], vec![b], vec![b, a], vec![a, partial]] {
         assert!(matches!(go(0, &partials), Err(Error::BadStage { .. })));
     }
@@ -235,7 +235,7 @@ fn malformed_programs_are_refused() {
 #[test]
 fn a_few_bytes_do_not_ask_for_many_tables() {
     let mut stages = small_program(&INSECURE_TEST, 1).stages().to_vec();
-    // Tables of one entry take a byte each here, and a hundred in memory.
+    // Tables of one entry take one byte each in this encoding, and a hundred in memory.
     stages[0].lookup.as_mut().unwrap().tables = vec![vec![0]; MAX_WIDTH + 1];
     let many = postcard::to_stdvec(&stages[0]).map(|b| postcard::from_bytes::<Stage>(&b));
     assert_eq!(many, Ok(Err(postcard::Error::SerdeDeCustom)));
@@ -258,12 +258,12 @@ proptest! {
         let (bytes, decode) = &world.specimens[which];
         let mut bytes = bytes.clone();
         for (at, value) in changes {
-            // Half of the time in the header and the counts, where it matters most.
+            // Half of the changes are in the header and the counts, which matter most.
             let range = if early { bytes.len().min(110) } else { bytes.len() };
             let at = at.index(range);
             bytes[at] = value;
         }
-        // An attacker computes the digest anew, so what is behind it must be as careful.
+        // An attacker recomputes the digest, so decoders must be as careful behind a valid one.
         let bytes = if mend { mend_digest(bytes) } else { bytes };
         let _ = decode(world, &bytes);
     }

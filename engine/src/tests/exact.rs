@@ -3,7 +3,7 @@
 use super::*;
 use crate::parameters::T2X1024;
 
-/// A program over small integers, and the same thing as plain integer arithmetic.
+/// A program over small integers, and its layers for plain integer arithmetic.
 struct Integers {
     program: Program,
     input_bits: u32,
@@ -17,7 +17,7 @@ struct Layer {
     tables: Vec<Vec<i64>>,
 }
 
-/// Accumulators of 3 bits: what the set holds with a failure probability below 2⁻¹²⁸.
+/// Bits of an accumulator: the set supports 3 with a failure probability below 2⁻¹²⁸.
 const BITS: u32 = 3;
 
 impl Integers {
@@ -48,7 +48,7 @@ impl Integers {
                 }
                 let lowest: i64 = row.iter().filter(|&&w| w < 0).map(|&w| i64::from(w) * top).sum();
                 weights.push(row);
-                // Shifts the row's range to start at 0, plus what room is left, at random.
+                // Shifts the row's range to start at 0, plus a random part of the remaining range.
                 biases.push(rng.random_range(0..=left) - lowest);
             }
             let next_top = if layer + 1 == depth { 3 } else { 1 };
@@ -95,8 +95,8 @@ impl Integers {
     }
 }
 
-/// One step of an accumulator of this many bits: half the torus has 2^bits of them before a Lookup,
-/// the whole torus for outputs.
+/// One step of an accumulator of `bits` bits: 2^bits steps are half the torus before a Lookup, the whole torus for
+/// outputs.
 fn unit(bits: u32, output: bool) -> u64 {
     1 << (if output { 64 - bits } else { 63 - bits })
 }
@@ -116,7 +116,7 @@ fn stage(
         columns: weights[0].len() as u32,
         weights: weights.concat(),
     };
-    // Half a step more before a Lookup, so that rounding down is rounding to the nearest.
+    // Half a step more before a Lookup turns rounding down into rounding to nearest.
     let half = if last { 0 } else { step / 2 };
     let bias = biases.iter().map(|&b| (b as u64).wrapping_mul(step).wrapping_add(half)).collect();
     let next = unit(next_bits, next_is_output);

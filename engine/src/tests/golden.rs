@@ -1,5 +1,5 @@
-//! What earlier versions wrote is read, and computed with: a file of each kind for each version of the format,
-//! that stay in the repository as they were written.
+//! Files written by earlier versions are still read and computed with. The repository keeps a file of each kind for
+//! each format version, unchanged.
 
 use std::{fs, path::PathBuf};
 
@@ -8,7 +8,7 @@ use crate::{codec::VERSION, parameters::INSECURE_SMALL};
 
 const ROW: [u64; 2] = [1 << 60, 1 << 61];
 
-/// Sums, a table, and sums again.
+/// Linear, Lookup, Linear.
 fn program() -> Program {
     let matrix = Matrix::Dense { rows: 2, columns: 2, weights: vec![1, 1, 0, 1] };
     let table = identity(INSECURE_SMALL.bootstrap.unwrap().polynomial_size, 0.25);
@@ -39,7 +39,7 @@ fn what_every_version_wrote_is_read_and_computed_with() {
             fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; see write_golden", path.display()))
         };
         let program = Program::decode(&read("program")).unwrap();
-        // Its name is that of the bytes, so those of an earlier version are kept.
+        // The digest of a program is that of its bytes, so an earlier version's bytes are kept.
         assert_eq!(program.stages(), self::program().stages());
         assert_eq!(program.encode(), read("program"));
         let client = ClientKey::decode(&read("client-key")).unwrap();
@@ -53,7 +53,7 @@ fn what_every_version_wrote_is_read_and_computed_with() {
             decrypt(&client, &Answer::decode(&answer, &program).unwrap()).unwrap()
         };
 
-        // From each thing that may have been on its way when the version changed.
+        // Continues from each message that may have been in transit when the version changed.
         let Step::Lookups { shards, .. } = begin(&program, &read("input"), 16, &timings).unwrap()
         else {
             panic!("no lookups")
@@ -72,7 +72,7 @@ fn what_every_version_wrote_is_read_and_computed_with() {
     }
 }
 
-/// Whoever changes how things look sees it here, gives the format a new version, and writes its files.
+/// Fails if an encoding changes. Then increase the format version and write its golden files.
 #[test]
 fn this_version_still_writes_what_it_wrote() {
     let read = |name| fs::read(file(VERSION, name)).unwrap();
@@ -107,7 +107,7 @@ fn write_golden() {
         ("answer", &answer),
     ] {
         let path = file(VERSION, name);
-        assert!(!path.exists(), "{} is there; it stays as it is", path.display());
+        assert!(!path.exists(), "{} exists and must not change", path.display());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
     }

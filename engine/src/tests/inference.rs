@@ -47,7 +47,7 @@ fn check(set: &'static ParameterSet) {
     for (row, answer) in rows.iter().zip(answer) {
         let expected = program.simulate(row, &mut Noise::Absent);
         for (a, e) in answer.iter().zip(expected) {
-            // What reaches the tables is noisy too, and goes through them at a quarter.
+            // The noise at the tables' inputs passes through them, scaled by a quarter.
             let through: f64 =
                 noise[..noise.len() - 1].iter().map(|s| s.input[0] / 16.0 * 5.0).sum();
             let bound = 7.0 * (last + through).sqrt();
@@ -87,7 +87,7 @@ fn keys_survive_their_encodings() {
     let program = program(&T3X512, &mut rng);
     let row = vec![vec![1 << 50; 70]];
     let expected = program.simulate(&row[0], &mut Noise::Absent);
-    // Encrypted under one copy, computed and decrypted under the other.
+    // Encrypted and decrypted with the original client key, computed with the decoded evaluation key.
     let mixed = Keys { client: keys.client, ..again };
     let answer = mixed.infer(&program, &row);
     assert!(answer[0].iter().zip(expected).all(|(&a, e)| distance(a, e).abs() < 0.1));

@@ -1,5 +1,4 @@
-//! Tests of the engine as a whole. They use the production sets wherever secrecy or noise is the
-//! point; the insecure ones only where it is the plumbing.
+//! Tests of the whole engine. They use production sets where security or noise matters, insecure sets elsewhere.
 
 mod bad_input;
 mod exact;
@@ -14,7 +13,7 @@ use crate::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// All keys of one client, and its servers.
+/// All keys of one client and its servers.
 struct Keys {
     client: ClientKey,
     evaluation: EvaluationKey,
@@ -69,7 +68,7 @@ fn dense(rng: &mut StdRng, rows: usize, columns: usize, bound: i32) -> Matrix {
     Matrix::Dense { rows: rows as u32, columns: columns as u32, weights }
 }
 
-/// The table of the identity over [0, ½), read as [−¼, ¼), times `scale`.
+/// A table of the identity: maps [0, ½), read as [−¼, ¼), to itself times `scale`.
 fn identity(entries: usize, scale: f64) -> Vec<u64> {
     (0..entries)
         .map(|i| {

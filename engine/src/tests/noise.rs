@@ -26,7 +26,7 @@ const BOOTSTRAPPED: [&ParameterSet; 12] = [
 ];
 use tfhe::core_crypto::prelude::*;
 
-/// Keys made by hand, so that the test can look inside.
+/// Keys whose secrets the test knows.
 struct Open {
     small: LweSecretKey<Vec<u64>>,
     large: LweSecretKey<Vec<u64>>,
@@ -48,7 +48,7 @@ fn open(set: &'static ParameterSet) -> Open {
 }
 
 impl Open {
-    /// Encryptions of `plain` under one of the keys with noise so small that it does not count.
+    /// Encrypts `plain` under one of the keys with negligible noise.
     fn encrypt(&self, under: &LweSecretKey<Vec<u64>>, plain: &[u64]) -> LweList {
         let mut seeder = new_seeder();
         let seed = seeder.seed();
@@ -83,8 +83,8 @@ fn variance(errors: &[f64]) -> f64 {
     errors.iter().map(|e| e * e).sum::<f64>() / errors.len() as f64
 }
 
-/// The relative deviation of a variance estimated from `n` samples has standard deviation √(2/n);
-/// 5 of those, and 5 % for what the formulas leave out.
+/// The relative error of a variance estimated from `n` samples has standard deviation √(2/n). The tolerance is 5 of
+/// those, and 5 % for effects that the formulas leave out.
 fn assert_close(what: &str, measured: f64, predicted: f64, n: usize) {
     let ratio = measured / predicted;
     let tolerance = 0.05 + 5.0 * (2.0 / n as f64).sqrt();
@@ -101,7 +101,7 @@ fn keyswitch_and_modulus_switch() {
     for set in BOOTSTRAPPED {
         let open = open(set);
         let mut rng = random(5);
-        // A keyswitch from so many coefficients takes its time.
+        // Keyswitches from large dimensions are slow.
         let n = if set.output_dimension() > 2048 { 400 } else { 2000 };
         let plain: Vec<u64> = (0..n).map(|_| rng.random()).collect();
         let large = open.encrypt(&open.large, &plain);
@@ -135,7 +135,7 @@ fn keyswitch_and_modulus_switch() {
 fn bootstrap_output() {
     for set in BOOTSTRAPPED {
         let open = open(set);
-        // The largest takes a tenth of a second for each.
+        // The largest set takes a tenth of a second for each.
         let n = match open.key.bootstrap.polynomial_size {
             8192 => 100,
             4096 => 200,
@@ -192,8 +192,8 @@ fn first_linear(program: &Program, input: &[u8]) -> LweList {
 
 #[test]
 fn packing_as_densely_as_batches_do() {
-    // Without Lookups the key that is packed from is the client's own, so phases are known. One
-    // output and 64 rows: all slots of an answer are taken, each by another row.
+    // Without Lookups, values are packed from the client's input key, so phases are known. One output and 64 rows fill
+    // all slots of a ciphertext, each with another row.
     let set = &LINEAR;
     let keys = Keys::generate(set);
     let linear =
@@ -214,7 +214,7 @@ fn packing_as_densely_as_batches_do() {
 
 #[test]
 fn sums_of_one_sign_are_no_noisier_than_predicted() {
-    // The ciphertexts of one GLWE share the rounding of its mask; what has a mean would add up.
+    // The ciphertexts of one GLWE share the rounding of its mask, so a mean of it would accumulate.
     let set = &LINEAR;
     let (client, _) = ClientKey::generate(set);
     let small = LweSecretKey::from_container(client.input_key().into_container().to_vec());
@@ -235,13 +235,13 @@ fn sums_of_one_sign_are_no_noisier_than_predicted() {
         })
         .collect();
     let ratio = variance(&errors) / (64.0 * predicted::fresh(set));
-    // What is shared makes the figure depend on the key; without the centring it is above 20.
+    // The shared rounding makes the figure depend on the key; without centring it is above 20.
     assert!((0.2..3.0).contains(&ratio), "{ratio:.2} of the predicted variance");
 }
 
 #[test]
 fn failures_at_a_tight_margin_are_as_often_as_predicted() {
-    // Tables of so many entries that a Lookup misses its entry about once in ten.
+    // Tables with so many entries that a Lookup misses its entry about once in ten.
     let set = &T4X512;
     let open = open(set);
     let entries = 64usize;
@@ -250,7 +250,7 @@ fn failures_at_a_tight_margin_are_as_often_as_predicted() {
     let mut rng = random(9);
     let table: Vec<u64> = (0..entries as u64).map(|i| i << 57).collect();
     let wanted: Vec<u64> = (0..n).map(|_| rng.random_range(0..entries as u64)).collect();
-    // An entry's middle, so that both neighbours are half a step away.
+    // The middle of an entry: both neighbours are half a step away.
     let plain: Vec<u64> = wanted.iter().map(|i| (2 * i + 1) << 56).collect();
     let inputs: Vec<_> = open
         .encrypt(&open.small, &plain)
@@ -267,7 +267,7 @@ fn failures_at_a_tight_margin_are_as_often_as_predicted() {
     let z = half_step / predicted::modulus_switch(set).sqrt();
     let expected = predicted::two_sided_tail_log2(z).exp2() * n as f64;
     assert!(expected > 50.0, "the margin should be tight, but {expected} failures are expected");
-    // Rounding to whole steps of 1/2N makes the tail a little coarser than the normal one.
+    // Rounding to steps of 1/2N makes the tail slightly coarser than the normal one.
     let tolerance = 5.0 * expected.sqrt() + 0.2 * expected;
     assert!(
         (missed as f64 - expected).abs() < tolerance,
@@ -277,7 +277,7 @@ fn failures_at_a_tight_margin_are_as_often_as_predicted() {
 
 #[test]
 fn approximate_error_has_the_predicted_standard_deviation() {
-    // The identity through one Lookup and a Linear: the error at the end is that of everything.
+    // The identity through one Lookup and a Linear: the error at the end includes every source.
     let set = &T4X512;
     let keys = Keys::generate(set);
     let mut rng = random(10);

@@ -1,6 +1,6 @@
-//! Every machine computes the same bytes. The digests here were computed with AVX-512; AVX2 and no vector registers gave
-//! the same. A difference means that this machine's answers differ from those of others. If you change the order of
-//! operations on purpose, update the digests.
+//! Every machine computes the same bytes. The digests were computed with AVX-512; AVX2 and scalar code gave the same.
+//! If they differ, this machine's answers differ from those of others. If you change the order of operations on
+//! purpose, update the digests.
 
 use super::*;
 use crate::error::short;
@@ -18,7 +18,7 @@ fn points(points: &[c64]) -> String {
     digest(points.iter().flat_map(|point| [point.re, point.im]).flat_map(f64::to_le_bytes))
 }
 
-/// Numbers that no library's generator has a part in.
+/// Pseudorandom numbers that do not depend on a library's generator.
 fn word(i: usize) -> u64 {
     (i as u64 + 1)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)

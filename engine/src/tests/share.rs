@@ -1,4 +1,4 @@
-//! Lookups that share a bootstrap, and values that pass a stage.
+//! Many-LUT bootstraps, and values that pass a stage.
 
 use super::*;
 use crate::artifact::append_digest;
@@ -12,7 +12,8 @@ fn wave(entries: usize, ahead: usize) -> Vec<u64> {
         .collect()
 }
 
-/// Each value through the tables of its four quarters, which share a bootstrap, and through one that does not.
+/// Each value goes through four tables that share a bootstrap (quarter-turn rotations of one another), and through one
+/// that does not.
 fn program(set: &'static ParameterSet, values: usize, rng: &mut StdRng) -> Program {
     let entries = set.bootstrap.unwrap().polynomial_size;
     let mut tables: Vec<Vec<u64>> = (0..4).map(|q| wave(entries, q * entries / 2)).collect();
@@ -29,7 +30,7 @@ fn program(set: &'static ParameterSet, values: usize, rng: &mut StdRng) -> Progr
         linear: Linear { matrix, bias: vec![1 << 62; 5 * values] },
         lookup: Some(Lookup { tables, table_of: (0..5 * values as u32).map(|i| i % 5).collect() }),
     };
-    // Every other value passes, the others change their sign.
+    // Every other value passes; the others change their sign.
     let count = 5 * values;
     let selection = Matrix::Sparse {
         columns: count as u32,
@@ -57,7 +58,7 @@ fn rotations_of_a_table_share_a_bootstrap() {
     let mut rng = random(31);
     for (set, values) in [(&INSECURE_TEST, 9), (&T3X512, 3)] {
         let program = program(set, values, &mut rng);
-        // Four of the five tables at a time, and then every other value.
+        // Four of the five tables share a bootstrap; in the second stage every other value passes.
         assert_eq!(program.lookups(0), 2 * values);
         assert_eq!(program.lookups(1), 5 * values / 2);
         let keys = Keys::generate(set);
@@ -73,7 +74,7 @@ fn rotations_of_a_table_share_a_bootstrap() {
     }
 }
 
-/// Whoever cuts shards otherwise than we do gets the same.
+/// Every shard size gives the same number of bootstraps.
 #[test]
 fn groups_may_be_cut_anywhere() {
     let mut rng = random(32);
@@ -94,9 +95,9 @@ fn groups_may_be_cut_anywhere() {
     }
 }
 
-/// The part of a shard of the first stage from one of its values on, or up to it.
+/// Values `from..to` of a shard of the first stage, as a shard.
 fn part(shard: &[u8], program: &Program, from: usize, to: usize) -> Vec<u8> {
-    // Header, key, program, stage; then the first value, how many there are and how many in all.
+    // Header, key, program, stage; then the first value, the count and the total.
     let (head, rest) = shard.split_at(10 + 64 + 4);
     let (counts, values) = rest.split_at(12);
     let width = 2 * (program.parameter_set().lwe_dimension + 1);
@@ -121,7 +122,7 @@ fn a_group_that_was_cut_in_two_gives_the_same() {
         panic!("no lookups")
     };
     let key = keys.bootstrap.as_ref().unwrap();
-    // Ten values in groups of four and one: one cut is within the first group, one within the second.
+    // Ten values in groups of four and one: one cut is in the first group of four, one in the second.
     let partials: Vec<Vec<u8>> = [(0, 2), (2, 7), (7, 10)]
         .map(|(from, to)| part(&shards[0].bytes, &program, from, to))
         .iter()
