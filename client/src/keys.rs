@@ -26,7 +26,7 @@ const FORMAT: Format =
 const HEADER_BYTES: usize = 7;
 const SEED_BYTES: usize = 32;
 
-/// Largest file of an evaluation key, in bytes. The largest key of the catalogue has 126 MB.
+/// Largest file of an evaluation key, in bytes. The largest key of the catalogue has 216 MB.
 const MAX_EVALUATION_KEY: u64 = 256 << 20;
 
 /// The secrets of a client.

@@ -130,7 +130,7 @@ pub struct Output {
     #[arg(long, value_name = "STEP", requires = "scores", value_parser = step)]
     pub resolution: Option<f64>,
     /// Round scores only to half a standard deviation of the noise, and not at all with --private. Such scores count
-    /// for more and may use up a new key at once.
+    /// for several bits each.
     #[arg(long, requires = "scores", conflicts_with = "resolution")]
     pub raw: bool,
     /// Declare that only you see the output; nothing is counted or refused.
