@@ -1,4 +1,5 @@
-//! Lists in a file, where an item may take more memory than it takes bytes: no more of them are read than a model has.
+//! Bounded deserialisation of lists: an item may take more memory than bytes in the file, so the number of items is
+//! limited.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -47,7 +48,7 @@ mod tests {
             let list = postcard::from_bytes::<Few>(&bytes);
             assert_eq!(list.is_ok_and(|list| list.0 == vec![7; count]), fits, "{count}");
         }
-        // The length alone asks for nothing.
+        // A declared length alone allocates nothing.
         assert!(postcard::from_bytes::<Few>(&[0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What values a network sees: ranges over the rows it is calibrated on.
+//! Ranges of a network's values over the calibration rows.
 
 use crate::Error;
 use crate::network::{Matrix, Network};
@@ -7,10 +7,10 @@ use crate::rounding::Correlation;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Values that fill less of what they might are taken to have been seen too seldom.
+/// A span that fills less than this part of its possible range is treated as insufficiently observed.
 const SELDOM: f64 = 0.125;
 
-/// Range and power of one value.
+/// Range and moments of one value over the rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) low: f64,
@@ -18,7 +18,7 @@ pub(crate) struct Span {
     sum: f64,
     squares: f64,
     count: f64,
-    /// All values are whole numbers.
+    /// Whether all values are whole numbers.
     pub(crate) whole: bool,
 }
 
@@ -46,7 +46,7 @@ impl Span {
         self.whole &= other.whole;
     }
 
-    /// Of each column of rows of one length.
+    /// The span of each column. All rows have the same length.
     pub(crate) fn of_columns(rows: &[&[f64]]) -> Vec<Self> {
         let mut spans = vec![Self::EMPTY; rows.first().map_or(0, |row| row.len())];
         for row in rows {
@@ -55,8 +55,8 @@ impl Span {
         spans
     }
 
-    /// Makes room for values that there is room for before the activation, where the rows hardly show any: a
-    /// comparison that seldom goes the other way must not be lost when it does.
+    /// Widens the span to `ends`, the activated ends of the frame, if the rows cover little of that range. A comparison
+    /// that rarely changes in calibration must not be lost when it does.
     fn reach(&mut self, ends: [f64; 2]) {
         let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
         if self.range() < SELDOM * (high - low) && (high - low).is_finite() {
@@ -69,9 +69,9 @@ impl Span {
         self.high - self.low
     }
 
-    /// What to leave room for: rows that were not calibrated on go further. At least the range and
-    /// `margin` of it on both sides, and `sigmas` standard deviations around the mean, which counts
-    /// when there were few rows.
+    /// The range to reserve, because other rows go further than calibration rows: at least the observed range plus
+    /// `margin` of it on both sides, and at least `sigmas` standard deviations around the mean, which dominates for few
+    /// rows.
     pub(crate) fn widened(self, margin: f64, sigmas: f64) -> (f64, f64) {
         let mean = self.sum / self.count;
         let spread = sigmas * (self.squares / self.count - mean * mean).max(0.0).sqrt();
@@ -79,42 +79,42 @@ impl Span {
         ((self.low - margin).min(mean - spread), (self.high + margin).max(mean + spread))
     }
 
-    /// Mean square of the distance from a value.
+    /// Mean squared distance from `from`.
     pub(crate) fn power(self, from: f64) -> f64 {
         let mean = self.sum / self.count;
         (self.squares / self.count - 2.0 * from * mean + from * from).max(0.0)
     }
 }
 
-/// Spans of the inputs, and before and after each layer's activation.
+/// Spans of the inputs, and of each layer before and after its activation.
 #[derive(Clone)]
 pub(crate) struct Spans {
     pub(crate) inputs: Vec<Span>,
     pub(crate) before: Vec<Vec<Span>>,
     pub(crate) after: Vec<Vec<Span>>,
-    /// How what enters each layer moves together, as fractions of its range; of dense layers.
+    /// For each dense layer: the correlation of its inputs, as fractions of their ranges.
     pub(crate) correlations: Vec<Option<Arc<Correlation>>>,
-    /// Rows that `exact` networks are fitted to: the first [`MOST_CORRELATED`] at most.
+    /// Rows that `exact` networks are fitted to: at most the first [`MOST_CORRELATED`].
     pub(crate) rows: Vec<Vec<f64>>,
-    /// What has been found out about the first layer of an `exact` network, which is the same for all parameter sets.
+    /// Cached results for the first layer of an `exact` network, which are the same for all parameter sets.
     pub(crate) first: Arc<FirstLayer>,
 }
 
-/// Rows that correlations are measured on.
+/// Maximum number of rows that correlations are measured on.
 const MOST_CORRELATED: usize = 2000;
-/// Most values in the rows that are kept: wide inputs have fewer rows.
+/// Maximum number of values in the rows that are kept: wide inputs keep fewer rows.
 const MOST_KEPT: usize = 4_000_000;
 
-/// Which range the inputs have.
+/// The range of the inputs.
 pub(crate) enum Inputs<'a> {
-    /// That of the rows.
+    /// The range of the rows.
     Observed,
-    /// A declared one.
+    /// A declared range.
     Declared(&'a [(f64, f64)]),
 }
 
 impl Spans {
-    /// `switches` are those inputs that are 0 or 1, whatever the rows hold.
+    /// Measures the spans over `rows`. `switches` marks inputs that are 0 or 1 whatever the rows contain.
     pub(crate) fn measure(
         network: &Network,
         rows: &[&[f64]],
@@ -122,7 +122,7 @@ impl Spans {
         inputs: &Inputs<'_>,
     ) -> Result<Self, Error> {
         if rows.is_empty() {
-            return Err(Error::Calibration { reason: "it holds no rows".into() });
+            return Err(Error::Calibration { reason: "it contains no rows".into() });
         }
         let layers = &network.layers;
         let empty = || Self {
@@ -233,8 +233,8 @@ fn share(spans: &mut [Span], groups: &[u32]) {
     }
 }
 
-/// Features in the same unit, pixels say, share one range: what is rare in the calibration rows
-/// (ink at the edge of an image) must not be cut off later.
+/// Features in the same unit (for example pixels) share one range: values that are rare in the calibration rows (ink at
+/// the edge of an image) must not be clamped later.
 fn share_inputs(spans: &mut [Span]) {
     if let Some((low, high)) = one_range(spans) {
         for span in spans {
@@ -243,7 +243,8 @@ fn share_inputs(spans: &mut [Span]) {
     }
 }
 
-/// The range of features in the same unit. They count as such when half of them span at least a quarter of the whole.
+/// The common range of features in the same unit. They count as such if half of them span at least a quarter of the
+/// whole range.
 pub(crate) fn one_range(spans: &[Span]) -> Option<(f64, f64)> {
     let mut whole = Span::EMPTY;
     spans.iter().for_each(|&span| whole.merge(span));

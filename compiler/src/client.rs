@@ -1,4 +1,4 @@
-//! The client's half of a model: what encrypts rows and reads answers, without the weights.
+//! The client model: encodes rows for encryption and decodes answers, without the model's weights.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,42 +13,40 @@ use hermesh_engine::parameters::PACKING_SIZE;
 use hermesh_engine::{Outline, Precision, noise};
 use zeroize::Zeroizing;
 
-/// Most that an `exact` model may be wrong with, as log₂ of the probability.
+/// log₂ of the highest failure probability that is accepted for an `exact` model.
 pub(crate) const LEAST_FAILURE_LOG2: f64 = -40.0;
 
-/// What a program guarantees of its sums.
+/// What a program guarantees about its sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Guarantee {
-    /// No sum leaves its frame, whatever the row, as long as it is in the domain: shown by interval arithmetic over the
-    /// integer program.
+    /// For every row in the domain, no sum leaves its frame. Proven by interval arithmetic over the integer program.
     Bounded,
-    /// Frames were made for rows like those of calibration. The client follows each row through the program, and refuses
-    /// one of which a sum would leave its frame; it needs the whole model for that.
+    /// Frames fit rows like those of calibration. The client evaluates each row through the program and refuses it if a
+    /// sum leaves its frame. This needs the whole model.
     Checked,
 }
 
-/// What is done with rows that would not be answered rightly.
+/// What to do with rows that would get a wrong answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutOfRange {
-    /// They are refused.
+    /// Refuse them.
     #[default]
     Refuse,
-    /// Features are first moved into the domain, and the answer is that of the row so changed. It is refused if a sum
-    /// leaves its frame even so.
+    /// Move features into the domain first and answer the changed row. It is refused if a sum still leaves its frame.
     Clamp,
-    /// They are encrypted all the same, and their answers may be wrong.
+    /// Encrypt them; their answers may be wrong.
     Keep,
 }
 
 /// A row that may be encrypted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admitted {
-    /// What is encrypted: torus values, scaled by 2⁶⁴.
+    /// The values to encrypt: torus elements scaled by 2⁶⁴.
     pub torus: Vec<u64>,
-    /// How many of its values were outside their range, and were moved to the edge.
+    /// Number of values that were outside their range and were moved to its edge.
     pub clamped: usize,
-    /// Why the row would have been refused, if it was kept although it is not answered rightly.
+    /// The reason for refusal, if the row was kept although its answer may be wrong.
     pub kept: Option<Refusal>,
 }
 
@@ -64,26 +62,26 @@ pub(crate) struct Prepared {
     pub(crate) kept: Option<Refusal>,
 }
 
-/// What a client needs to encrypt rows for a program, and to read the answers. It has the layers that the client computes
-/// itself (they look at one feature at a time), and of the others only bounds.
+/// The client model: encodes rows for a program and decodes the answers. It contains the layers that the client
+/// computes itself (functions of one feature at a time) and only bounds of the other layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Client {
     pub(crate) outline: Outline,
     pub(crate) features: usize,
     pub(crate) domain: Domain,
     pub(crate) guarantee: Guarantee,
-    /// Layers that the client computes itself, before it encrypts: they look at one feature at a time.
+    /// Layers that the client computes before it encrypts: each value depends on one feature.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
     pub(crate) prefix: Vec<Layer>,
     pub(crate) input: Encoding,
     pub(crate) output: Decoding,
     pub(crate) head: Head,
-    /// What each output is rounded to before it is shown; 0 for `exact` programs.
+    /// Each output is rounded to a multiple of this before it is shown; 0 for `exact` programs.
     pub(crate) resolution: Vec<f64>,
-    /// How far each output may be off before any noise.
+    /// Maximum error of each output before noise.
     pub(crate) limit: Vec<f64>,
-    /// How much moving a value of the input by one may move an output, in parts of the output's limit: a power of two
-    /// that is at least that; the limit is what proven bounds on rounding leave. Absent where no such bounds are known.
+    /// For each input: an upper bound on how far an output moves if the input moves by one, in units of what proven
+    /// bounds on rounding leave of the output's limit; a power of two. `None` if no such bounds are known.
     pub(crate) sensitivity: Option<Vec<f64>>,
     pub(crate) report: Report,
 }
@@ -107,7 +105,7 @@ impl Client {
         if let Some(sensitivity) = &self.sensitivity
             && (sensitivity.len() != width || sensitivity.iter().any(|x| !(0.0..).contains(x)))
         {
-            return malformed("its bounds are not of its inputs, or below zero");
+            return malformed("its bounds do not match its inputs, or are negative");
         }
         let sensitivity = self.sensitivity.as_deref().unwrap_or_default();
         let lengths = [output.centre.len(), output.scale.len(), resolution.len(), limit.len()];
@@ -127,15 +125,15 @@ impl Client {
         let numbers = [&input.low, &input.high, &output.centre, &output.scale, resolution, limit];
         let ordered = input.low.iter().zip(&input.high).all(|(low, high)| low <= high);
         if !numbers.into_iter().flatten().chain(sensitivity).all(|x| x.is_finite()) || !ordered {
-            return malformed("a range is not finite or upside down");
+            return malformed("a range is not finite or has its ends reversed");
         }
         Ok(())
     }
 
-    /// A client model that was read is refused where its claims would certainly show noise, which depends on the key:
-    /// the noise of packing is known without the program, and scores are rounded to no less. Most noise comes from
-    /// weights that only the whole model has, so beyond that the maker of a client model is trusted with its precision
-    /// and its resolution.
+    /// Rejects a client model that would certainly show noise, which depends on the secret key. The packing noise is
+    /// known without the program: scores must be rounded at least that coarsely, and `exact` outputs must have steps that
+    /// it does not change. Most noise comes from weights that only the whole model has; there the maker of the client
+    /// model is trusted. A whole model is checked against its program's noise as well.
     pub(crate) fn check_claims(&self) -> Result<(), Error> {
         let bad = |reason: &str| Err(Error::BadModel { reason: reason.into() });
         let packing = noise::packing(self.outline.parameter_set, PACKING_SIZE).sqrt();
@@ -143,78 +141,78 @@ impl Client {
             Precision::Approximate => {
                 let mut outputs = self.resolution.iter().zip(&self.output.scale);
                 if outputs.any(|(&step, scale)| step <= 0.0 || step < 2.0 * packing * scale.abs()) {
-                    return bad("its scores are rounded to less than their noise: export it again");
+                    return bad("its scores are rounded below their noise: export it again");
                 }
             }
             Precision::Exact { output_bits } => {
                 let half_step = f64::from(output_bits + 1).exp2().recip();
                 if noise::two_sided_tail_log2(half_step / packing) > LEAST_FAILURE_LOG2 {
-                    return bad("it is called exact, but noise would change its answers");
+                    return bad("it is marked exact, but noise would change its answers");
                 }
             }
         }
         Ok(())
     }
 
-    /// What is known of the program.
+    /// The program's digest and widths.
     #[must_use]
     pub fn outline(&self) -> &Outline {
         &self.outline
     }
 
-    /// What the compiler found out.
+    /// The compiler's report.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// What the model's features may be.
+    /// The domain of the features.
     #[must_use]
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
 
-    /// What the program guarantees of its sums.
+    /// What the program guarantees about its sums.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
         self.guarantee
     }
 
-    /// How the label follows from the outputs, and which labels there are.
+    /// How scores and label are derived from the outputs.
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// What each output of an `approximate` program is rounded to before it is shown: four times the deviation that the
-    /// report states. That does not hide the noise; what it still tells is counted (`hermesh_engine::reveal`). Zero for
-    /// `exact` programs.
+    /// Each output of an `approximate` program is rounded to a multiple of this before it is shown: four times the
+    /// standard deviation in the report. Rounding does not hide the noise; `hermesh_engine::reveal` counts the
+    /// information that remains. Zero for `exact` programs.
     #[must_use]
     pub fn resolution(&self) -> &[f64] {
         &self.resolution
     }
 
-    /// For each encoded value, how much moving it by one may move an output at most, in parts of the output's limit.
-    /// `None` where no proven bounds are known.
+    /// For each encoded value: an upper bound on how far an output moves if the value moves by one, in parts of the
+    /// output's limit. `None` if no proven bounds are known.
     #[must_use]
     pub fn sensitivity(&self) -> Option<&[f64]> {
         self.sensitivity.as_deref()
     }
 
-    /// Names of the layers that the client computes itself, which the half therefore holds.
+    /// Names of the layers that the client computes itself; the client model contains their weights.
     #[must_use]
     pub fn revealed_layers(&self) -> Vec<&str> {
         self.prefix.iter().map(|layer| layer.name.as_str()).collect()
     }
 
-    /// Whether the half by itself refuses the rows that would not be answered rightly.
+    /// Whether the client model alone refuses every row that would get a wrong answer.
     #[must_use]
     pub fn vouches(&self) -> bool {
         self.guarantee == Guarantee::Bounded && self.sensitivity.is_some()
     }
 
-    /// Checks a row by its domain and by bounds, and encodes it. Where [`Self::vouches`] is false, rows that would be
-    /// answered wrongly can pass.
+    /// Checks a row against the domain and the bounds, and encodes it. If [`Self::vouches`] is false, rows with wrong
+    /// answers can pass.
     ///
     /// # Errors
     /// The row has another number of features than the model, or one that is not finite; or it is refused.
@@ -230,7 +228,7 @@ impl Client {
         Ok(Admitted { torus, clamped, kept })
     }
 
-    /// The values that are encoded for a row, after its domain was checked.
+    /// Checks the domain and returns the values to encode: the row after the client's own layers.
     pub(crate) fn prepare(&self, row: &[f64], policy: OutOfRange) -> Result<Prepared, Error> {
         if row.len() != self.features {
             return Err(Error::RowLength { expected: self.features, found: row.len() });
@@ -265,7 +263,7 @@ impl Client {
         Zeroizing::new(values.iter().enumerate().map(encode).collect())
     }
 
-    /// Whether moving values to the edge of their range may move an output by more than its limit.
+    /// Refuses values if clamping them to their ranges may move an output by more than its limit.
     fn too_far(&self, values: &[f64]) -> Option<Refusal> {
         let sensitivity = self.sensitivity.as_ref()?;
         let moved = |i: usize| {
@@ -281,21 +279,21 @@ impl Client {
         Some(Refusal::Clamped { feature, value: values[feature], low, high })
     }
 
-    /// Decrypted torus values as the network's outputs, before the head. Noise included.
+    /// The network's outputs, before the head, from decrypted torus values. Noise included.
     #[must_use]
     pub fn decode_outputs(&self, torus: &[u64]) -> Vec<f64> {
         torus.iter().enumerate().map(|(i, &x)| self.output.decode(i, x)).collect()
     }
 
-    /// What the outputs mean: the head's scores and label. A model that only gives several scores
-    /// is read as a classifier, with the index of the largest as its label.
+    /// The head's scores and label for the outputs. A model with several scores and no decision is read as a
+    /// classifier: its label is the index of the largest score.
     #[must_use]
     pub fn interpret(&self, outputs: &[f64]) -> Prediction {
         interpret(&self.head, outputs)
     }
 }
 
-/// What checks rows and encodes them: a whole model, or the client's half of one.
+/// A whole model or a client model: checks rows and encodes them.
 pub trait Admit: AsRef<Client> {
     /// Checks a row, and encodes it.
     ///
@@ -326,7 +324,7 @@ pub(crate) fn interpret(head: &Head, outputs: &[f64]) -> Prediction {
     prediction
 }
 
-/// What layers make of a row, one after another.
+/// Applies layers to a row, in order.
 pub(crate) fn apply(layers: &[Layer], row: &[f64]) -> Vec<f64> {
     layers.iter().fold(row.to_vec(), |values, layer| layer.apply(&values))
 }

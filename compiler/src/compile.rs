@@ -1,5 +1,5 @@
-//! From a network to a model: tries parameter sets, measures what each loses, takes the cheapest
-//! that keeps the accuracy.
+//! Compiles a network to a model: tries the parameter sets, measures the loss of each, and takes the cheapest that
+//! keeps the accuracy.
 
 use crate::Error;
 use crate::calibration::{Inputs, Spans};
@@ -19,71 +19,71 @@ use crate::warnings;
 use hermesh_engine::ParameterSet;
 use hermesh_engine::parameters::CATALOGUE;
 
-/// Most rows that ranges are calibrated on, and most that accuracy is measured on.
+/// Maximum number of rows for calibrating ranges, and for measuring accuracy.
 const MOST_ROWS: usize = 10_000;
 const MOST_MEASURED: usize = 4_000;
-/// From this many rows on, half are kept out of calibration and measured on.
+/// From this number of rows on, half of them are left out of calibration and used for measuring.
 const HOLD_OUT_FROM: usize = 200;
-/// Points of agreement with the plain model that a dearer set must gain for each doubling of the time when
-/// no budget is given. Agreement is stricter than accuracy: labels that change, though as many become
-/// right as wrong, count as lost.
+/// Percentage points of agreement with the plain model that a more expensive set must gain for each doubling of the
+/// time, if no budget is given. Agreement is stricter than accuracy: it counts every changed label as lost, even if as
+/// many become right as wrong.
 pub(crate) const DEFAULT_SLACK: f64 = 0.3;
-/// Fewer bits of an `exact` output are of no use, so then accumulators get fewer.
+/// Fewest useful bits of an `exact` output. If they do not fit, accumulators get fewer bits.
 const LEAST_OUTPUT_BITS: u32 = 5;
-/// Fits of an `exact` network that are measured for a set.
+/// Number of fits of an `exact` network that are measured for a set.
 const MOST_FITS: usize = 3;
 
-/// The precision asked for.
+/// The requested precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Fast; a Lookup returns f(x + e) with a small random e.
+    /// Fast. A Lookup returns f(x + e) with a small random error e.
     Approximate,
-    /// The answer of integer arithmetic, but for a failure probability.
+    /// The answer equals integer arithmetic, except with a stated failure probability.
     Exact,
 }
 
-/// Room for what rounding and clamping may move an answered score by: in root mean squares of that on measured rows, and
-/// in standard deviations of noise.
+/// Limit on the error of an answered score by rounding and clamping: multiples of the root mean square error on the
+/// measured rows, and of the standard deviation of noise.
 const ROUNDING_ROOM: f64 = 4.0;
 const NOISE_ROOM: f64 = 2.0;
-/// Where a bound on rounding is proven, a fifth of the limit is left for clamping at least.
+/// If a bound on rounding is proven, the limit is at least this many times the bound; the rest is left for clamping.
 const PROVEN_ROOM: f64 = 1.25;
-/// A bounded program is as good as another if its scores are off by at most so many times as much, or by a small part of
-/// what they vary.
+/// A bounded program is as good as another if the errors of its scores are at most this many times as large, or at most
+/// a small part of the scores' spread.
 const COARSER: f64 = 1.5;
 const FINE: f64 = 0.01;
-/// Simulations that tell what a bounded program would lose, where none was asked for.
+/// Simulations to estimate the loss of a bounded program that was not requested.
 const FEW_SIMULATIONS: usize = 400;
-/// What the client compares the features of trees with.
+/// The points that the client compares the features of trees with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grid {
-    /// Points that follow from the calibration rows alone: the client's part of the model does not show the
-    /// thresholds, and a threshold is moved to the nearest point.
+    /// Points computed from the calibration rows alone. The client model does not show the thresholds; each threshold
+    /// is moved to the nearest point.
     #[default]
     Quantiles,
-    /// The thresholds of the model: exact on every row, but clients see them.
+    /// The model's own thresholds: exact on every row, but visible to clients.
     Thresholds,
 }
 
-/// What the compiler is asked for.
+/// Options of the compiler.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The precision; by default `approximate`, but for trees, which are computed exactly.
+    /// The precision. Default: `approximate`; `exact` for trees.
     pub precision: Option<Precision>,
-    /// log₂ of the probability that noise may change anything in an `exact` answer.
+    /// log₂ of the accepted probability that noise changes an `exact` answer.
     pub failure_log2: f64,
-    /// How many points of accuracy (of agreement with the plain model, without labels) may be lost.
+    /// Percentage points of accuracy (without labels: of agreement with the plain model) that may be lost.
     pub accuracy_budget: Option<f64>,
-    /// What the features may be; by default, what the calibration rows span.
+    /// The domain of the features. Default: the span of the calibration rows.
     pub domain: Option<Domain>,
-    /// Why no sum leaves its frame; by default, sums are bounded where that costs no dearer parameter set.
+    /// How sums are kept in their frames. Default: bounded if that needs no more expensive parameter set.
     pub guarantee: Option<Guarantee>,
-    /// What the client compares the features of trees with.
+    /// The points that the client compares the features of trees with.
     pub grid: Grid,
 }
 
 impl Default for Options {
-    /// The usual precision; a failure probability of 2⁻¹²⁸; the domain that is observed.
+    /// Default precision, a failure probability of 2⁻¹²⁸, and the observed domain.
     fn default() -> Self {
         Self {
             precision: None,
@@ -96,11 +96,11 @@ impl Default for Options {
     }
 }
 
-/// Compiles a network, calibrated on rows of features and measured against their labels, if any.
-/// `progress` hears of each parameter set that is tried.
+/// Compiles a network: calibrates it on rows of features and measures it against their labels, if given. `progress` is
+/// called with the name of each parameter set that is tried.
 ///
 /// # Errors
-/// The rows do not fit the network, or no parameter set keeps the accuracy that was asked for.
+/// The rows do not fit the network, or no parameter set keeps the requested accuracy.
 pub fn compile(
     network: &Network,
     rows: &[&[f64]],
@@ -152,7 +152,7 @@ pub fn compile(
     compilation.run(&calibration, progress)
 }
 
-/// The domain that is declared, in which all rows must lie; or the one that is observed.
+/// The declared domain, which must contain all rows; otherwise the observed one.
 fn domain(
     options: &Options,
     calibration: &[&[f64]],
@@ -171,7 +171,8 @@ fn domain(
     Ok(domain.clone())
 }
 
-/// Whether no activation is anything but tables that the model brings: then their bits are not ours to choose.
+/// Whether every activation is a lookup table defined by the model itself. The compiler then cannot choose the tables'
+/// bits.
 fn only_tables(core: &Network) -> bool {
     let hidden = &core.layers[..core.layers.len() - 1];
     hidden.iter().all(|layer| layer.table_bits().is_some())
@@ -185,16 +186,16 @@ struct Compilation<'a> {
     grid: Option<GridReport>,
     precision: Precision,
     options: Options,
-    /// Those that are measured on.
+    /// The rows for measuring.
     rows: Vec<&'a [f64]>,
     labels: Option<Vec<&'a Label>>,
     held_out: bool,
-    /// Of each feature, whether all rows have whole numbers.
+    /// For each feature: whether it is a whole number in all rows.
     whole: Vec<bool>,
     warnings: Vec<String>,
 }
 
-/// A network about to be quantised, with frames of one kind.
+/// A network to quantise, with bounded or calibrated frames.
 struct Framed {
     core: Network,
     spans: Spans,
@@ -289,7 +290,8 @@ impl Compilation<'_> {
         CATALOGUE.iter().filter(move |&set| set.bootstrap.is_none() == linear)
     }
 
-    /// Accumulators of small integers do not hold sums that are bounded over a whole domain, but for linear models.
+    /// Whether bounding all sums is worth trying. `exact` accumulators are too small for sums bounded over a whole
+    /// domain, except in linear models.
     fn may_be_bounded(&self) -> bool {
         self.options.guarantee != Some(Guarantee::Checked)
             && (self.precision == Precision::Approximate || self.core.layers.len() == 1)
@@ -317,7 +319,7 @@ impl Compilation<'_> {
         }
     }
 
-    /// The cheapest program that is bounded and as good as the one chosen.
+    /// Searches the cheapest bounded program that is as good as the chosen one.
     fn price_of_bounds(
         &self,
         bounded: &Framed,
@@ -336,7 +338,7 @@ impl Compilation<'_> {
         Ok(Unbounded { cheapest: None, times: None })
     }
 
-    /// Labels of which the plain model gets none right are not its labels.
+    /// The error for labels that the plain model never predicts.
     fn foreign_labels(&self, labels: &[&Label]) -> Result<Error, Error> {
         let outputs = self.network.evaluate(self.rows[0])?;
         let reason = match interpret(&self.network.head, &outputs).label {
@@ -349,7 +351,8 @@ impl Compilation<'_> {
         Ok(Error::Calibration { reason })
     }
 
-    /// `None` if the set cannot hold the network at the failure probability asked for.
+    /// Quantises and measures the network under a set. `None` if the set cannot hold it at the requested failure
+    /// probability.
     fn attempt(
         &self,
         framed: &Framed,
@@ -382,7 +385,7 @@ impl Compilation<'_> {
         Ok(best)
     }
 
-    /// Fits a dense network to integers, and measures those fits that err least on the calibration rows.
+    /// Fits a dense network to integers, and measures the fits with the smallest errors on the calibration rows.
     fn attempt_integers(
         &self,
         framed: &Framed,
@@ -400,7 +403,7 @@ impl Compilation<'_> {
     }
 
     fn keep_better(&self, best: &mut Option<Tried>, tried: Tried) {
-        // What the plain model's accuracy is does not matter here.
+        // The accuracy of the plain model does not affect the comparison.
         let loss = |tried: &Tried| self.loss(tried, Some(1.0));
         if best.as_ref().is_none_or(|best| loss(&tried) < loss(best)) {
             *best = Some(tried);
@@ -434,14 +437,14 @@ impl Compilation<'_> {
         };
         let model = Model::new(program, self.network.clone(), frames, client)?;
         let measured = measure::simulate(&model, &self.rows, self.labels.as_deref(), simulations)?;
-        // Those of tables that the model brings are its own.
+        // For tables defined by the model, the bits are the model's.
         let given = core.layers.iter().filter_map(Layer::table_bits).max();
         let accumulator_bits = accumulator_bits.map(|bits| given.unwrap_or(bits));
         Ok(Tried { set, model, measured, accumulator_bits })
     }
 
-    /// What is lost, in points: of accuracy if a budget was given and there are labels, else of
-    /// agreement with the plain model.
+    /// The loss in percentage points: of accuracy if a budget and labels were given, otherwise of agreement with the
+    /// plain model.
     fn loss(&self, tried: &Tried, plain: Option<f64>) -> f64 {
         match (self.options.accuracy_budget, plain, tried.measured.accuracy) {
             (Some(_), Some(plain), Some(simulated)) => 100.0 * (plain - simulated),
@@ -449,7 +452,7 @@ impl Compilation<'_> {
         }
     }
 
-    /// Which of the programs to take, and why.
+    /// Chooses one of the programs; returns its index and the reason.
     fn choose(
         &self,
         tried: &[Tried],
@@ -465,8 +468,8 @@ impl Compilation<'_> {
             Some(budget) => losses[at] <= budget + 1e-9,
             None => (0..tried.len()).all(|other| {
                 let times = frontier[other].relative_cost / frontier[at].relative_cost;
-                // Less than twice the time counts as twice; so do sets without Lookups, whose
-                // ratio is not a number.
+                // Less than twice the time counts as twice. The same holds for sets without Lookups, whose ratio is
+                // NaN.
                 let doublings = times.log2().max(1.0);
                 losses[at] - losses[other] <= doublings * DEFAULT_SLACK + 1e-9
             }),
@@ -489,7 +492,7 @@ impl Compilation<'_> {
         Ok((chosen, why))
     }
 
-    /// States how far scores may be off, and what was found out.
+    /// Adds error bounds, resolution and measurements to the model.
     fn finish(
         &self,
         chosen: Tried,
@@ -540,7 +543,7 @@ impl Compilation<'_> {
         model.with_client(client)
     }
 
-    /// How far outputs are off on rows that were measured; if there is no telling what rows will come, also on others.
+    /// Errors of the outputs on the measured rows and, if those do not represent the rows to come, on synthetic rows.
     fn off(&self, model: &Model, measured: Off, calibration: &[&[f64]]) -> Result<Off, Error> {
         let mut kinds = Vec::new();
         if !self.held_out {
@@ -558,8 +561,8 @@ impl Compilation<'_> {
         Ok(off)
     }
 
-    /// Whether the client compares features with a grid: what is between a threshold and its point of the grid is
-    /// answered as if it were on the other side, so that rows from everywhere say nothing of rounding.
+    /// Whether the client compares features with a grid. A value between a threshold and its grid point is answered as
+    /// if it were on the other side, so random rows would not measure rounding.
     fn compares(&self) -> bool {
         crate::grid::compares(&self.prefix)
     }
@@ -580,7 +583,7 @@ impl Compilation<'_> {
         interval::sensitivity(&self.core, limit)
     }
 
-    /// All that does not depend on measurements.
+    /// The part of the report that does not depend on measurements.
     fn report(&self, core: &Network, quantised: &Quantised) -> Report {
         let program = &quantised.program;
         let set = program.parameter_set();

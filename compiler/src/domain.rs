@@ -1,21 +1,21 @@
-//! What a model's features may be.
+//! The domain of a model's features: an interval for each.
 
 use crate::Error;
 use crate::error::Refusal;
 use serde::{Deserialize, Serialize};
 
-/// An interval for each feature of a row, and where it comes from.
+/// An interval for each feature of a row, and its origin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Domain {
-    /// The smallest of each feature.
+    /// Smallest value of each feature.
     pub low: Vec<f64>,
-    /// The largest of each feature.
+    /// Largest value of each feature.
     pub high: Vec<f64>,
-    /// Who says so.
+    /// The origin of the domain.
     pub source: Source,
 }
 
-/// Where a domain comes from.
+/// The origin of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
@@ -23,18 +23,19 @@ pub enum Source {
     Declared,
     /// The calibration data are bytes, 0 to 255. Rows outside are refused.
     Bytes,
-    /// The span of the calibration rows. Good rows often leave it by a little, so that alone is no reason to refuse one.
+    /// The span of the calibration rows. Valid rows often leave it slightly, so rows outside are not refused for that
+    /// alone.
     Observed,
 }
 
 impl Domain {
-    /// One interval for all of `features` features.
+    /// The same interval for all of `features` features.
     #[must_use]
     pub fn same(features: usize, low: f64, high: f64, source: Source) -> Self {
         Self { low: vec![low; features], high: vec![high; features], source }
     }
 
-    /// What rows span.
+    /// The span of rows.
     pub(crate) fn observed(rows: &[&[f64]]) -> Self {
         let features = rows.first().map_or(0, |row| row.len());
         let mut domain = Self::same(features, f64::INFINITY, f64::NEG_INFINITY, Source::Observed);
@@ -47,10 +48,10 @@ impl Domain {
         domain
     }
 
-    /// Reads `LOW..HIGH`, for all features, or as many of these as there are features, separated by commas.
+    /// Parses `LOW..HIGH` for all features, or a comma-separated list of one `LOW..HIGH` per feature.
     ///
     /// # Errors
-    /// Anything else.
+    /// The text has another form or another number of intervals.
     pub fn parse(text: &str, features: usize) -> Result<Self, Error> {
         let malformed = |found: &str| Error::Domain {
             reason: format!(
@@ -92,13 +93,13 @@ impl Domain {
         let ordered =
             |(low, high): (&f64, &f64)| low.is_finite() && high.is_finite() && low <= high;
         if !self.low.iter().zip(&self.high).all(ordered) {
-            let reason = "an interval is not finite or upside down".into();
+            let reason = "an interval is not finite or has its ends reversed".into();
             return Err(Error::Domain { reason });
         }
         Ok(())
     }
 
-    /// Refuses a row that leaves a domain that is strict.
+    /// Refuses a row outside a strict domain.
     pub(crate) fn check(&self, row: &[f64]) -> Result<(), Refusal> {
         let outside = |&(i, &x): &(usize, &f64)| x < self.low[i] || x > self.high[i];
         match row.iter().enumerate().find(outside) {
@@ -118,7 +119,7 @@ impl Domain {
         row.iter().enumerate().map(|(i, x)| x.clamp(self.low[i], self.high[i])).collect()
     }
 
-    /// The feature that is furthest outside, as a share of its interval, with its value.
+    /// The feature that is furthest outside its interval, relative to the interval's width, and its value.
     pub(crate) fn furthest(&self, row: &[f64]) -> Option<(usize, f64)> {
         let beyond = |i: usize, x: f64| {
             let range = (self.high[i] - self.low[i]).max(f64::MIN_POSITIVE);

@@ -1,8 +1,8 @@
-//! What can go wrong between a model file and a program.
+//! Errors of the compiler, and reasons for refusing a row.
 
 use std::path::PathBuf;
 
-/// The compiler's error. Messages say what was expected, what came and what to do.
+/// Errors of the compiler. Messages state what was expected, what was found and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,13 +11,13 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A size is over a limit that keeps memory and time bounded.
+    /// A size exceeds a limit on memory or time.
     #[error("{what} over the limit of {limit}: hermesh does not import models of this size")]
     TooLarge {
-        /// What is too large, in plural.
+        /// What is too large, in the plural.
         what: &'static str,
         /// The limit it exceeds.
         limit: u64,
@@ -30,7 +30,7 @@ pub enum Error {
         /// What the decoder found.
         reason: String,
     },
-    /// The model as a whole is not one that can be imported.
+    /// The model cannot be imported.
     #[error("cannot import the model: {reason}")]
     Model {
         /// What was expected and what came.
@@ -46,7 +46,7 @@ pub enum Error {
         /// All supported operators.
         supported: String,
     },
-    /// A supported operator used in a way that is not, or not valid.
+    /// A supported operator that is used in an unsupported or invalid way.
     #[error("node {node} ({operator}): {reason}")]
     Node {
         /// The node's name.
@@ -56,7 +56,7 @@ pub enum Error {
         /// What was expected and what came.
         reason: String,
     },
-    /// A value that nothing defines.
+    /// A value without a definition.
     #[error(
         "{user} reads value `{value}`, but no input, initialiser or node defines it: the file is incomplete, export it again"
     )]
@@ -72,7 +72,7 @@ pub enum Error {
         /// The value's name.
         value: String,
     },
-    /// A graph that is not acyclic.
+    /// A graph with a cycle.
     #[error("node {node} depends on its own output: the file is damaged, export it again")]
     Cycle {
         /// A node on the cycle.
@@ -96,7 +96,7 @@ pub enum Error {
         /// What was expected and what came.
         reason: String,
     },
-    /// A weight that is not a number or infinite.
+    /// A weight that is NaN or infinite.
     #[error(
         "{what} holds NaN or infinite values: weights must be finite; was the training stable?"
     )]
@@ -104,7 +104,7 @@ pub enum Error {
         /// Where it was found.
         what: String,
     },
-    /// A network that is not well formed.
+    /// A malformed network.
     #[error("malformed network: {reason}")]
     Network {
         /// What was expected and what came.
@@ -118,52 +118,52 @@ pub enum Error {
         /// Features the row has.
         found: usize,
     },
-    /// The calibration data does not serve.
+    /// Unusable calibration data.
     #[error("the calibration data cannot be used: {reason}")]
     Calibration {
         /// What is wrong with it.
         reason: String,
     },
-    /// A domain that is not one, or not of this model.
+    /// An invalid domain, or one for another number of features.
     #[error("the domain of the features cannot be used: {reason}")]
     Domain {
         /// What was expected and what came.
         reason: String,
     },
-    /// A row that would not be answered rightly.
+    /// A row that would get a wrong answer.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// No parameter set of the catalogue can hold the network at all.
+    /// No parameter set of the catalogue can hold the network.
     #[error(
-        "no parameter set holds this network at the failure probability asked for; use `--precision approximate`, or narrower layers"
+        "no parameter set holds this network at the requested failure probability; use `--precision approximate`, or narrower layers"
     )]
     NoParameterSet,
-    /// No program is bounded that way.
+    /// No program bounds all sums over the whole domain.
     #[error(
-        "no parameter set holds this network with every sum bounded over the whole domain and the accuracy asked for: declare a narrower --domain, or leave out `--guarantee bounded` and have rows checked instead"
+        "no parameter set holds this network with every sum bounded over the whole domain at the requested accuracy: declare a narrower --domain, or leave out `--guarantee bounded` and have rows checked instead"
     )]
     NotBounded,
-    /// No program keeps the accuracy that was asked for.
+    /// No program keeps the requested accuracy.
     #[error(
         "no program loses at most {budget} points; the best, under {set}, loses {best:.2}. Allow more, or train with weight decay and noise"
     )]
     Budget {
-        /// Points that may be lost.
+        /// Percentage points that may be lost.
         budget: f64,
-        /// Points that the best program loses.
+        /// Percentage points that the best program loses.
         best: f64,
         /// Its parameter set.
         set: &'static str,
     },
-    /// A file that is not a compiled model, or a damaged one.
+    /// Not a compiled model, or a damaged one.
     #[error("not a compiled model: {reason}")]
     BadModel {
         /// What is wrong with it.
         reason: String,
     },
-    /// The client's half, where the whole model is needed.
+    /// A client model where the whole model is needed.
     #[error(
-        "this is the client's half of a model, which has no weights: this needs the whole model, as `hermesh compile` writes it"
+        "this is a client model, which has no weights: expected the whole model, as `hermesh compile` writes it"
     )]
     ClientHalf,
     /// The engine refused a program.
@@ -171,66 +171,66 @@ pub enum Error {
     Engine(#[from] hermesh_engine::Error),
 }
 
-/// Why a row is refused before it is encrypted: its answer would not be that of the model. Features, outputs and values
-/// are counted from 0.
+/// Why a row is refused before encryption: its answer would differ from the model's. Features, outputs and values are
+/// counted from 0.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The domain was declared, and this row is not in it.
+    /// The row lies outside a declared domain.
     #[error("feature {feature} is {value}, outside its domain of {low} to {high}")]
     OutsideDomain {
         /// The feature.
         feature: usize,
         /// What it is.
         value: f64,
-        /// The least that it may be.
+        /// Lower end of its domain.
         low: f64,
-        /// The most that it may be.
+        /// Upper end of its domain.
         high: f64,
     },
-    /// A sum would go round the torus, and stand for another number.
+    /// A sum would leave its frame, wrap around and decrypt to a wrong number.
     #[error(
-        "value {value} of layer {layer} would be at {at:.2} of its frame, which holds {low:.2} to {high:.2}: it would turn into another number"
+        "value {value} of layer {layer} would be at {at:.2} of its frame, outside {low:.2} to {high:.2}: it would wrap around to a wrong number"
     )]
     OutOfFrame {
-        /// Index of the layer, as the report lists its stages.
+        /// Index of the layer in the report's list of stages.
         layer: usize,
         /// Index of the value.
         value: usize,
-        /// Where the sum would be, in frames.
+        /// Position of the sum, as a fraction of the frame.
         at: f64,
-        /// The lowest that the frame holds, room for noise left out.
+        /// Lowest valid position, with a margin for noise.
         low: f64,
-        /// The highest.
+        /// Highest valid position.
         high: f64,
     },
-    /// Clamping or rounding would move an output further than the model states.
+    /// Clamping or rounding would move an output by more than the model's stated limit.
     #[error(
-        "output {output} would be off by {by:.4} from what the plain model gives, where at most {limit:.4} is stated{}",
+        "output {output} would differ from the plain model's by {by:.4}, more than the stated {limit:.4}{}",
         beyond(.furthest)
     )]
     Deviates {
         /// The output.
         output: usize,
-        /// By how much it would be off, before any noise.
+        /// Its error before noise.
         by: f64,
-        /// How far off it may be.
+        /// The limit.
         limit: f64,
-        /// The feature that is furthest outside the calibrated span, and its value; none if all are inside.
+        /// The feature that is furthest outside the calibrated span, and its value; `None` if all are inside.
         furthest: Option<(usize, f64)>,
     },
-    /// The client's half of a model cannot rule out that clamping moves an output too far.
+    /// The client model cannot exclude that clamping moves an output too far.
     #[error(
         "feature {feature} is {value}, so far outside the calibrated span of {low} to {high} that moving it there could change the answer"
     )]
     Clamped {
-        /// The feature (after what the client computes itself).
+        /// The feature, after the client's own layers.
         feature: usize,
         /// What it is.
         value: f64,
-        /// The least that is encoded.
+        /// Lowest value that is encoded.
         low: f64,
-        /// The most that is encoded.
+        /// Highest value that is encoded.
         high: f64,
     },
 }

@@ -1,4 +1,4 @@
-//! Frames: the part of a turn that a sum may be in. See [`hermesh_engine::reach`].
+//! Frames: the part of the torus that each sum must stay in. See [`hermesh_engine::reach`].
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use hermesh_engine::noise::StageNoise;
 use hermesh_engine::reach::{Interval, LOOKUP_FRAME, OUTPUT_FRAME};
 use hermesh_engine::{Precision, Program};
 
-/// Standard deviations of noise that are kept free at both ends of a frame, before tables and in outputs. A row has many
-/// values before tables, of which few are ever so near an end; each output is shown.
+/// Standard deviations of noise that are kept free at both ends of a frame, before lookup tables and in outputs. A row
+/// has many values before tables, few of them near an end; every output is shown.
 const NOISE_ROOM: (f64, f64) = (4.0, 6.0);
-/// Which sums a client must follow, stage by stage: those that are not shown to stay in their frames, and of which the
-/// table does not go around with the torus (waves do).
+/// Which sums the client must check for each row, by stage: those not proven to stay in their frames. Sums before sine
+/// and cosine tables are not checked, because these tables have the period of the torus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Frames {
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
@@ -24,20 +24,20 @@ pub(crate) struct Frames {
     turns: Vec<Vec<i32>>,
 }
 
-/// What is known of a program's sums besides the program.
+/// Facts about a program's sums that are not in the program.
 pub(crate) struct Known<'a> {
-    /// Of the inputs.
+    /// The encoding of the inputs.
     pub(crate) input: &'a Encoding,
-    /// Of each stage but the last, the rows that go round with the torus.
+    /// For each stage except the last: the rows whose tables are sines or cosines with the period of the torus.
     pub(crate) waves: &'a [Vec<bool>],
     /// The whole turns of each stage's biases.
     pub(crate) turns: Vec<Vec<i32>>,
-    /// Whether the outputs are sums of trees, whose bounds [`crate::sums`] has shown.
+    /// Whether the outputs are sums of trees, whose bounds [`crate::sums`] has proven.
     pub(crate) bounded_sums: bool,
 }
 
 impl Frames {
-    /// Interval arithmetic over all inputs that can be encoded.
+    /// Determines the sums to check, by interval arithmetic over all inputs that can be encoded.
     pub(crate) fn new(program: &Program, known: Known<'_>) -> Self {
         let encoding = known.input;
         let input = |i: usize| {
@@ -60,12 +60,12 @@ impl Frames {
         Self { followed: followed.collect(), turns: known.turns }
     }
 
-    /// Whether no sum needs to be followed.
+    /// Whether all sums are proven to stay in their frames.
     pub(crate) fn are_bounds(&self) -> bool {
         !self.followed.iter().flatten().any(|&followed| followed)
     }
 
-    /// Of each stage, whether none of its sums needs to be followed.
+    /// For each stage: whether all its sums are proven to stay in their frames.
     pub(crate) fn bounded_stages(&self) -> impl Iterator<Item = bool> + '_ {
         self.followed.iter().map(|rows| !rows.contains(&true))
     }
@@ -81,7 +81,7 @@ impl Frames {
         program.trace(row, &self.turns)
     }
 
-    /// Refuses a row of which a sum would leave its frame.
+    /// Refuses a row if a sum leaves its frame.
     pub(crate) fn check(&self, program: &Program, trace: &[Vec<i128>]) -> Result<(), Refusal> {
         if self.are_bounds() {
             return Ok(());
@@ -105,7 +105,7 @@ impl Frames {
     }
 }
 
-/// The frame of a sum, less the room for its noise. None for a value that passes its stage.
+/// The frame of a sum minus the margin for its noise. `None` for a value that passes its stage.
 fn frame(program: &Program, noise: &[StageNoise], stage: usize, row: usize) -> Option<Interval> {
     let exact = program.precision() != Precision::Approximate;
     let lookup = program.stages()[stage].lookup.as_ref();
@@ -116,15 +116,15 @@ fn frame(program: &Program, noise: &[StageNoise], stage: usize, row: usize) -> O
         }
         None => (OUTPUT_FRAME, NOISE_ROOM.1),
     };
-    // What noise does to exact sums is in the stated probability of failure.
+    // The effect of noise on exact sums is part of the failure probability.
     let room = if exact { 0.0 } else { deviations * noise[stage].input[row].sqrt() };
     let room = (room * 2f64.powi(64)) as i128;
     Some((frame.0 + room, frame.1 - room))
 }
 
-/// Whether two numbers differ by more than a limit, and by more than the rounding of floating point.
+/// Whether two numbers differ by more than a limit plus floating-point rounding.
 pub(crate) fn differs(a: f64, b: f64, limit: f64) -> bool {
-    // Neither is a number that is not one.
+    // Written so that NaN differs.
     let close = (a - b).abs() <= limit + 1e-9 * (a.abs() + b.abs());
     !close
 }

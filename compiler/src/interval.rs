@@ -1,15 +1,15 @@
-//! Interval arithmetic: how far the rows of layers reach over a whole domain of the inputs.
+//! Interval arithmetic: bounds on the rows of layers over a whole domain of the inputs.
 //!
-//! A frame that is made for all of it is never left, whatever the input. It is wider than one made for the rows that
-//! calibration shows, often by a factor, and noise counts for so much more.
+//! A frame that covers the whole domain is never left. It is wider than one for the calibration rows, often several
+//! times, and the effect of noise grows by the same factor.
 
 use crate::calibration::Spans;
 use crate::network::{Activation, Layer, Network};
 
-/// Points at which an activation that is not monotone is looked at.
+/// Number of samples of an activation that is not monotone.
 const SAMPLES: usize = 4096;
 
-/// Bounds for the rows of the first `depth` layers, and spans of what these layers give. `rows` are those of calibration.
+/// Bounds the rows of the first `depth` layers, and returns the spans of their values. `rows` are the calibration rows.
 pub(crate) fn bound(
     network: &Network,
     spans: &Spans,
@@ -28,7 +28,7 @@ pub(crate) fn bound(
         for (span, &(low, high)) in spans.after[i].iter_mut().zip(&values) {
             (span.low, span.high) = (low, high);
         }
-        // Tables over integers have a frame of their own, and trees bring the bounds of their sums.
+        // Tables over integers have their own frame, and trees provide the bounds of their sums.
         if layer.table_bits().is_none() && layer.bounds.is_none() {
             layer.bounds = Some(sums);
         }
@@ -37,7 +37,7 @@ pub(crate) fn bound(
     (network, spans)
 }
 
-/// What a layer that looks at one value at a time makes of intervals.
+/// The intervals after a layer whose values each depend on one input.
 pub(crate) fn elementwise(values: Vec<(f64, f64)>, layer: &Layer) -> Vec<(f64, f64)> {
     (0..layer.affine.rows()).map(|r| image(layer, r, reach(layer, r, &values))).collect()
 }
@@ -61,7 +61,7 @@ fn share(intervals: &mut [(f64, f64)], groups: &[u32]) {
     intervals.iter_mut().zip(groups).for_each(|(one, &group)| *one = merged[group as usize]);
 }
 
-/// What the activation of a row makes of an interval.
+/// The image of an interval under the activation of a row.
 pub(crate) fn image(layer: &Layer, row: usize, (low, high): (f64, f64)) -> (f64, f64) {
     let ends = [low, high].map(|x| layer.activated(row, x));
     let (least, most) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
@@ -74,8 +74,8 @@ pub(crate) fn image(layer: &Layer, row: usize, (low, high): (f64, f64)) -> (f64,
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x))),
         Some(kind) => {
             let step = (high - low) / (SAMPLES - 1) as f64;
-            // What lies between two samples reaches further by little: smooth functions are flat at their extremes, and
-            // those with corners have them at 0 as a rule.
+            // Between samples the function goes only slightly further: smooth functions are flat at their extremes, and
+            // those with corners usually have them at 0.
             let samples = (0..SAMPLES).map(|i| low + step * i as f64);
             let zero = (low < 0.0 && high > 0.0).then_some(0.0);
             samples
@@ -86,8 +86,9 @@ pub(crate) fn image(layer: &Layer, row: usize, (low, high): (f64, f64)) -> (f64,
     }
 }
 
-/// How much moving an input by one may move an output at most, in parts of the output's limit; rounded up to a power of
-/// two, so that it says no more of the weights than it must. None if a step stands in between.
+/// For each input: an upper bound on how far any output moves if the input moves by one, in units of the output's
+/// limit. Rounded up to a power of two, to reveal as little as possible about the weights. `None` if a step lies in
+/// between.
 pub(crate) fn sensitivity(network: &Network, limits: &[f64]) -> Option<Vec<f64>> {
     let mut most = vec![0.0f64; network.inputs];
     for (output, limit) in limits.iter().enumerate() {
@@ -107,7 +108,7 @@ pub(crate) fn sensitivity(network: &Network, limits: &[f64]) -> Option<Vec<f64>>
     Some(most.into_iter().map(power).collect())
 }
 
-/// The steepest slope of a row's activation, where one is known.
+/// The steepest slope of a row's activation, if known.
 fn steepest(layer: &Layer, row: usize) -> Option<f64> {
     match layer.activation.as_ref().map(|activations| activations.at(row)) {
         None | Some(Activation::Identity | Activation::Relu | Activation::Tanh) => Some(1.0),

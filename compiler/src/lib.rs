@@ -1,7 +1,7 @@
-//! From a model file to a program.
+//! Compiles a model file to a program of the engine.
 //!
-//! `onnx` reads a file into a `network` in floating point, which is also the plain-text reference;
-//! [`compile()`] quantises it for a parameter set of the engine, simulates the noise and chooses.
+//! `onnx` reads a file into a `network` in floating point, which is also the plain-text reference. [`compile()`]
+//! quantises the network for the engine's parameter sets, simulates the noise and chooses a set.
 
 mod bounded;
 mod calibration;

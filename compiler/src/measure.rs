@@ -1,4 +1,5 @@
-//! Accuracy to expect: the program in the clear with predicted noise, against the network.
+//! Measures the expected accuracy: simulates the program in the clear with predicted noise and compares it with the
+//! network.
 
 use crate::Error;
 use crate::client::{apply, interpret};
@@ -9,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-/// Simulations that a measurement makes, and how often it repeats a row to get there.
+/// Simulations of a measurement, and the maximum repetitions of each row.
 pub(crate) const MOST_SIMULATIONS: usize = 4000;
 const MOST_DRAWS: usize = 20;
 
@@ -19,7 +20,7 @@ pub fn normal(rng: &mut impl Rng) -> f64 {
     (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
-/// What a measurement found.
+/// Results of a measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) accuracy: Option<f64>,
@@ -29,24 +30,24 @@ pub(crate) struct Measured {
     pub(crate) spread: f64,
 }
 
-/// How far outputs are off from those of the plain model, root mean square.
+/// Root mean square errors of the outputs against the plain model.
 #[derive(Clone, Debug)]
 pub(crate) struct Off {
-    /// What noise does to each output.
+    /// Error of each output by noise.
     pub(crate) noise: Vec<f64>,
-    /// What rounding and clamping do, on rows of which no sum leaves its frame.
+    /// Error of each output by rounding and clamping, on rows whose sums all stay in their frames.
     pub(crate) rounding: Vec<f64>,
 }
 
 impl Off {
-    /// Of all outputs together: the mean of noise and rounding.
+    /// Mean over the outputs of the combined error.
     pub(crate) fn mean(&self) -> f64 {
         let off =
             self.noise.iter().zip(&self.rounding).map(|(noise, rounding)| noise.hypot(*rounding));
         off.sum::<f64>() / self.noise.len() as f64
     }
 
-    /// The larger of each.
+    /// The larger of the two errors, for each output.
     pub(crate) fn worst(mut self, other: &Self) -> Self {
         let worst = |a: &mut Vec<f64>, b: &[f64]| {
             a.iter_mut().zip(b).for_each(|(a, &b)| *a = a.max(b));
@@ -57,7 +58,7 @@ impl Off {
     }
 }
 
-/// Share of rows that the network labels right.
+/// Fraction of rows that the network labels correctly.
 pub(crate) fn plain_accuracy(
     network: &Network,
     rows: &[&[f64]],
@@ -74,8 +75,7 @@ pub(crate) fn plain_accuracy(
     Ok(right as f64 / rows.len() as f64)
 }
 
-/// How well a network that stands for another agrees with it: the share of labels that are the same, or R² where there
-/// are no labels.
+/// Agreement of a network with one that replaces it: the fraction of equal labels, or R² if there are no labels.
 pub(crate) fn same(
     network: &Network,
     prefix: &[Layer],
@@ -120,7 +120,7 @@ impl Quiet {
     }
 }
 
-/// Simulates every row, some `simulations` times in all. Seeds are fixed: the same model and rows give the same report.
+/// Simulates every row, about `simulations` runs in all. Seeds are fixed: the same model and rows give the same report.
 pub(crate) fn simulate(
     model: &Model,
     rows: &[&[f64]],
@@ -130,7 +130,7 @@ pub(crate) fn simulate(
     let stages = model.program().noise();
     let quiet: Vec<Quiet> =
         rows.par_iter().map(|row| Quiet::new(model, row)).collect::<Result<_, _>>()?;
-    // Few rows are simulated several times: what counts is how often noise changes an answer.
+    // Few rows are simulated several times, because the measured quantity is how often noise changes an answer.
     let draws = simulations.div_ceil(rows.len()).clamp(1, MOST_DRAWS);
     let sums = (0..rows.len() * draws)
         .into_par_iter()

@@ -1,10 +1,12 @@
+//! Recomputes the digests of an altered model file, for tests and fuzzing.
+
 use hermesh_engine::artifact::{DIGEST_BYTES, mend_digest};
 
 /// Magic, version and kind.
 const HEADER_BYTES: usize = 7;
 
-/// Puts the right digests into a model file that was altered on purpose, that of the program in it and its own: for
-/// tests and fuzzing of what is decoded behind them.
+/// Recomputes the digests of a model file that was altered on purpose, that of its program and its own, for tests and
+/// fuzzing of the decoders.
 #[must_use]
 pub fn mend_digests(mut file: Vec<u8>) -> Vec<u8> {
     if let Some(program) = program(&file) {
@@ -14,7 +16,7 @@ pub fn mend_digests(mut file: Vec<u8>) -> Vec<u8> {
     mend_digest(file)
 }
 
-/// Where the program is: behind its length, which follows the header.
+/// The bytes of the program. It follows its length, which follows the header.
 fn program(file: &[u8]) -> Option<std::ops::Range<usize>> {
     let (length, rest) = postcard::take_from_bytes::<u64>(file.get(HEADER_BYTES..)?).ok()?;
     let (start, length) = (file.len() - rest.len(), usize::try_from(length).ok()?);

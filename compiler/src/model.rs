@@ -1,4 +1,4 @@
-//! The model artifact: a program, what the client needs to use it, and what checks rows.
+//! The model artifact: program, network, value ranges and client model.
 
 use crate::Error;
 use crate::client::{Admit, Admitted, Client, LEAST_FAILURE_LOG2, OutOfRange, Prepared};
@@ -16,21 +16,21 @@ use zeroize::Zeroizing;
 const MAGIC: &[u8; 4] = b"HMX\0";
 const FORMAT: Format =
     Format { oldest: 4, newest: 4, readers: &[(3, "0.1.0")], again: "run `hermesh compile` again" };
-/// Largest model file that is read, in bytes.
+/// Largest accepted model file, in bytes.
 pub const MAX_MODEL_BYTES: u64 = 256 << 20;
 
 /// Magic, version and kind.
 const HEADER_BYTES: usize = 7;
 
-/// What a model file holds.
+/// The content of a model file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Whole,
     Client,
 }
 
-/// A compiled model. Its [`Model::program`] is all that servers see. The rest stays with the model's owner, and with
-/// clients who may know the model; others get [`Model::client`].
+/// A compiled model. Servers receive only [`Model::program`]. The rest stays with the model's owner and with clients
+/// who may know the model; other clients receive [`Model::client`].
 #[derive(Clone, Debug)]
 pub struct Model {
     program: Program,
@@ -39,12 +39,12 @@ pub struct Model {
     client: Client,
 }
 
-/// A model as a client has it.
+/// A model file: the whole model or a client model.
 #[derive(Clone, Debug)]
 pub enum Artifact {
-    /// All of it.
+    /// The whole model.
     Whole(Box<Model>),
-    /// The client's half.
+    /// A client model.
     Client(Box<Client>),
 }
 
@@ -63,10 +63,10 @@ impl Model {
             && client.head == network.head
             && program.outputs() == network.outputs();
         if !same {
-            return malformed("program, network and the client's half are not of one model");
+            return malformed("program, network and client model do not belong together");
         }
         if !frames.fits(&program) {
-            return malformed("its frames are not those of its program");
+            return malformed("its frames do not match its program");
         }
         Ok(Self { program, network, frames, client })
     }
@@ -75,10 +75,10 @@ impl Model {
         Self::new(self.program, self.network, self.frames, client)
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Reads the bytes of [`Self::encode`].
     ///
     /// # Errors
-    /// Anything but a well-formed whole model of at most [`MAX_MODEL_BYTES`].
+    /// The bytes are not a well-formed whole model of at most [`MAX_MODEL_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         match Artifact::decode(bytes)? {
             Artifact::Whole(model) => Ok(*model),
@@ -86,12 +86,12 @@ impl Model {
         }
     }
 
-    /// A file is not believed where that would show noise, which depends on the client's key: scores are rounded to no
-    /// less than the noise of the last stage alone, and what is called exact is.
+    /// Rejects a model that would show noise, which depends on the client's secret key: scores must be rounded at least
+    /// as coarsely as the noise of the last stage, and noise must not change `exact` answers.
     fn check_claims(&self) -> Result<(), Error> {
         let bad = |reason: &str| Err(Error::BadModel { reason: reason.into() });
         if self.program.failure_log2().is_some_and(|log2| log2 > LEAST_FAILURE_LOG2) {
-            return bad("it is called exact, but noise would change its answers: compile it again");
+            return bad("it is marked exact, but noise would change its answers: compile it again");
         }
         let noise = self.program.noise();
         let outputs = noise.last().map_or(&[][..], |stage| &stage.input);
@@ -100,7 +100,7 @@ impl Model {
             resolution[i] <= 0.0 || resolution[i] < 2.0 * outputs[i].sqrt() * output.scale[i].abs()
         };
         if output.bits.is_none() && (0..outputs.len()).any(shown) {
-            return bad("its scores are rounded to less than their noise: compile it again");
+            return bad("its scores are rounded below their noise: compile it again");
         }
         Ok(())
     }
@@ -114,13 +114,13 @@ impl Model {
         encode(Kind::Whole, &parts)
     }
 
-    /// The client's half, which has no weights but those of layers that the client computes itself.
+    /// The client model. It has no weights except those of layers that the client computes itself.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// What servers evaluate.
+    /// The program that servers evaluate.
     #[must_use]
     pub fn program(&self) -> &Program {
         &self.program
@@ -132,7 +132,7 @@ impl Model {
         &self.network
     }
 
-    /// What the compiler found out.
+    /// The compiler's report.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.client.report
@@ -144,7 +144,8 @@ impl Model {
         self.client.resolution()
     }
 
-    /// Checks a row, and encodes it: follows it through the program, and compares what comes out with the plain model.
+    /// Checks a row and encodes it. Evaluates the row exactly through the program, and compares the result with the
+    /// plain model.
     ///
     /// # Errors
     /// The row has another number of features than the model, or one that is not finite; or it is refused.
@@ -200,7 +201,7 @@ impl Model {
         Ok((torus, self.decode_outputs(&outputs), inside))
     }
 
-    /// A row of features as torus values, without any check: values out of range are moved to its edge.
+    /// Encodes a row of features as torus values, without any check: values outside their range are moved to its edge.
     ///
     /// # Errors
     /// The row has another number of features than the model, or one that is not finite.
@@ -229,8 +230,8 @@ impl Model {
         Ok(self.interpret(&self.network.evaluate(row)?))
     }
 
-    /// The prediction to expect of the encrypted computation: the program in the clear, with noise
-    /// of the predicted variance from `normal`, a source of standard normal values.
+    /// Simulates the encrypted computation: the program in the clear, with noise of the predicted variance. `normal`
+    /// provides standard normal values.
     ///
     /// # Errors
     /// The row has another number of features than the model.
@@ -252,10 +253,10 @@ fn last(trace: &[Vec<i128>]) -> impl Iterator<Item = i128> + '_ {
 }
 
 impl Artifact {
-    /// Reads what [`Model::encode`] or [`Client::encode`] wrote.
+    /// Reads the bytes of [`Model::encode`] or [`Client::encode`].
     ///
     /// # Errors
-    /// Anything but a well-formed model of at most [`MAX_MODEL_BYTES`].
+    /// The bytes are not a well-formed model of at most [`MAX_MODEL_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() as u64 > MAX_MODEL_BYTES {
             return Err(Error::TooLarge { what: "the model file is", limit: MAX_MODEL_BYTES });
@@ -283,11 +284,11 @@ impl Artifact {
                 client.check_claims()?;
                 Ok(Self::Client(Box::new(client)))
             }
-            _ => Err(bad("it is neither a whole model nor a client's half".into())),
+            _ => Err(bad("it is neither a whole model nor a client model".into())),
         }
     }
 
-    /// The client's half, of whichever it is.
+    /// The client model, also of a whole model.
     #[must_use]
     pub fn client(&self) -> &Client {
         match self {
@@ -296,7 +297,7 @@ impl Artifact {
         }
     }
 
-    /// The whole model, if it is one.
+    /// The whole model; `None` for a client model.
     #[must_use]
     pub fn whole(&self) -> Option<&Model> {
         match self {
@@ -334,10 +335,10 @@ impl AsRef<Client> for Model {
 }
 
 impl Client {
-    /// The half as bytes.
+    /// The client model as bytes.
     ///
     /// # Errors
-    /// None in practice: the encoding of a valid half does not fail.
+    /// None in practice: the encoding of a valid client model does not fail.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         encode(Kind::Client, self)
     }

@@ -1,10 +1,12 @@
-//! Makes equal rows neighbours: sines and cosines of one value, say, which then share a bootstrap.
+//! Reorders the rows of layers so that equal rows are adjacent. Their Lookups (for example sine and cosine of one
+//! value) can then share a bootstrap.
 
 use std::collections::HashMap;
 
 use crate::network::{Activations, Affine, Layer, Matrix, Network, Sparse};
 
-/// The same network, with the rows of each layer in such an order, and the columns of the next in the same.
+/// Groups the equal rows of each layer, and permutes the columns of the next layer accordingly. The function stays the
+/// same.
 pub(crate) fn gather(network: &mut Network) {
     for i in 1..network.layers.len() {
         let (before, after) = network.layers.split_at_mut(i);
@@ -17,7 +19,7 @@ pub(crate) fn gather(network: &mut Network) {
     }
 }
 
-/// The rows, those that are equal in a row.
+/// An order of the rows in which equal rows are adjacent.
 fn order(affine: &Affine) -> Vec<usize> {
     let mut first = HashMap::new();
     let mut order: Vec<(usize, usize)> = (0..affine.rows())

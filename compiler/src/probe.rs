@@ -1,13 +1,13 @@
-//! Rows to probe a program with that calibration does not show.
+//! Synthetic rows that differ from the calibration rows, to measure a program on.
 
 use crate::domain::Domain;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Rows of each kind.
+/// Number of rows of each kind.
 const ROWS: usize = 200;
 
-/// Rows all over a domain: drawn uniformly, at its corners, and calibration rows turned upside down.
+/// Rows from a whole domain: drawn uniformly, at its corners, and calibration rows mirrored within it.
 pub(crate) fn everywhere(domain: &Domain, rows: &[&[f64]], whole: &[bool]) -> Vec<Vec<Vec<f64>>> {
     let mut rng = StdRng::seed_from_u64(0);
     let features = domain.low.len();
@@ -28,7 +28,7 @@ pub(crate) fn everywhere(domain: &Domain, rows: &[&[f64]], whole: &[bool]) -> Ve
     vec![uniform, corners, inverted]
 }
 
-/// Rows between calibration rows: each lies on the way from one to another.
+/// Rows between calibration rows: each interpolates between two of them.
 pub(crate) fn between(rows: &[&[f64]], whole: &[bool]) -> Vec<Vec<f64>> {
     let mut rng = StdRng::seed_from_u64(1);
     let one = |rng: &mut StdRng| {

@@ -1,4 +1,4 @@
-//! What the compiler tells about a program.
+//! The compiler's report about a program.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,12 @@ use crate::client::Guarantee;
 use crate::domain::Source;
 use crate::network::MAX_LAYERS;
 
-/// Most warnings of a report that is read; there are fewer kinds.
+/// Maximum number of warnings of a report that is read; fewer kinds exist.
 const MAX_WARNINGS: usize = 64;
 /// Most parameter sets of a report that is read; the catalogue has fewer.
 const MAX_CANDIDATES: usize = 256;
 
-/// Everything known about a program before it runs.
+/// The properties of a program that are known before it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The model's name.
@@ -21,31 +21,30 @@ pub struct Report {
     pub precision: String,
     /// Name of the parameter set.
     pub parameter_set: String,
-    /// Bits of security of the set, by `tfhe`'s published curve.
+    /// Bits of security of the set according to `tfhe`'s published curve.
     pub security_bits: u32,
-    /// Why this set.
+    /// The reason for choosing this set.
     pub why: String,
     /// The stages, first to last.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
     pub stages: Vec<StageReport>,
     /// Bootstraps of one inference.
     pub lookups: usize,
-    /// Further ones that it would take if rows that nobody reads, that are constant or that are there twice were kept,
-    /// and if none shared a bootstrap.
+    /// Bootstraps saved by removing rows that are unused, constant or duplicates, and by sharing bootstraps.
     pub pruned_lookups: usize,
     /// log₂ of the probability that noise changes an `exact` answer.
     pub failure_log2: Option<f64>,
-    /// What each output is rounded to multiples of before it is shown; 0: not at all.
+    /// Each output is rounded to a multiple of this before it is shown; 0: not rounded.
     pub resolution: Vec<f64>,
-    /// On how many rows the figures below were measured.
+    /// Number of rows that the figures below were measured on.
     pub rows_measured: usize,
     /// Whether those rows were kept out of the calibration of ranges.
     pub held_out: bool,
     /// Accuracy of the network in floating point, if labels were given: 0 to 1.
     pub plain_accuracy: Option<f64>,
-    /// Accuracy to expect encrypted, if labels were given: 0 to 1.
+    /// Expected accuracy under encryption, if labels were given: 0 to 1.
     pub simulated_accuracy: Option<f64>,
-    /// How often the simulated label is the plain one, 0 to 1; for regression R² between the two.
+    /// How often the simulated label equals the plain one, 0 to 1; for regression, R² between the two.
     pub agreement: f64,
     /// Bytes of the evaluation key on the wire.
     pub evaluation_key_bytes: usize,
@@ -58,74 +57,74 @@ pub struct Report {
     pub frontier: Vec<Candidate>,
     /// Whether sums stay in their frames for every row of the domain, or because each row is checked.
     pub guarantee: Guarantee,
-    /// Where the domain of the features comes from.
+    /// The origin of the features' domain.
     pub domain: Source,
-    /// How far an answered score may be off from that of the plain model, before the head: a standard deviation, of which
-    /// six are not exceeded. Noise, and what rounding and clamping may do, together.
+    /// Standard deviation of an answered score's error against the plain model, before the head: noise, rounding and
+    /// clamping together. Errors stay below six of these.
     pub deviation: Vec<f64>,
-    /// If the program is not bounded: what being so would cost.
+    /// If the program is not bounded: the cost of a bounded one.
     pub unbounded: Option<Unbounded>,
-    /// What the calibration data cannot carry.
+    /// Warnings about the calibration data.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_WARNINGS>")]
     pub warnings: Vec<String>,
-    /// Of trees: what the client compares features with.
+    /// For trees: the points that the client compares features with.
     pub grid: Option<GridReport>,
 }
 
-/// What it would cost to bound a program's sums over the whole domain.
+/// The cost of bounding a program's sums over the whole domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unbounded {
-    /// The cheapest program that is bounded and as accurate; none if there is none.
+    /// The cheapest bounded program that is as accurate; `None` if there is none.
     pub cheapest: Option<Candidate>,
-    /// Its cost in multiples of that of the program chosen.
+    /// Its cost relative to the chosen program.
     pub times: Option<f64>,
 }
 
-/// What the client compares the features of trees with.
+/// The points that the client compares the features of trees with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GridReport {
-    /// `quantiles`: points that follow from the calibration rows. `thresholds`: the model's own thresholds.
+    /// `quantiles`: points computed from the calibration rows. `thresholds`: the model's own thresholds.
     pub kind: String,
-    /// Whether the client's part of the model shows the thresholds of the trees.
+    /// Whether the client model shows the thresholds of the trees.
     pub reveals_thresholds: bool,
-    /// Comparisons that are encrypted for one row.
+    /// Number of comparisons that are encrypted for one row.
     pub comparisons: usize,
-    /// Cells into which the comparisons divide the feature that has the most.
+    /// Number of cells of the feature with the most comparisons.
     pub most_cells: usize,
-    /// Different thresholds of the model.
+    /// Number of different thresholds of the model.
     pub thresholds: usize,
-    /// Those that a point elsewhere stands for: rows with a value between the two are answered as if it were on the
-    /// other side.
+    /// Number of thresholds that were moved to another point. Values between the two are answered as if they were on
+    /// the other side.
     pub moved: usize,
-    /// Those that no point stands for, since they are beyond all: their comparisons always have the result that they
-    /// have on the calibration rows.
+    /// Number of thresholds beyond all points, which get none. Their comparisons always have the result that they have
+    /// on the calibration rows.
     pub folded: usize,
-    /// How often the trees on the grid give the label of the model itself, before there is any noise, 0 to 1; for
-    /// regression R² between the two. Over [`Report::rows_measured`] rows.
+    /// How often the trees on the grid give the label of the model itself, without noise, 0 to 1; for regression, R²
+    /// between the two. Measured on [`Report::rows_measured`] rows.
     pub agreement: f64,
 }
 
 /// One stage of a program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
-    /// The nodes of the model that it came from.
+    /// The model's nodes that it was made from.
     pub name: String,
-    /// Values that the Linear takes.
+    /// Number of values that the Linear takes.
     pub inputs: usize,
-    /// Values that it makes.
+    /// Number of values that it returns.
     pub outputs: usize,
     /// Bits of the largest weight, sign included.
     pub weight_bits: u32,
-    /// Lookups for one row.
+    /// Bootstraps for one row.
     pub lookups: usize,
-    /// Different tables.
+    /// Number of different lookup tables.
     pub tables: usize,
-    /// log₂ of the predicted standard deviation of noise where tables are looked up (or of the
-    /// answer, in the last stage), in turns of the torus, averaged over the values.
+    /// log₂ of the predicted standard deviation of noise at the inputs of lookup tables (in the last stage: of the
+    /// answer), in turns, averaged over the values.
     pub noise_log2: f64,
-    /// The same of what the tables return.
+    /// The same for the results of the tables.
     pub table_noise_log2: Option<f64>,
-    /// Whether no row of the domain carries a sum out of its frame.
+    /// Whether no sum leaves its frame for any row of the domain.
     pub bounded: bool,
 }
 
@@ -142,6 +141,6 @@ pub struct Candidate {
     pub simulated_accuracy: Option<f64>,
     /// See [`Report::agreement`].
     pub agreement: f64,
-    /// Bits of accumulators before tables, for `exact`.
+    /// For `exact`: bits of accumulators before tables.
     pub accumulator_bits: Option<u32>,
 }

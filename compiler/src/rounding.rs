@@ -1,20 +1,20 @@
-//! Rounds the weights of a row together.
+//! Rounds the weights of a row jointly, using the correlations of the inputs.
 //!
-//! What rounding does to a row is Σ (wᵢ − qᵢ)·xᵢ, and its variance a quadratic form in the differences with the
-//! covariance of the inputs. With its Cholesky factor the form is a sum of squares, of which each is made as small as
-//! it can be, one weight after another, given the differences so far (the nearest plane of Babai, 1986; what Frantar
-//! et al., *GPTQ* (2023), do for language models). Inputs that move together, pixels say, make up for one another, so
-//! smaller integers do, and noise, which grows with their 2-norm, is less.
+//! Rounding changes a row by Σ (wᵢ − qᵢ)·xᵢ. The variance of this error is a quadratic form in the differences, with
+//! the covariance of the inputs. Its Cholesky factor turns it into a sum of squares; each is minimised in turn, one
+//! weight after another, given the differences so far (the nearest plane of Babai, 1986; used for language models by
+//! Frantar et al., *GPTQ*, 2023). Inputs that are correlated, such as pixels, compensate for one another, so smaller
+//! integers suffice, and noise, which grows with their 2-norm, is lower.
 
 use rayon::prelude::*;
 
-/// More inputs than this and the matrix is too large.
+/// Maximum number of inputs: the matrix has its square.
 const MOST_INPUTS: usize = 2048;
-/// Part of the mean variance that is added to each, so that inputs that hardly moved on these rows do not take
-/// weights of any size.
+/// Part of the mean variance that is added to each variance, so that inputs that hardly vary on these rows do not get
+/// arbitrarily large weights.
 const DAMPING: f64 = 0.01;
 
-/// How the inputs of a layer move together.
+/// Mean and covariance of a layer's inputs.
 pub(crate) struct Correlation {
     mean: Vec<f64>,
     /// Upper triangular, row by row: the covariance is its transpose times itself.
@@ -22,12 +22,12 @@ pub(crate) struct Correlation {
 }
 
 impl Correlation {
-    /// From rows of inputs. `None` if there are too many of them, or none moves.
+    /// Computed from rows of inputs. `None` if there are too many inputs, or none varies.
     pub(crate) fn of(rows: &[Vec<f64>]) -> Option<Self> {
         Self::damped(rows, DAMPING)
     }
 
-    /// As [`Self::of`], with this part of the mean variance added to each.
+    /// Like [`Self::of`], with `damping` as the part of the mean variance that is added.
     pub(crate) fn damped(rows: &[Vec<f64>], damping: f64) -> Option<Self> {
         let n = rows.first()?.len();
         if n > MOST_INPUTS || rows.len() < 2 {
@@ -55,8 +55,8 @@ impl Correlation {
         Some(Self { mean, factor: cholesky(covariance, n) })
     }
 
-    /// Rounds weights of inputs that are `scale` times (and a constant more than) those that were measured. Returns the
-    /// integers, and the variance that the rounding makes.
+    /// Rounds weights of inputs that are `scale` times the measured ones, plus a constant. Returns the integers and the
+    /// variance of the rounding error.
     pub(crate) fn round(&self, weights: &[f64], scale: &[f64]) -> (Vec<i32>, f64) {
         let n = weights.len();
         let mut off = vec![0.0; n];
@@ -74,8 +74,8 @@ impl Correlation {
         (rounded, variance)
     }
 
-    /// What to add to the weights of a row whose error has these covariances with the inputs, so that it errs least:
-    /// ridge regression (Hoerl and Kennard, 1970), with the damping as the ridge.
+    /// The change of a row's weights that minimises its error, given the error's covariances with the inputs: ridge
+    /// regression (Hoerl and Kennard, 1970), with the damping as the ridge.
     pub(crate) fn regress(&self, covariances: &[f64]) -> Vec<f64> {
         let n = covariances.len();
         let line = |i: usize| &self.factor[i * n..(i + 1) * n];
@@ -100,7 +100,7 @@ impl Correlation {
     }
 }
 
-/// The upper triangular factor of a matrix of which the upper half is given.
+/// The upper triangular Cholesky factor of a matrix whose upper half is given.
 fn cholesky(mut matrix: Vec<f64>, n: usize) -> Vec<f64> {
     for i in 0..n {
         let (done, rest) = matrix.split_at_mut((i + 1) * n);
@@ -126,7 +126,7 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
-    /// Inputs of which each is near the one before.
+    /// Inputs that are each near the one before.
     fn rows(rng: &mut StdRng, count: usize, n: usize) -> Vec<Vec<f64>> {
         let row = |rng: &mut StdRng| {
             let mut x = 0.0;
@@ -158,7 +158,7 @@ mod tests {
                 rows.iter().map(|row| of(row).powi(2)).sum::<f64>() / rows.len() as f64
             };
             let measured = error(&|i| f64::from(rounded[i]), shift);
-            // The prediction has the damping in it.
+            // The prediction includes the damping.
             assert!(
                 measured <= variance * 1.0001 && measured > 0.3 * variance,
                 "{measured} {variance}"
@@ -185,7 +185,7 @@ mod tests {
         for (found, made) in correlation.regress(&covariances).iter().zip(made) {
             assert!((found - made).abs() < 1e-6, "{found}, not {made}");
         }
-        // With a ridge, the change is smaller.
+        // A ridge makes the change smaller.
         let norm = |w: &[f64]| w.iter().map(|w| w * w).sum::<f64>();
         let ridge = Correlation::damped(&rows, 0.5).unwrap().regress(&covariances);
         assert!(norm(&ridge) < 0.8 * norm(&made));

@@ -1,16 +1,16 @@
-//! How real values become fractions of the torus.
+//! Conversion between real values and torus elements.
 
 use serde::{Deserialize, Serialize};
 
-/// How values travel between two operators: value *x* as `unit · steps · (x − low) / (high − low)`,
-/// each with a range of its own.
+/// Encoding of values between two operators: value *x* becomes `unit · steps · (x − low) / (high − low)`. Each value
+/// has its own range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Encoding {
-    /// The smallest of each value.
+    /// Lower end of each value's range.
     pub(crate) low: Vec<f64>,
-    /// The largest of each value; equal to `low` where a value is constant.
+    /// Upper end of each value's range; equal to `low` if the value is constant.
     pub(crate) high: Vec<f64>,
-    /// Steps between the two; values are rounded to whole steps if `rounded`.
+    /// Number of steps of the range; values are rounded to whole steps if `rounded`.
     pub(crate) steps: u32,
     /// Whether the values are integers.
     pub(crate) rounded: bool,
@@ -24,14 +24,13 @@ impl Encoding {
         self.high[index] - self.low[index]
     }
 
-    /// What the whole range is on the torus, in turns.
+    /// The width of the whole range on the torus, in turns.
     pub(crate) fn full(&self) -> f64 {
         f64::from(self.steps) * self.unit as f64 / 2f64.powi(64)
     }
 
-    /// A real value in units of 2⁻⁶⁴ turns, not reduced to one turn. Values are not clamped: the caller knows whether
-    /// something out of range can come, and must be. `dither` is added to the steps before they are rounded, if they
-    /// are.
+    /// A real value in units of 2⁻⁶⁴ turns, without wrapping around. Values are not clamped, so the caller must expect
+    /// values outside the range. If steps are rounded, `dither` is added to them first.
     pub(crate) fn unwrapped(&self, index: usize, value: f64, dither: f64) -> i128 {
         let range = self.range(index);
         if range <= 0.0 {
@@ -41,7 +40,7 @@ impl Encoding {
         if self.rounded {
             return i128::from((steps + dither).round() as i64) * i128::from(self.unit);
         }
-        // Beyond i128 nothing sensible remains in any case; the cast saturates.
+        // The cast saturates. Values beyond i128 are meaningless in any case.
         (steps * self.unit as f64) as i128
     }
 
@@ -62,13 +61,12 @@ impl Encoding {
     }
 }
 
-/// How the client reads outputs: value *i* is `centre[i] + scale[i] · x` for a torus value x in
-/// [−½, ½).
+/// Decoding of outputs: value *i* is `centre[i] + scale[i] · x` for a torus value x in [−½, ½).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Decoding {
-    /// What zero stands for.
+    /// The value of torus element zero.
     pub(crate) centre: Vec<f64>,
-    /// What a whole turn of the torus stands for.
+    /// The value of one turn.
     pub(crate) scale: Vec<f64>,
     /// For `exact` programs: outputs are multiples of 2^−bits.
     pub(crate) bits: Option<u32>,

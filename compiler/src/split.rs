@@ -1,4 +1,4 @@
-//! Cuts a network in two: what the client computes before it encrypts, and what is computed encrypted.
+//! Splits a network into the layers that the client computes before it encrypts, and those that are computed encrypted.
 
 use crate::Error;
 use crate::compile::Grid;
@@ -10,16 +10,16 @@ use crate::report::GridReport;
 
 /// A network in two parts.
 pub(crate) struct Split {
-    /// What the client computes itself.
+    /// The client's layers.
     pub(crate) prefix: Vec<Layer>,
-    /// What is computed encrypted: ends in an affine layer.
+    /// The encrypted layers. They end in an affine layer.
     pub(crate) core: Network,
-    /// Of trees: what the client compares features with.
+    /// For trees: the points that the client compares features with.
     pub(crate) grid: Option<GridReport>,
 }
 
-/// Splits the pruned network. What the client compares features of trees with follows from the rows of `calibration`;
-/// what that costs is measured on those of `measured`.
+/// Splits the pruned network. The points that the client compares features of trees with are computed from the rows of
+/// `calibration`; their effect is measured on those of `measured`.
 pub(crate) fn split(
     network: &Network,
     pruned: &Network,
@@ -29,7 +29,7 @@ pub(crate) fn split(
 ) -> Result<Split, Error> {
     let mut core = pruned.clone();
     let mut prefix: Vec<Layer> = core.layers.drain(..pruned.elementwise_prefix()).collect();
-    // What follows comparisons would show them to the client, so it becomes part of the next affine function.
+    // Layers after comparisons would reveal them to the client, so they are merged into the next affine function.
     if let Some(step) = prefix.iter().position(|layer| grid::compares(std::slice::from_ref(layer)))
     {
         let after = prefix.split_off(step + 1);
@@ -57,14 +57,14 @@ pub(crate) fn split(
     }
     let Gridded { prefix, core, report } =
         grid::grid(network, &prefix, &core, calibration, measured, kind)?;
-    // Thresholds that fell on one point of the grid, or beyond it, make more rows the same or constant.
+    // Thresholds that moved to the same point of the grid, or beyond it, make more rows equal or constant.
     Ok(Split { prefix, core: prune(&core), grid: Some(report) })
 }
 
-/// The affine function of what layers, each of which looks at one value at a time, make of `bits` bits: whatever a
-/// function does, it is linear in a bit.
+/// Merges layers whose values each depend on one of `bits` bits into the affine function after them. Any function of a
+/// bit is affine in it.
 fn of_bits(layers: &[Layer], affine: &Affine, bits: usize) -> Affine {
-    // Of each value: the bit that it depends on, and what it is where that is 0 and where it is 1.
+    // For each value: the bit that it depends on, and its value where the bit is 0 and where it is 1.
     let mut values: Vec<(usize, [f64; 2])> = (0..bits).map(|bit| (bit, [0.0, 1.0])).collect();
     for layer in layers {
         let value = |r: usize| {

@@ -1,10 +1,11 @@
-//! Exact sums of many tables: each table's values are rounded to the output's step by themselves, and all the rounding
-//! together must not carry a sum beyond the turn, where the largest would become the smallest.
+//! Scales exact sums of many tables so that they do not wrap around. Each table's values are rounded to the output's
+//! step separately, and the rounding errors together must not carry a sum beyond one turn, where the largest value
+//! would become the smallest.
 
 use crate::network::{Activation, Layer, Network};
 
-/// What a turn stands for so that no input carries an output of `bits` bits around, if the last layer adds up what
-/// tables give and has bounds. `Some(None)` if rounding alone fills the turn.
+/// The value of one turn with which no output of `bits` bits wraps around for any input, if the last layer adds table
+/// values and has bounds. `Some(None)` if rounding errors alone fill the turn.
 pub(crate) fn turn(network: &Network, bits: u32) -> Option<Option<f64>> {
     let [.., tables, sums] = network.layers.as_slice() else {
         return None;
@@ -52,10 +53,10 @@ pub(crate) fn rounding(tables: &Layer, sums: &Layer, r: usize, step: f64) -> f64
     up.max(-down)
 }
 
-/// Added before rounding, in steps, a little else for each table: so values that are the same in many are not all
-/// rounded the same way. Zero stays zero.
+/// An offset in steps that is added before rounding and differs between tables, so that values that are equal in many
+/// tables are not all rounded in the same direction. Zero stays zero.
 pub(crate) fn dither(table: usize) -> f64 {
-    // The golden ratio spreads any number of them evenly.
+    // Multiples of the golden ratio are evenly distributed, for any number of tables.
     ((table + 1) as f64 * 0.618_033_988_749_895).fract() - 0.5
 }
 
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
     use crate::network::{Activations, Affine, Decision, Head, Matrix};
 
-    /// Each of `n` trees gives 1/n or nothing.
+    /// Each of `n` trees gives 1/n or 0.
     fn forest(n: usize) -> Network {
         let layer = |rows: usize, cols: usize, activation: Option<Activations>, bounds| Layer {
             name: String::new(),

@@ -1,4 +1,4 @@
-//! What calibration data cannot carry.
+//! Warnings about calibration data that is too small or too uniform.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,14 @@ use crate::calibration::{Span, one_range};
 use crate::client::interpret;
 use crate::network::{Label, Network};
 
-/// Fewer rows say little about the ranges of values.
+/// Fewer rows show little about the ranges of values.
 const FEW_ROWS: usize = 100;
-/// A feature that is the same in all but this part of the rows is nearly constant.
+/// A feature is nearly constant if at most this part of the rows has another value.
 const RARE: f64 = 0.005;
-/// Features that are named.
+/// Maximum number of features that are listed.
 const NAMED: usize = 8;
 
-/// One sentence for each thing that is amiss.
+/// One sentence for each problem.
 pub(crate) fn of(
     network: &Network,
     rows: &[&[f64]],
@@ -24,14 +24,14 @@ pub(crate) fn of(
     let mut warnings = Vec::new();
     if rows.len() < FEW_ROWS {
         warnings.push(format!(
-            "{} calibration {}: ranges and accuracy are guesses; use at least {FEW_ROWS}, better 1000",
+            "{} calibration {}: ranges and accuracy are unreliable; use at least {FEW_ROWS}, better 1000",
             rows.len(),
             if rows.len() == 1 { "row" } else { "rows" }
         ));
     }
     if !held_out {
         warnings.push(
-            "accuracy is measured on the calibration rows themselves, which flatters it; from 200 rows on, half are kept \
+            "accuracy is measured on the calibration rows themselves, which overestimates it; from 200 rows on, half are kept \
              out for it"
                 .into(),
         );
@@ -43,12 +43,12 @@ pub(crate) fn of(
         let least = other.min(rows.len() - other);
         match (other, least as f64 <= RARE * rows.len() as f64) {
             (0, _) => constant.push(feature),
-            // The first row may be the rare one.
+            // The first row may have the rare value.
             (_, true) if is_rare(rows, feature) => rare.push(feature),
             _ => {}
         }
     }
-    // Features in one unit, as pixels are, have one range: that of a pixel at the edge, which never changes, as well.
+    // Features in one unit (for example pixels) share one range, also a pixel at the edge that never changes.
     let one_unit = in_one_unit(rows);
     for (features, what) in [(constant, "constant"), (rare, "nearly constant")] {
         if features.is_empty() || one_unit {

@@ -1,3 +1,5 @@
+//! The engine's error type.
+
 use crate::artifact::OtherVersion;
 use thiserror::Error;
 

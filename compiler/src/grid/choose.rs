@@ -1,4 +1,4 @@
-//! How many points a grid has: as many as the model needs, up to bounds that are the same for every model.
+//! Chooses the number of points of a grid: as many as the model needs, within bounds that are the same for every model.
 
 use hermesh_engine::MAX_WIDTH;
 
@@ -11,30 +11,30 @@ use crate::measure;
 use crate::network::{Activation, Affine, Layer, Matrix, Network, Sparse};
 use crate::report::GridReport;
 
-/// Cells of a feature within its calibrated span: the fewest within [`SLACK`] of more.
+/// Cells of a feature within its calibrated span: the fewest whose agreement is within [`SLACK`] of the best.
 const CELLS: [usize; 7] = [16, 32, 64, 128, 256, 512, 1024];
-/// Those of so many features that no more comparisons fit: the most that do.
+/// For so many features that 16 cells do not fit: the most that fit.
 const FEW_CELLS: [usize; 3] = [8, 4, 2];
-/// More cells than this only as long as there are at most so many comparisons in all.
+/// More cells than this only if there are at most [`MOST_FINE`] comparisons in all.
 const USUAL_CELLS: usize = 256;
 const MOST_FINE: usize = 1 << 13;
-/// Points beyond the span of a feature, on each side, and the most on one side of all features together.
+/// Points beyond the span of a feature, on each side; and the maximum on one side for all features together.
 const BEYOND: [usize; 9] = [0, 4, 8, 16, 32, 64, 128, 256, 512];
 const MOST_BEYOND: usize = 1 << 12;
-/// How far a point beyond the span may be from a threshold that it stands for, as a fraction of the threshold's
-/// distance from the feature's median.
+/// Accepted distance of a threshold beyond the span from its point, as a fraction of the threshold's distance from the
+/// feature's median.
 const OFF: f64 = 0.1;
-/// The same where a feature is constant in calibration: then the rows say nothing of how often it matters.
+/// The same for features that are constant in calibration. The rows do not show how often such a threshold matters.
 const OFF_CONSTANT: f64 = 0.05;
-/// Rows like those of calibration that the number of cells is chosen on, and the most values in them.
+/// Synthetic rows for choosing the number of cells, and the maximum number of values in them.
 const ROWS: usize = 2000;
 const VALUES: usize = 1 << 22;
-/// What cells are chosen by is less certain than what parameter sets are chosen by, the more so from few rows: so much
-/// less may be lost.
+/// Agreement that may be lost by fewer cells. Less than for parameter sets, because the measurement is less certain,
+/// above all with few rows.
 const SLACK: [f64; 2] = [DEFAULT_SLACK / 2.0, DEFAULT_SLACK / 3.0];
 const FEW_ROWS: usize = 200;
 
-/// What the number of points is chosen by.
+/// The data for choosing the number of points.
 pub(super) struct Choice<'a> {
     pub(super) network: &'a Network,
     /// The client's layers before the comparisons.
@@ -47,7 +47,7 @@ pub(super) struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// The grid that needs the fewest comparisons to keep the answers.
+    /// The grid with the fewest comparisons that keeps the answers.
     pub(super) fn choose(
         &self,
         calibration: &[&[f64]],
@@ -79,7 +79,7 @@ impl Choice<'_> {
         Ok(Gridded { prefix, core, report })
     }
 
-    /// The numbers of points that are tried, fewest first.
+    /// The numbers of points to try, fewest first.
     fn fitting(&self) -> Vec<Counts> {
         let outside = self.outside();
         let fit = |cells: usize, most: usize| {
@@ -98,7 +98,7 @@ impl Choice<'_> {
         if all.is_empty() {
             all.extend(FEW_CELLS.into_iter().find_map(|cells| fit(cells, MAX_WIDTH)));
         }
-        // Where the features have few values, more cells are the same.
+        // For features with few values, more cells give the same points.
         all.dedup_by(|next, kept| {
             self.profiles.iter().all(|p| p.points(*next).len() == p.points(*kept).len())
         });
@@ -112,7 +112,7 @@ impl Choice<'_> {
         })
     }
 
-    /// The numbers of points beyond the spans.
+    /// Chooses the numbers of points beyond the spans.
     fn outside(&self) -> Counts {
         let constant = |n: usize| Counts { constant: n, ..Counts::default() };
         let mut counts = constant(self.fewest(OFF_CONSTANT, constant, |p, _| p.is_constant()));
@@ -130,8 +130,8 @@ impl Choice<'_> {
         counts
     }
 
-    /// The fewest points with which the thresholds that this `concerns` are as near to points as with more: distances up
-    /// to `off` count as none.
+    /// The fewest points with which the concerned thresholds are as near to points as with more. Distances up to `off`
+    /// count as 0.
     fn fewest(
         &self,
         off: f64,
@@ -170,10 +170,10 @@ impl Choice<'_> {
         self.profiles.iter().map(|profile| Axis::new(profile, counts)).collect()
     }
 
-    /// The client's layers and the rest of the network, with so many points.
+    /// The client's layers and the rest of the network, for these numbers of points.
     pub(super) fn build(&self, counts: Counts) -> (Vec<Layer>, Network) {
         let axes = self.axes(counts);
-        // Where the comparisons of each feature begin among all.
+        // Index of each feature's first comparison.
         let mut starts = vec![0];
         for axis in &axes {
             starts.push(starts[starts.len() - 1] + axis.points.len());
@@ -191,7 +191,7 @@ impl Choice<'_> {
         let each =
             axes.iter().enumerate().flat_map(|(f, axis)| axis.points.iter().map(move |&x| (f, x)));
         let mut points: Vec<(usize, f64)> = each.collect();
-        // Features that are constant have no grid where no threshold is near, and a network needs an input.
+        // Constant features without near thresholds have no points, and a network needs at least one input.
         if points.is_empty() {
             points.push((0, 0.0));
         }

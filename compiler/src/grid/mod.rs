@@ -1,9 +1,9 @@
-//! Trees compare features with thresholds. The client compares each feature with all points of a public grid instead
-//! and encrypts the results: a thermometer code, in which each comparison of a tree is one of the values that it gets.
-//! The points follow from the calibration rows and from how many there are to be, so that what the client computes and
-//! sends tells nothing of the thresholds; which point stands for which threshold is part of the program, which is the
-//! server's. A row with a value between a threshold and its point is answered as if it were on the other side: the
-//! report says how much that costs.
+//! Grids for trees: the client compares each feature with all points of a public grid and encrypts the resulting bits
+//! (a thermometer code). Each comparison of a tree selects one of these bits. The points depend only on the calibration
+//! rows and on the number of points, so the client's computation and its messages reveal nothing about the thresholds.
+//! The assignment of points to thresholds is part of the program, which only the server has. A value between a
+//! threshold and its point is answered as if it were on the other side of the threshold; the report states the effect
+//! on agreement.
 
 mod choose;
 mod place;
@@ -24,17 +24,17 @@ use choose::Choice;
 use place::Comparison;
 use profile::Profile;
 
-/// A network of which the comparisons are those with a grid.
+/// A network whose comparisons are those with a grid.
 pub(crate) struct Gridded {
-    /// The layers that the client computes: up to the comparisons with the grid.
+    /// The client's layers, up to the comparisons with the grid.
     pub(crate) prefix: Vec<Layer>,
-    /// The rest.
+    /// The rest of the network.
     pub(crate) core: Network,
-    /// What it costs.
+    /// Size of the grid and its effect on agreement.
     pub(crate) report: GridReport,
 }
 
-/// Whether the client's last layer compares.
+/// Whether the client's last layer consists of comparisons.
 pub(crate) fn compares(prefix: &[Layer]) -> bool {
     let step = |layer: &Layer| {
         layer.activation.as_ref().and_then(|a| a.uniform()) == Some(&Activation::Step)
@@ -42,9 +42,9 @@ pub(crate) fn compares(prefix: &[Layer]) -> bool {
     prefix.last().is_some_and(step)
 }
 
-/// Has the client compare with a grid, or with the model's own thresholds: `prefix` ends with the comparisons, and
-/// `core` is the rest of `network`. The grid follows from the rows of `calibration`; what it costs is measured on those
-/// of `measured`.
+/// Replaces the comparisons by those with a grid, or keeps the model's own thresholds. `prefix` ends with the
+/// comparisons, and `core` is the rest of `network`. The grid is computed from the rows of `calibration`; its effect is
+/// measured on those of `measured`.
 pub(crate) fn grid(
     network: &Network,
     prefix: &[Layer],
@@ -70,7 +70,7 @@ pub(crate) fn grid(
     choice.choose(calibration, measured)
 }
 
-/// The comparisons of the model itself.
+/// Keeps the comparisons of the model itself.
 fn thresholds(
     network: &Network,
     prefix: &[Layer],

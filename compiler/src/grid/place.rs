@@ -1,9 +1,9 @@
-//! Which point of the grid stands for a threshold of the model.
+//! Assigns a point of the grid to each threshold of the model.
 
 use super::profile::{Counts, Profile};
 use crate::network::{Affine, Matrix, Sparse};
 
-/// What a row of the layer of comparisons is.
+/// A row of the layer of comparisons.
 pub(super) enum Comparison {
     /// True or false for every input.
     Known(bool),
@@ -15,21 +15,21 @@ pub(super) enum Comparison {
 pub(super) struct Threshold {
     pub(super) feature: usize,
     pub(super) at: f64,
-    /// How many calibration rows are not above it.
+    /// Number of calibration rows whose value is not above it.
     rank: usize,
     negated: bool,
 }
 
 impl Comparison {
-    /// w·x + b > 0, with the one w that is not zero.
+    /// w·x + b > 0, with the row's only weight w that is not zero.
     pub(super) fn of(affine: &Affine, row: usize, profiles: &[Profile]) -> Self {
         let bias = affine.bias[row];
         let Some((feature, weight)) = affine.matrix.row(row).find(|&(_, w)| w != 0.0) else {
             return Self::Known(bias > 0.0);
         };
         let negated = weight < 0.0;
-        // The rank is by the comparison itself, so that calibrated values equal to the threshold are on the side where
-        // the model has them, however the division rounds.
+        // The rank is computed with the comparison itself, so that calibrated values equal to the threshold are on the
+        // same side as in the model, however the division rounds.
         let holds = |x: f64| weight * x + bias > 0.0;
         let rank = profiles[feature].rank(|x| holds(x) != negated);
         let at = -bias / weight;
@@ -39,7 +39,7 @@ impl Comparison {
 }
 
 impl Threshold {
-    /// 0 if all calibration rows are above, 1 if none is.
+    /// 0 if all calibration rows are above the threshold, 1 if none is.
     pub(super) fn side(&self, profile: &Profile) -> Option<usize> {
         match self.rank {
             0 => Some(0),
@@ -48,7 +48,7 @@ impl Threshold {
     }
 }
 
-/// Where a comparison is found.
+/// The result of a comparison: a constant, or a column of the grid.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Place {
     Constant(bool),
@@ -59,7 +59,7 @@ pub(super) enum Place {
 pub(super) struct Axis<'a> {
     profile: &'a Profile,
     pub(super) points: Vec<f64>,
-    /// How many calibration rows are not above each point.
+    /// For each point: number of calibration rows whose value is not above it.
     ranks: Vec<usize>,
 }
 
@@ -70,8 +70,8 @@ impl<'a> Axis<'a> {
         Self { profile, points, ranks }
     }
 
-    /// The point that stands for a threshold, if any does: the one with the fewest calibration rows between, and of
-    /// those the closest. A greater threshold never gets a smaller point.
+    /// The point for a threshold, if any: the one with the fewest calibration rows in between, and of those the
+    /// closest. A greater threshold never gets a smaller point.
     pub(super) fn nearest(&self, threshold: &Threshold) -> Option<usize> {
         let Threshold { at, rank, .. } = *threshold;
         let after = self.ranks.partition_point(|&r| r < rank);
@@ -104,7 +104,7 @@ impl<'a> Axis<'a> {
         (!self.is_far_out(best, at, rank)).then_some(best)
     }
 
-    /// Whether a threshold is so far beyond the outermost point that it is best taken for infinite.
+    /// Whether a threshold is so far beyond the outermost point that it is treated as infinite.
     fn is_far_out(&self, point: usize, at: f64, rank: usize) -> bool {
         let above = rank == self.profile.rows();
         let (outer, beyond, inner) = match above {
@@ -121,18 +121,18 @@ impl<'a> Axis<'a> {
         (position(at) - position(self.points[point])).abs() > step
     }
 
-    /// Where a comparison is found, if the feature's comparisons begin at column `start`.
+    /// The place of a comparison, if the feature's comparisons begin at column `start`.
     pub(super) fn place(&self, threshold: &Threshold, start: usize) -> Place {
         let negated = threshold.negated;
         match self.nearest(threshold) {
             Some(point) => Place::At { column: start + point, negated },
-            // What most calibration rows say.
+            // The result on most calibration rows.
             None => Place::Constant((2 * threshold.rank < self.profile.rows()) != negated),
         }
     }
 }
 
-/// The affine function of comparisons that are found at `places` among `columns`.
+/// Rewrites an affine function of comparisons for comparisons at `places` among `columns`.
 pub(super) fn read_through(affine: &Affine, places: &[Place], columns: usize) -> Affine {
     let mut matrix = Sparse::new(columns);
     let mut bias = affine.bias.clone();

@@ -1,49 +1,49 @@
-//! What calibration rows show of one feature, and the points that follow from it. Nothing here knows the model.
+//! The distribution of one feature over the calibration rows, and the grid points that follow from it. This module does
+//! not use the model.
 
-/// How far the outermost points lie beyond the span, as a multiple of its size; for features that are constant also
-/// how near the innermost lie.
+/// Distance of the outermost points beyond the span, as a multiple of its size; for constant features also the
+/// reciprocal distance of the innermost points.
 const REACH: f64 = 1024.0;
-/// How much of the density of points follows the values' sizes, the rest being that of quantiles: a share for sizes
-/// divides the long gaps of heavy tails, in which quantiles have no point.
+/// The part of the density of points that follows the sizes of the values; the rest follows quantiles. It places points
+/// in the long gaps of heavy tails, where quantiles have none.
 const BY_SIZE: f64 = 0.25;
-/// A feature is taken for constant if at most one row in so many has another value.
+/// A feature is treated as constant if at most one row in this many has another value.
 const RARE: usize = 100;
-/// From here on, numbers of 64 bits have no halves.
+/// From here on, `f64` has no halves.
 const NO_HALVES: f64 = (1u64 << 52) as f64;
 
-/// How many points a feature is compared with. The same for all features, so that it says nothing of one.
+/// Numbers of points for a feature. They are the same for all features, so that they reveal nothing about a single one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Most within the calibrated span.
+    /// Maximum within the calibrated span.
     pub(super) inside: usize,
     /// Below the span and above it.
     pub(super) beyond: [usize; 2],
-    /// On each side of the value that all calibration rows have, or all but very few.
+    /// For constant features: on each side of the common value.
     pub(super) constant: usize,
 }
 
 /// One feature over the calibration rows.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
-    /// Its values, each once, increasing.
+    /// The distinct values, increasing.
     values: Vec<f64>,
-    /// How many rows have that value or a smaller one.
+    /// For each value: number of rows with that value or a smaller one.
     at_most: Vec<usize>,
-    /// All values are whole numbers, small enough to have numbers between them.
+    /// Whether all values are whole numbers, small enough to have halves between them.
     whole: bool,
-    /// Most values occur repeatedly: codes and flags, rather than measurements.
+    /// Whether most values occur repeatedly, as codes and flags do and measurements do not.
     discrete: bool,
     /// See [`Self::is_constant`].
     constant: bool,
     /// The median.
     centre: f64,
-    /// Half the median distance of values from the centre: closer to it distances count as they are, beyond it by
-    /// their logarithm.
+    /// Half the median distance of values from the centre. Distances count linearly below it, logarithmically above.
     scale: f64,
 }
 
 impl Profile {
-    /// Of a feature's values, of which there is one at least.
+    /// The profile of a feature's values, at least one.
     pub(super) fn of(mut column: Vec<f64>) -> Self {
         column.sort_unstable_by(f64::total_cmp);
         let centre = column[column.len() / 2];
@@ -70,7 +70,7 @@ impl Profile {
         profile
     }
 
-    /// Whether all rows have the same value, or all but very few: then they say little of the others.
+    /// Whether all rows, or all but very few, have the same value. They then show little about other values.
     pub(super) fn is_constant(&self) -> bool {
         self.constant
     }
@@ -83,7 +83,7 @@ impl Profile {
         self.at_most[i] - if i > 0 { self.at_most[i - 1] } else { 0 }
     }
 
-    /// How many rows have a value that `above` is false of, where it is true of all greater ones.
+    /// Number of rows with a value for which `above` is false. `above` must be monotone.
     pub(super) fn rank(&self, above: impl Fn(f64) -> bool) -> usize {
         match self.values.partition_point(|&x| !above(x)) {
             0 => 0,
@@ -105,19 +105,19 @@ impl Profile {
         if above { self.values[self.values.len() - 1] } else { self.values[0] }
     }
 
-    /// Whether comparing with `point` is as good as with a threshold: no value that the feature may be expected to have
-    /// lies between them.
+    /// Whether comparing with `point` is equivalent to comparing with a threshold: no value that the feature is
+    /// expected to have lies between them.
     pub(super) fn same(&self, threshold: f64, point: f64) -> bool {
-        // One value is a weak sign that all are whole numbers: the threshold must look so, too. That of x < 1 is the
-        // number of single precision before 1.
+        // One value is weak evidence that all are whole numbers, so the threshold must look like one, too. The
+        // threshold of x < 1 is the single-precision number before 1.
         let twice = 2.0 * threshold;
         let halves = || (twice - twice.round()).abs() <= 1e-6 * twice.abs();
         let whole = self.whole && (!self.is_constant() || halves());
         threshold == point || whole && threshold.floor() == point.floor()
     }
 
-    /// How far a threshold beyond the span is from the point that stands for it, as a fraction of its distance from
-    /// the centre, or from zero if the feature comes close to that.
+    /// Distance of a threshold beyond the span from its point, as a fraction of its distance from the centre, or from
+    /// zero if the feature comes close to zero.
     pub(super) fn off(&self, threshold: f64, point: f64) -> f64 {
         if self.same(threshold, point) {
             return 0.0;
@@ -131,14 +131,14 @@ impl Profile {
         (point - threshold).abs() / away
     }
 
-    /// Whether the values are all on one side of zero and, at that end, much closer to it than the centre is.
+    /// Whether all values are on one side of zero and end much closer to it than the centre is.
     fn comes_close_to_zero(&self, above: bool) -> bool {
         let edge = self.edge(above);
         let inwards = if above { edge < 0.0 } else { edge > 0.0 };
         inwards && 4.0 * edge.abs() < self.centre.abs()
     }
 
-    /// Of a feature that is constant, the distance of the first points from it.
+    /// For a constant feature: the distance of the first points from its value.
     fn nearest(&self) -> f64 {
         if self.centre == 0.0 { 1.0 / REACH } else { self.centre.abs() / REACH }
     }
@@ -158,15 +158,15 @@ impl Profile {
         points
     }
 
-    /// At most `count` points between the values: as many in each gap between neighbouring values as its share of the
-    /// rows and of the span on the scale of [`Self::position`] says, and one in each if there are enough.
+    /// At most `count` points between the values. Each gap between neighbouring values gets points in proportion to its
+    /// share of the rows and of the span (on the scale of [`Self::position`]), and at least one if there are enough.
     fn inside(&self, count: usize) -> Vec<f64> {
         let gaps = self.values.len() - 1;
         if gaps == 0 || count == 0 {
             return Vec::new();
         }
         let gap = |g: usize| (self.values[g], self.values[g + 1]);
-        // Between whole numbers only those halfway tell anything.
+        // Between whole numbers only the halves differ.
         let room = |g: usize| match (self.whole, gap(g)) {
             (true, (a, b)) => (b - a) as usize,
             (false, _) => usize::MAX,
@@ -195,10 +195,10 @@ impl Profile {
         (0..gaps).flat_map(|g| self.between(gap(g), shares[g])).collect()
     }
 
-    /// The share of points that each gap gets.
+    /// The share of points for each gap.
     fn spread(&self, count: usize) -> Vec<f64> {
         let gaps = self.values.len() - 1;
-        // A value that many rows have counts as one cell: more points beside it would tell nothing more.
+        // A value of many rows counts as one cell: more points next to it would separate nothing.
         let mut cap = self.rows() as f64;
         for _ in 0..8 {
             let all = (0..=gaps).map(|i| (self.occurs(i) as f64).min(cap)).sum::<f64>();
@@ -228,12 +228,12 @@ impl Profile {
             } else {
                 self.at_position(from + (to - from) * part)
             };
-            // x > a separates them as well, should there be no number between.
+            // If there is no number between them, x > a separates them as well.
             if (a..b).contains(&point) { point } else { a }
         })
     }
 
-    /// Points on one side of the span, ever further apart.
+    /// Points on one side of the span, at increasing distances.
     fn beyond(&self, above: bool, count: usize) -> Vec<f64> {
         let edge = if self.is_constant() { self.centre } else { self.edge(above) };
         let sign = if above { 1.0 } else { -1.0 };
@@ -243,7 +243,7 @@ impl Profile {
             let part = |i: usize| i as f64 / count.saturating_sub(1).max(1) as f64;
             (0..count).map(|i| edge + sign * self.nearest() * ratio.powf(part(i))).collect()
         } else if self.comes_close_to_zero(above) {
-            // Closer and closer to zero, and then away from it on the other side.
+            // Towards zero, and then away from it on the other side.
             let close = count.div_ceil(2);
             let towards = (1..close).map(|i| edge * REACH.powf(-(i as f64) / close as f64));
             let ratio = self.centre.abs() * REACH / edge.abs();
@@ -253,18 +253,18 @@ impl Profile {
         } else {
             let near = (edge - self.centre).abs().max(self.scale);
             let ratio = near.max(edge.abs()) / near * REACH;
-            // More densely close to the span, since more values are there.
+            // More densely near the span, where more values are expected.
             let part = |i: usize| (i as f64 / count as f64).powi(2);
             (1..=count).map(|i| self.centre + sign * near * ratio.powf(part(i))).collect()
         };
-        // What is constantly 0 may be a fraction later, close to 0; further away it is more often a count.
+        // A feature that was always 0 may later be a fraction near 0; further away it is more often a count.
         let snaps = |x: f64| self.whole && (!self.is_constant() || (x - edge).abs() >= 1.0);
         let halfway = |x: f64| match (snaps(x), above) {
             (true, true) => x.floor() + 0.5,
             (true, false) => x.ceil() - 0.5,
             (false, _) => x,
         };
-        // All calibrated values are on one side, or almost all.
+        // All, or almost all, calibrated values are on one side.
         let outside = |&x: &f64| if above { x >= edge } else { x < edge };
         points.into_iter().map(halfway).filter(outside).collect()
     }

@@ -1,14 +1,14 @@
-//! Rows like the calibration rows, to measure on where there are few others.
+//! Synthetic rows that resemble the calibration rows, for measurements with few other rows.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// `count` rows, each a calibration row of which every value that occurs only once is drawn anew from halfway to the
-/// next smaller to halfway to the next greater one: a smoothed bootstrap (Silverman and Young, "The bootstrap: to
-/// smooth or not to smooth?", 1987). A grid made from the rows has points between all their values, so on the rows
-/// themselves it looks better than it is. A row that is used again has each value from it or from another row: a few
-/// rows alone may all be far from where the answer changes. Whole numbers stay what they are. The same rows give the
-/// same result.
+/// `count` smoothed calibration rows: every value that occurs only once is drawn anew from the interval between the
+/// midpoints to its neighbours, a smoothed bootstrap (Silverman and Young, "The bootstrap: to smooth or not to
+/// smooth?", 1987). A grid made from the rows has points between all their values, so it looks better on the rows
+/// themselves than it is. A row that is used again takes each value from itself or from another row, because a few rows
+/// alone may all be far from where the answer changes. Whole numbers stay unchanged. The same rows give the same
+/// result.
 pub(super) fn rows(rows: &[&[f64]], count: usize) -> Vec<Vec<f64>> {
     let mut rng = StdRng::seed_from_u64(0);
     let features = rows.first().map_or(0, |row| row.len());

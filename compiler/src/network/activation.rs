@@ -1,4 +1,4 @@
-//! The functions of one value that stand between affine layers.
+//! Activations: functions of one value between affine layers.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::formula::{Formula, Term};
 use crate::bounded;
 
-/// Most activations without parameters of a layer that is read; there are fewer, but a layer may name one twice.
+/// Maximum number of activations without parameters in a layer that is read. Fewer exist, but a layer may contain one
+/// twice.
 const MAX_PLAIN_KINDS: usize = 64;
 
-/// A function of one value. Under encryption it costs one lookup per value, whichever it is.
+/// A function of one value. Under encryption every such function costs one Lookup per value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Activation {
-    /// x itself. Costs nothing where the value comes from an earlier lookup and its row selects it: it then
-    /// passes the stage as it is.
+    /// x itself. Free if the row selects one value of an earlier Lookup: the value then passes the stage unchanged.
     Identity,
     /// max(x, 0).
     Relu,
@@ -37,11 +37,11 @@ pub enum Activation {
     },
     /// 1 where x > 0, else 0.
     Step,
-    /// 1 where |x| < ½, else 0: whether a whole number is 0.
+    /// 1 where |x| < ½, else 0: tests whether a whole number is 0.
     Equal,
     /// Any other function of one value.
     Formula(Formula),
-    /// A value for each integer from 0 on; what lies outside is moved to the edge.
+    /// A value for each integer from 0 on; integers outside are clamped.
     Table(Vec<f64>),
 }
 
@@ -71,7 +71,7 @@ impl Activation {
         }
     }
 
-    /// The function as a formula, but for comparisons and tables.
+    /// The function as a formula; `None` for comparisons and tables.
     pub(crate) fn formula(&self) -> Option<Formula> {
         let term = match *self {
             Activation::Identity => return Some(Formula::of(&[])),
@@ -86,7 +86,7 @@ impl Activation {
         Some(Formula::of(&[term]))
     }
 
-    /// By how many quarters of a turn the function is ahead of the cosine, if it is the cosine or the sine.
+    /// By how many quarters of a turn the function is ahead of the cosine; `None` unless it is the cosine or the sine.
     pub(crate) fn wave(&self) -> Option<usize> {
         match self {
             Activation::Formula(formula) => match formula.terms() {
@@ -109,7 +109,7 @@ impl Activation {
         }
     }
 
-    /// The same bytes for equal activations, and for no others.
+    /// A key that is equal only for equal activations.
     pub(crate) fn key(&self) -> Vec<u8> {
         postcard::to_stdvec(self).unwrap_or_default()
     }
@@ -132,7 +132,7 @@ impl Activation {
     }
 }
 
-/// The activation of that name, where there is one.
+/// Uses the named activation if one exists.
 impl From<Formula> for Activation {
     fn from(formula: Formula) -> Self {
         match *formula.terms() {
@@ -152,12 +152,12 @@ impl From<Formula> for Activation {
 pub struct Activations {
     #[serde(deserialize_with = "kinds")]
     kinds: Vec<Activation>,
-    /// Index into `kinds` for each row; absent where all rows have the first.
+    /// Index into `kinds` for each row; `None` if all rows have the first.
     of: Option<Vec<u32>>,
 }
 
 impl Activations {
-    /// One for each row.
+    /// One activation for each row.
     ///
     /// # Panics
     /// If an index is not below the number of kinds.
@@ -167,7 +167,7 @@ impl Activations {
         Self { kinds, of: Some(of) }
     }
 
-    /// The same, equal ones once.
+    /// The same activations without duplicates in `kinds`.
     pub(crate) fn distinct(self) -> Self {
         let (mut kinds, mut known) = (Vec::new(), HashMap::new());
         let place = self.kinds.into_iter().map(|kind| {
@@ -181,7 +181,7 @@ impl Activations {
         Self { kinds, of }
     }
 
-    /// One for each row, equal ones once.
+    /// One activation for each row, without duplicates in `kinds`.
     pub(crate) fn of_rows(rows: impl Iterator<Item = Activation>) -> Self {
         let (mut kinds, mut known) = (Vec::new(), HashMap::new());
         let of = rows.map(|kind| {
@@ -193,12 +193,12 @@ impl Activations {
         Self { of: Some(of.collect()), kinds }
     }
 
-    /// Those of each part for as many rows as it says, one part after another; equal ones once.
+    /// The activations of the first rows of each part, one part after another, without duplicates in `kinds`.
     pub(crate) fn stack<'a>(parts: impl Iterator<Item = (&'a Self, usize)>) -> Self {
         Self::of_rows(parts.flat_map(|(part, rows)| (0..rows).map(|row| part.at(row).clone())))
     }
 
-    /// Those of some rows, in this order.
+    /// The activations of `rows`, in this order.
     pub(crate) fn select(&self, rows: &[usize]) -> Self {
         match &self.of {
             None => self.clone(),
@@ -217,18 +217,18 @@ impl Activations {
         }
     }
 
-    /// Which of the kinds a row has.
+    /// The index of a row's activation in `kinds`.
     pub(crate) fn index(&self, row: usize) -> usize {
         self.of.as_ref().map_or(0, |of| of[row] as usize)
     }
 
-    /// That of a row.
+    /// The activation of a row.
     #[must_use]
     pub fn at(&self, row: usize) -> &Activation {
         &self.kinds[self.index(row)]
     }
 
-    /// The one that all rows have, if they do.
+    /// The activation of all rows, if it is the same.
     #[must_use]
     pub fn uniform(&self) -> Option<&Activation> {
         match (&self.of, self.kinds.as_slice()) {
@@ -237,7 +237,7 @@ impl Activations {
         }
     }
 
-    /// All that occur.
+    /// The distinct activations.
     pub fn kinds(&self) -> &[Activation] {
         &self.kinds
     }
@@ -253,8 +253,8 @@ impl Activations {
     }
 }
 
-/// Reads activations, none of which take more memory than they may: no row needs one that is there already, and those
-/// of one byte in the file are few unless they repeat.
+/// Reads activations within bounds on memory: at most one for each possible row, and few of those that take one byte in
+/// the file.
 fn kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Activation>, D::Error> {
     let kinds = bounded::list::<_, Activation, { hermesh_engine::MAX_WIDTH }>(deserializer)?;
     let plain = |kind: &&Activation| match kind {
@@ -268,7 +268,7 @@ fn kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Activation>, 
     Ok(kinds)
 }
 
-/// The same for all rows.
+/// The same activation for all rows.
 impl From<Activation> for Activations {
     fn from(kind: Activation) -> Self {
         Self { kinds: vec![kind], of: None }

@@ -27,13 +27,13 @@ impl Affine {
     /// W x + b.
     ///
     /// # Panics
-    /// If `x` is not as long as there are columns.
+    /// If `x` does not have one value per column.
     pub fn apply(&self, x: &[f64]) -> Vec<f64> {
         assert_eq!(x.len(), self.cols(), "an affine function of {} values", self.cols());
         self.bias.iter().enumerate().map(|(r, bias)| self.matrix.dot(r, x) + bias).collect()
     }
 
-    /// Each output is a multiple of one input, plus a constant.
+    /// Multiplies input `i` by `scale[i]`.
     pub(crate) fn diagonal(scale: &[f64]) -> Affine {
         let matrix = Sparse::one_per_row(scale.len(), scale.iter().copied().enumerate());
         Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; scale.len()] }
@@ -45,13 +45,13 @@ impl Affine {
         Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; inputs.len()] }
     }
 
-    /// Whether each output depends on one input at most: what a client can apply before it encrypts.
+    /// Whether each output depends on at most one input. The client can apply such a function before it encrypts.
     pub fn is_unary(&self) -> bool {
         (0..self.rows())
             .all(|r| self.matrix.row(r).filter(|&(_, value)| value != 0.0).take(2).count() <= 1)
     }
 
-    /// How many inputs any output depends on.
+    /// Number of inputs that at least one output depends on.
     pub(crate) fn used_columns(&self) -> usize {
         let mut used = vec![false; self.cols()];
         let rows = (0..self.rows()).flat_map(|r| self.matrix.row(r));
@@ -127,7 +127,7 @@ impl Affine {
         Affine { matrix, bias }
     }
 
-    /// As [`Affine::stack`]; sparse unless most entries would be there.
+    /// Like [`Affine::stack`], but sparse unless more than half of the entries are stored.
     pub(crate) fn stack_sparse(parts: &[&Affine], cols: usize) -> Affine {
         let entries = parts.iter().map(|part| part.matrix.entries()).fold(0, usize::saturating_add);
         let rows = parts.iter().map(|part| part.rows()).sum::<usize>();
@@ -145,8 +145,8 @@ impl Affine {
         Affine { matrix: Matrix::Sparse(matrix), bias }
     }
 
-    /// The same function of values that stand elsewhere: input `i` at `places[i]` of `cols`. Inputs without weight
-    /// need no place.
+    /// The same function with its inputs moved: input `i` is at `places[i]` of `cols`. Inputs without weight need no
+    /// place.
     pub(crate) fn read_from(&self, places: &[usize], cols: usize) -> Affine {
         let mut matrix = Sparse::new(cols);
         let mut row = Vec::new();
@@ -160,7 +160,7 @@ impl Affine {
         Affine { matrix: Matrix::Sparse(matrix), bias: self.bias.clone() }
     }
 
-    /// `self` of the outputs of `inner`, as one affine function. Sparse of sparse stays sparse.
+    /// The composition of `self` after `inner`, as one affine function. Sparse if both are sparse.
     pub(crate) fn after(&self, inner: &Affine) -> Affine {
         let bias = self
             .bias
@@ -194,7 +194,7 @@ impl Affine {
         for r in 0..self.rows() {
             for (middle, outer) in self.matrix.row(r) {
                 for (column, value) in inner.matrix.row(middle) {
-                    // An entry that cancelled to zero is touched again: harmless, duplicates go below.
+                    // An entry that cancelled to zero is recorded again; duplicates are removed below.
                     if sums[column] == 0.0 {
                         touched.push(column);
                     }
@@ -211,7 +211,7 @@ impl Affine {
         product
     }
 
-    /// Multiplications that [`Affine::after`] takes, an upper bound on the entries of its result if that is sparse.
+    /// Multiplications of [`Affine::after`], an upper bound on the entries of a sparse result.
     pub(crate) fn cost_after(&self, inner: &Affine) -> u64 {
         match (&self.matrix, &inner.matrix) {
             (_, Matrix::Dense { cols, .. }) => {

@@ -1,11 +1,11 @@
-//! Functions of one value, as steps on a stack: whatever a model makes of a value is one lookup.
+//! Functions of one value, as steps on a stack. Any such function is one Lookup.
 
 use serde::{Deserialize, Serialize};
 
 use super::activation::sigmoid;
 use crate::bounded;
 
-/// Most steps of a formula, and most values on its stack.
+/// Maximum steps of a formula, and maximum values on its stack.
 const MAX_TERMS: usize = 128;
 const MAX_STACK: usize = 16;
 
@@ -16,10 +16,10 @@ pub struct Formula {
     terms: Vec<Term>,
 }
 
-/// A step: it puts a value on the stack, or takes the topmost (or two) and puts there what it makes of them.
+/// A step: pushes a value, or replaces the topmost value (or two) by a result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Term {
-    /// Puts x there.
+    /// Pushes x.
     Input,
     /// The sum of two.
     Add,
@@ -72,22 +72,22 @@ pub enum Term {
     Cos,
     /// eˣ.
     Exp,
-    /// The square root; 0 of negative values.
+    /// The square root; 0 for negative values.
     Sqrt,
     /// The absolute value.
     Abs,
     /// −1, 0 or 1.
     Sign,
-    /// The next lower whole number.
+    /// Rounds down to a whole number.
     Floor,
-    /// The next higher whole number.
+    /// Rounds up to a whole number.
     Ceil,
-    /// The nearest whole number, of two the even one.
+    /// Rounds to the nearest whole number, ties to even.
     Round,
 }
 
 impl Formula {
-    /// The function that these steps make of the topmost value, x at first.
+    /// The function of these steps, applied to x.
     pub(crate) fn of(terms: &[Term]) -> Self {
         Self { terms: [&[Term::Input], terms].concat() }
     }
@@ -111,7 +111,7 @@ impl Formula {
         self
     }
 
-    /// This of what another makes of x; `None` if that were too long.
+    /// The composition of this after `inner`; `None` if it is too long.
     pub(crate) fn after(&self, inner: &Self) -> Option<Self> {
         let mut terms = Vec::new();
         for term in &self.terms {
@@ -126,13 +126,13 @@ impl Formula {
         Some(Self { terms }).filter(Self::is_valid)
     }
 
-    /// The product of both; `None` if that were too long.
+    /// The product of both; `None` if it is too long.
     pub(crate) fn times(&self, other: &Self) -> Option<Self> {
         let terms = [&self.terms, other.terms.as_slice(), &[Term::Multiply]].concat();
         Some(Self { terms }).filter(Self::is_valid)
     }
 
-    /// Whether the numbers are finite and one value is left.
+    /// Whether all numbers are finite and exactly one value is left.
     pub(crate) fn is_valid(&self) -> bool {
         let mut depth = 0usize;
         for term in &self.terms {
@@ -161,7 +161,7 @@ impl Formula {
     /// The function's value at `x`.
     pub(crate) fn apply(&self, x: f64) -> f64 {
         let mut stack = [0.0; MAX_STACK + 1];
-        // Steps that are missing a value find 0: see `is_valid`.
+        // Steps without a value on the stack read 0: see `is_valid`.
         let mut depth = 0;
         for term in &self.terms {
             match term {

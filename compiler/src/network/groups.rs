@@ -1,17 +1,17 @@
-//! Which rows of a convolution are the same, so that one lookup table serves them all.
+//! Groups equal rows of a convolution, so that one lookup table serves each group.
 
 use super::affine::Affine;
 
-/// More kinds of row than this in one channel and the rows are not a convolution's.
+/// With more kinds of row in one channel, the rows are not those of a convolution.
 const MAX_GROUPS_PER_CHANNEL: usize = 16;
 
-/// Most comparisons of weights, for each kind of row: rows of a convolution are all of about one length, so that this
-/// is about the number of its weights. One long row among many short ones is no convolution's.
+/// Maximum comparisons of weights for each kind of row. Rows of a convolution have similar lengths, so this is about
+/// the number of its weights; one long row among many short ones is not a convolution.
 const MAX_COMPARISONS: usize = 1 << 27;
 
-/// Numbers the rows of `affine` so that rows of one number have the same bias and the same weights up to a shift of
-/// their columns, where a row may lack the weights that fell on padding. `plane` rows make one channel. `None` if the
-/// rows have nothing in common.
+/// Numbers the rows of `affine` so that rows with one number have the same bias and the same weights up to a shift of
+/// their columns. A row may lack the weights that fall on padding. `plane` rows make one channel. `None` if no rows are
+/// equal.
 pub(crate) fn shared_rows(affine: &Affine, plane: usize) -> Option<Vec<u32>> {
     if plane < 2 {
         return None;
@@ -48,7 +48,7 @@ pub(crate) fn shared_rows(affine: &Affine, plane: usize) -> Option<Vec<u32>> {
     ((next as usize) < affine.rows()).then_some(groups)
 }
 
-/// Whether the values of row `r` are those of row `model` with some left out.
+/// Whether the weights of row `r` are those of row `model` with some left out, and the biases are equal.
 fn is_part(affine: &Affine, r: usize, model: usize) -> bool {
     let mut rest = affine.matrix.row(model).map(|(_, value)| value);
     affine.bias[r] == affine.bias[model]

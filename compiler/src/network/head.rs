@@ -1,4 +1,4 @@
-//! What the client does with the network's outputs once it has decrypted them.
+//! The head: the steps that the client applies to the network's outputs after decryption.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use super::activation::sigmoid;
 use crate::Error;
 use crate::bounded;
 
-/// Most transforms of a head that is read.
+/// Maximum number of transforms in a head that is read.
 const MAX_TRANSFORMS: usize = 16;
-/// Most classes of a model that is read: it has no more outputs.
+/// Maximum number of classes of a model that is read: a network has no more outputs.
 const MAX_LABELS: usize = hermesh_engine::MAX_WIDTH;
 
 /// The steps after the last layer, which the client applies in the clear.
@@ -41,9 +41,9 @@ pub enum Transform {
 /// How the label follows from the network's outputs, before any [`Transform`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Decision {
-    /// There is no label: a regression, or scores that are an answer by themselves.
+    /// No label: a regression, or scores without a decision.
     Scores,
-    /// The label of the greatest output, the first of them if there are several.
+    /// The label of the greatest output; of the first one if several are equal.
     ArgMax {
         /// One label per output.
         #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
@@ -53,7 +53,7 @@ pub enum Decision {
     Threshold {
         /// The threshold.
         above: f64,
-        /// The label of the outputs up to the threshold, and of those above.
+        /// The label up to the threshold, and the label above it.
         labels: [Label; 2],
     },
 }
@@ -67,7 +67,7 @@ pub enum Label {
     String(String),
 }
 
-/// What the model says about one row.
+/// The model's prediction for one row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// The class, if the model is a classifier.

@@ -18,7 +18,7 @@ pub enum Matrix {
         /// `rows × cols` entries, row-major.
         values: Vec<f64>,
     },
-    /// The entries that are not zero: what convolution and pooling become.
+    /// Only the entries that are not zero. Convolutions and poolings have this form.
     Sparse(Sparse),
 }
 
@@ -37,7 +37,7 @@ pub struct Sparse {
 }
 
 impl Sparse {
-    /// A matrix of no rows yet.
+    /// A matrix without rows.
     pub(crate) fn new(cols: usize) -> Sparse {
         Sparse { cols, offsets: vec![0], columns: Vec::new(), values: Vec::new() }
     }
@@ -164,7 +164,7 @@ impl Matrix {
     }
 }
 
-/// The dot product in eight lanes, which the compiler can vectorise: one running sum it may not reorder.
+/// The dot product with eight running sums, which the compiler can vectorise; it may not reorder a single one.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a_chunks, a_rest) = a.as_chunks::<8>();
     let (b_chunks, b_rest) = b.as_chunks::<8>();

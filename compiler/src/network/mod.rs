@@ -1,5 +1,5 @@
-//! A model in floating point: a chain of affine functions and activations, and its plain-text evaluation, which is the
-//! reference that quantisation and noise simulation are measured against.
+//! A model in floating point: a chain of affine functions and activations. Its plain-text evaluation is the reference
+//! for quantisation and noise simulation.
 
 mod activation;
 mod affine;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::bounded;
 
-/// Most layers of a model that is read: a program has no more stages.
+/// Maximum number of layers of a model that is read: a program has no more stages.
 pub(crate) const MAX_LAYERS: usize = 1024;
 
 /// Affine, activation, affine, activation, …, affine; then the head, on the client.
@@ -32,28 +32,28 @@ pub struct Network {
     pub name: String,
     /// Features per row.
     pub inputs: usize,
-    /// The shape of a row, `[channels, height, width]` of an image, say; its product is `inputs`.
+    /// The shape of a row, for example `[channels, height, width]` of an image; its product is `inputs`.
     pub input_shape: Vec<usize>,
     /// The layers in order, at least one.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]
     pub layers: Vec<Layer>,
-    /// What the client does with the last layer's outputs.
+    /// The steps that the client applies to the outputs.
     pub head: Head,
 }
 
 /// An affine function followed by an activation of each value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
-    /// The nodes of the model that it came from.
+    /// The model's nodes that it was made from.
     pub name: String,
-    /// From the values of the layer before.
+    /// Applied to the values of the layer before.
     pub affine: Affine,
-    /// Of each row; `None` in the last layer only.
+    /// The activation of each row; `None` only in the last layer.
     pub activation: Option<Activations>,
-    /// For a convolution the group of each row: rows of one group have the same bias and the same weights up to a
+    /// For a convolution: the group of each row. Rows of one group have the same bias and the same weights up to a
     /// shift of the columns (at the edges without those that fall on padding), so one lookup table serves them all.
     pub groups: Option<Vec<u32>>,
-    /// What no row leaves, whatever the input, where that is known: the lowest and the highest value of each.
+    /// The lowest and the highest value of each row for any input, if known.
     pub bounds: Option<Vec<(f64, f64)>>,
 }
 
@@ -73,8 +73,8 @@ impl Network {
         Ok(values)
     }
 
-    /// For one row, what each layer's activation is applied to; the last entry is the outputs if the last layer has
-    /// no activation.
+    /// For one row: the values that each layer's activation is applied to. The last entry is the outputs if the last
+    /// layer has no activation.
     pub fn trace(&self, x: &[f64]) -> Result<Vec<Vec<f64>>, Error> {
         self.check_row(x)?;
         let mut values = x.to_vec();
@@ -93,8 +93,8 @@ impl Network {
         Ok(self.head.apply(&self.evaluate(x)?))
     }
 
-    /// How many leading layers look at one feature at a time. The client can apply them before it encrypts, where
-    /// they cost nothing: `MinMaxScaler(clip=True)`, for example, or the comparisons of trees.
+    /// Number of leading layers whose values each depend on one feature. The client can compute them before it
+    /// encrypts, where they are free: for example `MinMaxScaler(clip=True)`, or the comparisons of trees.
     pub fn elementwise_prefix(&self) -> usize {
         let rest = self.layers.len().saturating_sub(1);
         self.layers[..rest].iter().take_while(|layer| layer.affine.is_unary()).count()
@@ -144,12 +144,12 @@ impl Layer {
         }
     }
 
-    /// What the activation of a row makes of a value.
+    /// Applies the activation of a row to a value.
     pub fn activated(&self, row: usize, value: f64) -> f64 {
         self.activation.as_ref().map_or(value, |activations| activations.at(row).apply(value))
     }
 
-    /// Of each row, whether it is 0 or 1.
+    /// For each row: whether its value is always 0 or 1.
     pub(crate) fn switches(&self) -> Vec<bool> {
         let switch = |row: usize| {
             self.activation.as_ref().is_some_and(|activations| {
@@ -159,7 +159,7 @@ impl Layer {
         (0..self.affine.rows()).map(switch).collect()
     }
 
-    /// Bits of the integers that the layer's tables are for; `None` if it has others than tables.
+    /// Bits of the integers that the layer's tables take; `None` if an activation is not a table.
     pub(crate) fn table_bits(&self) -> Option<u32> {
         let kinds = self.activation.as_ref()?.kinds();
         let bits = |kind: &Activation| match kind {
@@ -169,7 +169,7 @@ impl Layer {
         kinds.iter().map(bits).try_fold(1, |most, bits| Some(bits?.max(most)))
     }
 
-    /// The layer's values for those of the layer before.
+    /// Applies the layer to the values of the layer before.
     pub fn apply(&self, values: &[f64]) -> Vec<f64> {
         let mut values = self.affine.apply(values);
         self.activate(&mut values);

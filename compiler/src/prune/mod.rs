@@ -1,5 +1,5 @@
-//! Takes out of a network what its outputs do not need: rows that nobody reads, rows that are constant, and rows that
-//! compute what another one does.
+//! Removes rows of a network that do not affect its outputs: rows that no later row reads, constant rows, and
+//! duplicates.
 
 #[cfg(test)]
 mod tests;
@@ -11,13 +11,13 @@ use crate::network::{Activation, Affine, Layer, Matrix, Network, Sparse};
 /// The same function with fewer rows. Inputs and outputs stay.
 pub(crate) fn prune(network: &Network) -> Network {
     let mut pruned = network.clone();
-    // Every pass but the last takes out a row.
+    // Every pass except the last removes a row.
     while pass(&mut pruned.layers) {}
     pruned
 }
 
-/// Lookups that the layers take: one for each row, but for those that pass a layer as they are, which none do in the
-/// first layer, or if values are `exact`.
+/// Number of Lookups of the layers: one per row, except for rows that pass a layer unchanged. No row passes the first
+/// layer or a layer of `exact` values.
 pub(crate) fn lookups(layers: &[Layer], exact: bool) -> usize {
     let rows = layers.iter().enumerate().map(|(i, layer)| {
         let Some(activations) = &layer.activation else { return 0 };
@@ -34,11 +34,10 @@ pub(crate) fn lookups(layers: &[Layer], exact: bool) -> usize {
     rows.sum()
 }
 
-/// Whether anything was taken out.
+/// Removes rows from all layers. Returns whether any was removed.
 fn pass(layers: &mut [Layer]) -> bool {
     let mut changed = false;
-    // Forwards, so that rows of what turned out to be the same or constant are found; and backwards, so that what only
-    // dead rows read is dead as well.
+    // Forwards finds rows that became equal or constant; backwards finds rows that only removed rows read.
     for i in (1..layers.len()).chain((1..layers.len()).rev()) {
         let (before, after) = layers.split_at_mut(i);
         let (Some(layer), Some(next)) = (before.last_mut(), after.first_mut()) else { continue };
@@ -47,7 +46,7 @@ fn pass(layers: &mut [Layer]) -> bool {
     changed
 }
 
-/// What becomes of a row.
+/// What happens to a row.
 #[derive(Clone, Copy)]
 enum Fate {
     Dead,
@@ -56,7 +55,7 @@ enum Fate {
     Stays,
 }
 
-/// Takes rows out of `layer`, which `next` reads.
+/// Removes rows of `layer`, whose values `next` reads.
 fn thin(layer: &mut Layer, next: &mut Layer) -> bool {
     let fates = fates(layer, &next.affine);
     if fates.iter().all(|fate| matches!(fate, Fate::Stays)) {
@@ -126,7 +125,7 @@ fn fates(layer: &Layer, next: &Affine) -> Vec<Fate> {
             }
         });
     }
-    // A layer has a row at least, though it be of no use.
+    // A layer keeps at least one row, even if it is not needed.
     if !fates.iter().any(|fate| matches!(fate, Fate::Stays))
         && let Some(first) = fates.first_mut()
     {
@@ -135,7 +134,7 @@ fn fates(layer: &Layer, next: &Affine) -> Vec<Fate> {
     fates
 }
 
-/// The matrix of an affine function whose inputs have moved: those that are at one place count together.
+/// The matrix of an affine function after its inputs moved. Weights of inputs at one place are added.
 fn columns(affine: &Affine, place: &[Option<usize>], count: usize) -> Matrix {
     if let Matrix::Dense { rows, cols, values } = &affine.matrix {
         let mut moved = vec![0.0; rows * count];
@@ -167,7 +166,7 @@ fn columns(affine: &Affine, place: &[Option<usize>], count: usize) -> Matrix {
     Matrix::Sparse(matrix)
 }
 
-/// Rows of a group have one bias: what constants have moved apart is no longer one.
+/// Splits groups whose rows no longer have the same bias, because constants shifted them differently.
 fn regroup(layer: &mut Layer) {
     let Some(groups) = &mut layer.groups else { return };
     let mut known = HashMap::new();

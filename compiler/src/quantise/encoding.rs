@@ -1,4 +1,4 @@
-//! Which encoding a layer's inputs have: the one with which its rows err least.
+//! Chooses the encoding of a layer's inputs: the one with the least error of its rows.
 
 use rayon::prelude::*;
 
@@ -9,14 +9,14 @@ use super::{Accumulator, TURN};
 use crate::Error;
 use crate::scale::Encoding;
 
-/// Weights that are tried: up to 2^(bits − 1) in absolute value.
+/// Bits of the weights to try: weights up to 2^(bits − 1) in absolute value.
 const WEIGHT_BITS: std::ops::RangeInclusive<i32> = 2..=14;
-/// Steps that `exact` values are tried with.
+/// Numbers of steps to try for `exact` values.
 const STEPS: [u32; 9] = [1, 2, 3, 7, 15, 31, 63, 127, 255];
 
 impl Rows<'_> {
-    /// Chooses the unit (or the number of steps) with the least total error: weights rounded, values
-    /// rounded, noise multiplied by the 2-norm; in turns of the torus, over all rows.
+    /// Chooses the unit (or the number of steps) with the least total error: rounding of weights, rounding of values,
+    /// and noise multiplied by the 2-norm; in turns, over all rows.
     pub(super) fn choose_encoding(&self) -> Result<Encoding, Error> {
         if let Some(encoding) = self.given_encoding() {
             return Ok(encoding);
@@ -31,7 +31,7 @@ impl Rows<'_> {
                 }
             }
             for (c, _) in self.waves.iter().enumerate().filter(|(_, wave)| **wave) {
-                // Zero stays zero, so that what is half a turn ahead is the negative on the torus, too.
+                // Zero stays zero, so that the entry half a turn ahead is the negative on the torus, too.
                 (low[c], high[c]) = (0.0, 1.0);
             }
             Encoding { low, high, steps, rounded, unit }
@@ -53,7 +53,7 @@ impl Rows<'_> {
                 .collect(),
             Accumulator::Bits(bits) => {
                 let unit = 1u64 << if self.whole_turn { 64 - bits } else { 63 - bits };
-                // What tables give is read as less than half a turn, so that a trace of a row can follow it.
+                // Table entries are read as less than half a turn, so that a trace of a row can follow them.
                 let fits =
                     |steps: u32| self.first || u128::from(steps) * u128::from(unit) < 1 << 63;
                 let steps = STEPS.iter().filter(|&&steps| fits(steps));
@@ -67,8 +67,7 @@ impl Rows<'_> {
         })
     }
 
-    /// The encoding that is given for what tables over integers compute from, and for what they give: bits, and
-    /// multiples of the outputs' step.
+    /// The encoding if it is fixed: bits before tables over integers, and multiples of the outputs' step after them.
     fn given_encoding(&self) -> Option<Encoding> {
         let columns = self.before.len();
         let of = |high: f64, steps: u32, unit: u64| Encoding {
@@ -87,7 +86,7 @@ impl Rows<'_> {
         Some(of(turn, 1 << bits, 1 << (64 - bits)))
     }
 
-    /// Mean square error of the rows, in turns, that an encoding leads to.
+    /// Mean square error of the rows under an encoding, in squared turns.
     fn error(&self, encoding: &Encoding) -> f64 {
         let full = encoding.full();
         let rounding =
@@ -110,7 +109,7 @@ impl Rows<'_> {
                 })
                 .sum()
         };
-        // What passes keeps its scale, so later layers' weights for it are what this encoding makes them.
+        // A value that passes keeps its scale, so this encoding also determines later layers' weights for it.
         let later_error = |reader: &Reader| {
             let column = reader.column;
             let turn = encoding.range(column) / full;
@@ -124,7 +123,7 @@ impl Rows<'_> {
         own + later.map(later_error).sum::<f64>()
     }
 
-    /// How the range of each input is to that of its encoding.
+    /// The range of each input relative to that of its encoding.
     pub(super) fn scale_of_inputs(&self, encoding: &Encoding) -> Vec<f64> {
         let ranges = self.before.iter().enumerate();
         ranges

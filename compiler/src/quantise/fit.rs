@@ -1,47 +1,46 @@
-//! Fits the rows of a layer to integers: what they compute from is integers on every calibration row, and so is what
-//! they compute.
+//! Fits the rows of a layer to integers: their inputs are integers on every calibration row, and their results are too.
 //!
-//! A row of the floating-point network is a target, which a sum of integers with integer weights has to follow. The
-//! real weights are first regressed on the integers, so that they make up for how the integers were rounded, then
-//! rounded together ([`crate::rounding`]), for several sizes of the cells that the sum is counted in; the best is kept.
-//! This is layer-wise quantisation to activations that are quantised already, as in Frantar et al., *GPTQ* (2023),
-//! section 3, and Hubara et al., *Accurate Post Training Quantization with Small Calibration Sets* (2021), section 3,
-//! with the difference that sums have few bits, too: their range is part of what is fitted.
+//! A row of the floating-point network is a target that a sum of integers with integer weights has to follow. The real
+//! weights are first regressed on the integers, which compensates for the rounding of the integers, then rounded
+//! jointly ([`crate::rounding`]), for several sizes of the sum's cells; the best fit is kept. This is layer-wise
+//! quantisation to activations that are already quantised, as in Frantar et al., *GPTQ* (2023), section 3, and Hubara
+//! et al., *Accurate Post Training Quantization with Small Calibration Sets* (2021), section 3. The difference is that
+//! sums have few bits, too, so their range is fitted as well.
 
 use crate::network::Layer;
 use crate::rounding::Correlation;
 use rayon::prelude::*;
 
-/// Part of the mean variance of the integers that is added to each: as few as 200 rows are regressed on.
+/// Part of the mean variance of the integers that is added to each variance, because there may be as few as 200 rows.
 const DAMPING: f64 = 0.1;
-/// Cells of sums with so few bits are fitted in several sizes, each larger by this part of the least.
+/// Sums of at most this many bits are fitted with several cell sizes, each larger by this part of the least.
 const COARSE_BITS: u32 = 8;
 const SIZES: usize = 8;
 const SIZES_OF_WIDE_ROWS: usize = 4;
 const LARGER: f64 = 0.03;
-/// Rows of more weights are wide.
+/// Rows with more weights are wide.
 const WIDE: usize = 256;
-/// A row is taken to cover at least this part of what its inputs could make of it.
+/// A row is assumed to cover at least this part (1/256) of the range that its inputs allow.
 const LEAST_SWING: f64 = 256.0;
 
-/// Room around the sums of the calibration rows, as in [`crate::calibration::Span::widened`]: a part of their range on
-/// both sides, and at least so many standard deviations around the mean. A sum that leaves it is a wrong answer, so of
-/// ordinary rows about one in a hundred may; more room makes all others coarser.
+/// Margins around the sums of the calibration rows, as in [`crate::calibration::Span::widened`]: a part of their range
+/// on both sides, and a number of standard deviations around the mean. A sum that leaves the range gives a wrong
+/// answer, so about one in a hundred ordinary rows may leave it; larger margins would make all other sums coarser.
 const TABLE_ROOM: (f64, f64) = (0.04, 3.5);
 const OUTPUT_ROOM: (f64, f64) = (0.25, 6.0);
 
-/// What the sums of a layer are counted in.
+/// The integers that a layer's sums are counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Accumulator {
     pub(super) bits: u32,
-    /// Outputs, which use the whole torus, and have zero in the middle.
+    /// Whether these are outputs, which use the whole torus and have zero in the middle.
     pub(super) output: bool,
 }
 
 /// A layer over integers, not yet rounded.
 pub(crate) struct Prepared {
     correlation: Option<Correlation>,
-    /// Real weights of each row, for a step of each input.
+    /// Real weights of each row, per step of each input.
     weights: Vec<Vec<f64>>,
 }
 
@@ -54,7 +53,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Squared 2-norm of the weights: what noise is multiplied by.
+    /// Squared 2-norm of the weights: the factor for the variance of noise.
     pub(super) fn squared_norm(&self) -> f64 {
         self.weights.iter().map(|&w| f64::from(w).powi(2)).sum()
     }
@@ -67,8 +66,8 @@ impl Row {
 }
 
 impl Prepared {
-    /// From a layer, what a step of each input stands for, the inputs in steps and what the rows are to be, the last
-    /// two for each calibration row.
+    /// Prepares a layer: regresses its weights on the integers. `steps` is the value of one step of each input;
+    /// `inputs` (in steps) and `targets` are per calibration row.
     pub(super) fn new(
         layer: &Layer,
         steps: &[f64],
@@ -90,7 +89,7 @@ impl Prepared {
             let count = errors.len() as f64;
             let mean = errors.iter().sum::<f64>() / count;
             errors.iter_mut().for_each(|error| *error = (*error - mean) / count);
-            // The errors have no mean, so that of the inputs does not matter.
+            // The errors have mean zero, so the mean of the inputs does not matter.
             let mut covariances = vec![0.0; steps.len()];
             for (input, error) in inputs.iter().zip(&errors) {
                 covariances.iter_mut().zip(input).for_each(|(sum, x)| *sum += x * error);
@@ -102,7 +101,7 @@ impl Prepared {
         Self { correlation, weights }
     }
 
-    /// Rounds the rows for sums of so many bits.
+    /// Rounds the rows for sums of `accumulator.bits` bits.
     pub(super) fn fit(
         &self,
         inputs: &[Vec<f64>],
@@ -155,7 +154,7 @@ impl Prepared {
         let Some((_, Fitted { rounded, range, cell, .. })) = best else {
             return Row { weights: vec![0; weights.len()], bias: 0, cell: 1.0, zero: 0.0 };
         };
-        // The middle of the range comes to the middle of what there is room for.
+        // Moves the middle of the range to the middle of the cells.
         let middle = if output { 0.0 } else { cells / 2.0 };
         let bias = (middle - (range.low + range.high) / 2.0).round();
         let mut row = Row {
@@ -164,13 +163,13 @@ impl Prepared {
             cell,
             zero: 0.0,
         };
-        // What all the rounding moves the row by on average.
+        // The mean error of the row after all rounding.
         let off = |(input, target): (&Vec<f64>, &f64)| target - row.value(input);
         row.zero = inputs.iter().zip(targets).map(off).sum::<f64>() / inputs.len() as f64;
         row
     }
 
-    /// Rounds a row for cells of this size, or somewhat more if the rounded sums would not fit.
+    /// Rounds a row for cells of this size, or larger ones if the rounded sums would not fit.
     fn fit_cells(
         &self,
         weights: &[f64],
@@ -186,9 +185,9 @@ impl Prepared {
             };
             let rounded: Vec<f64> = rounded.into_iter().map(f64::from).collect();
             let range = range_of(&rounded);
-            // Sums are rounded to cells, which errs by a twelfth.
+            // Rounding sums to cells adds a variance of 1/12.
             let error = (variance + 1.0 / 12.0) * cell * cell;
-            // One more at both ends, for the middle is rounded.
+            // The range of `cells` has one more at both ends, because the middle is rounded.
             if range.width() <= cells || rounded.iter().all(|&w| w == 0.0) {
                 return Fitted { rounded, range, cell, error };
             }
@@ -204,7 +203,7 @@ struct Fitted {
     error: f64,
 }
 
-/// What to leave room for.
+/// A range of sums, margins included.
 struct Range {
     low: f64,
     high: f64,
@@ -236,7 +235,7 @@ mod tests {
 
     const BITS: Accumulator = Accumulator { bits: 5, output: false };
 
-    /// Neighbours in a row are alike, as pixels are; in steps of 0 to 3.
+    /// Neighbouring values are similar, as pixels are; in steps of 0 to 3.
     fn inputs(rng: &mut StdRng, count: usize, columns: usize) -> Vec<Vec<f64>> {
         let row = |rng: &mut StdRng| {
             let mut x = 1.5;
@@ -285,9 +284,9 @@ mod tests {
             };
             let left = |i: &usize| !(0.0..32.0).contains(&sum(&integers[*i]));
             assert_eq!(seen.clone().filter(left).count(), 0);
-            // Of rows that were not seen, hardly any.
+            // Among rows that were not fitted, hardly any.
             assert!(rest.clone().filter(left).count() <= 2);
-            // With the same cells, weights rounded one by one to the nearest err more.
+            // With the same cells, weights that are rounded one by one have larger errors.
             let weights: Vec<f64> = layer.affine.matrix.row(r).map(|(_, w)| w).collect();
             let nearest: Vec<f64> = weights.iter().map(|w| (w / row.cell).round()).collect();
             let off = |i: usize, value: f64| targets[i][r] - value;

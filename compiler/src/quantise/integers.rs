@@ -1,9 +1,8 @@
-//! Dense networks over small integers, for `exact`.
+//! Quantises dense networks to small integers, for `exact`.
 //!
-//! Layer by layer, with the calibration rows as they come out of the layers before, in integers: what a layer makes of
-//! the errors before it is known, and fitted to ([`super::fit`]). How many steps a layer's inputs have and how many
-//! bits its sums is chosen by the error that follows, among all that noise leaves room for; for the inputs of the
-//! network, by the error of the outputs.
+//! Layers are fitted in order ([`super::fit`]), on the integers that the layers before give for the calibration rows,
+//! so each fit accounts for earlier errors. The number of steps of a layer's inputs and the bits of its sums are chosen
+//! by the resulting error, among those that noise permits; for the network's inputs, by the error of the outputs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,40 +18,40 @@ use crate::scale::{Decoding, Encoding};
 use hermesh_engine::parameters::PACKING_SIZE;
 use hermesh_engine::{self as engine, Linear, ParameterSet, Precision, Program, Stage, noise};
 
-/// Steps that inputs of layers are tried with: between the smallest and the largest value.
+/// Numbers of steps to try for the inputs of layers, from the smallest to the largest value.
 const STEPS: [u32; 12] = [1, 2, 3, 4, 5, 7, 10, 15, 22, 31, 63, 127];
 /// Bits of sums before tables, and of outputs.
 const TABLE_BITS: std::ops::RangeInclusive<u32> = 3..=8;
 const OUTPUT_BITS: std::ops::RangeInclusive<u32> = 5..=16;
-/// More steps are not tried once the error is this many times the least.
+/// No more steps are tried once the error is this many times the least.
 const HOPELESS: f64 = 1.5;
-/// Of networks with several hidden layers, so many of the best fits are fitted again with each of so many numbers of steps
-/// of the first hidden layer's values, which are otherwise chosen by the error of the next layer alone.
+/// For networks with several hidden layers: the number of best fits to refine, and the numbers of steps of the first
+/// hidden layer's values to refit each with. Otherwise only the error of the next layer determines those steps.
 const REFINED: (usize, usize) = (3, 7);
-/// Fits that err by more than this many times the least are not returned: measured on few rows, the worse may seem better.
+/// Fits with more than this many times the least error are dropped: measured on few rows, a worse fit may seem better.
 const NEARLY_BEST: f64 = 1.1;
-/// Widest layer: the covariance of its inputs is computed.
+/// Maximum number of inputs of a layer, because their covariance is computed.
 const MOST_INPUTS: usize = 2048;
 
 /// A network in integers.
 pub(crate) struct Integers {
     pub(crate) quantised: Quantised,
-    /// Most bits of sums before tables; of outputs, where there are no tables.
+    /// Maximum bits of sums before tables; without tables, bits of the outputs.
     pub(crate) bits: u32,
     /// Mean square error of the outputs on the calibration rows.
     pub(crate) error: f64,
 }
 
 #[allow(clippy::type_complexity, reason = "two maps, each used in one place")]
-/// What has been found out about the first layer, by steps of its inputs and bits of its sums. It does not depend on
-/// the parameter set.
+/// Cached fits of the first layer, by steps of its inputs and bits of its sums. They do not depend on the parameter
+/// set.
 #[derive(Default)]
 pub(crate) struct FirstLayer {
     prepared: Mutex<HashMap<u32, Arc<Prepared>>>,
     fitted: Mutex<HashMap<(u32, Accumulator), Arc<Vec<Row>>>>,
 }
 
-/// Whether a network can be fitted: dense, not too wide, with activations whose tables are ours to choose.
+/// Whether a network can be fitted: dense, not too wide, and without tables of its own.
 pub(crate) fn are_possible(network: &Network) -> bool {
     network.layers.iter().all(|layer| {
         matches!(layer.affine.matrix, Matrix::Dense { .. })
@@ -62,8 +61,8 @@ pub(crate) fn are_possible(network: &Network) -> bool {
     })
 }
 
-/// The network in integers for a set, with the steps of inputs that err least, and those that err hardly more; the best
-/// first. None if noise leaves no room.
+/// Fits the network for a set, with the numbers of input steps that give the least error or hardly more; best first.
+/// Empty if noise permits none.
 pub(crate) fn integers(
     network: &Network,
     spans: &Spans,
@@ -108,11 +107,11 @@ struct Fitting<'a> {
     spans: &'a Spans,
     set: &'static ParameterSet,
     failure_log2: f64,
-    /// Of each layer, for each calibration row: what its activation is applied to in floating point.
+    /// For each layer and calibration row: the values that the activation is applied to, in floating point.
     targets: Vec<Vec<Vec<f64>>>,
 }
 
-/// A layer that has been chosen.
+/// The chosen fit of a layer.
 struct Chosen {
     encoding: Encoding,
     accumulator: Accumulator,
@@ -135,8 +134,8 @@ impl<'a> Fitting<'a> {
         Ok(Self { network, spans, set, failure_log2, targets })
     }
 
-    /// With these steps of what the first layers compute from; those of the others are chosen. `None` if some layer has
-    /// too much noise whatever is chosen.
+    /// Fits the network with given steps of the first layers' inputs; those of the others are chosen. `None` if some
+    /// layer has too much noise for every choice.
     fn with_steps(&self, given: &[u32]) -> Result<Option<Integers>, Error> {
         let last = self.network.layers.len() - 1;
         let (low, high): (Vec<f64>, Vec<f64>) =
@@ -146,7 +145,7 @@ impl<'a> Fitting<'a> {
         let mut stages: Vec<Stage> = Vec::new();
         let (mut weight_bits, mut most_bits, mut error) = (Vec::new(), 0, f64::INFINITY);
         let (mut input, mut output, mut turns) = (None, None, Vec::new());
-        // The layer before, whose tables are not yet known.
+        // The layer before, whose tables are not known yet.
         let mut incoming: Option<(Linear, Scaled)> = None;
         for (i, layer) in self.network.layers.iter().enumerate() {
             let steps = given.get(i).map_or(&STEPS[..], std::slice::from_ref);
@@ -215,7 +214,7 @@ impl<'a> Fitting<'a> {
         Ok(Some(Integers { quantised, bits: most_bits, error }))
     }
 
-    /// The layer with inputs of so many steps and sums of as many bits as noise leaves room for.
+    /// Fits layer `i` with inputs of `steps` steps, and sums of as many bits as noise permits.
     fn choose_bits(
         &self,
         i: usize,
@@ -239,7 +238,7 @@ impl<'a> Fitting<'a> {
                 continue;
             };
             encoding.unit = 1 << if output { 64 - bits } else { 63 - bits };
-            // What tables give is read as less than half a turn, so that a trace of a row can follow it.
+            // Table entries are read as less than half a turn, so that a trace of a row can follow them.
             if i > 0 && u128::from(steps) * u128::from(encoding.unit) >= 1 << 63 {
                 continue;
             }
@@ -290,8 +289,8 @@ impl<'a> Fitting<'a> {
         Arc::clone(known.entry((steps, accumulator)).or_insert_with(new))
     }
 
-    /// The largest squared 2-norm of a row of layer `i` with which noise changes a sum no more often than the row's
-    /// share of the failure probability allows. `None` if there is no such norm.
+    /// The largest squared 2-norm of a row of layer `i` for which noise changes a sum no more often than the row's
+    /// share of the failure probability. `None` if there is none.
     fn room(&self, i: usize, Accumulator { bits, output }: Accumulator) -> Option<f64> {
         let set = self.set;
         let layers = &self.network.layers;
@@ -314,8 +313,8 @@ impl<'a> Fitting<'a> {
         (left > 0.0).then(|| left / each)
     }
 
-    /// Mean square error of what follows layer `i` on the calibration rows: of the outputs, or of what the activated
-    /// values add to the rows of the next layer, as if their errors were independent.
+    /// Mean square error after layer `i` on the calibration rows: of the outputs, or of the contributions of the
+    /// activated values to the next layer, as if their errors were independent.
     fn error(&self, i: usize, layer: &Layer, rows: &[Row], integers: &[Vec<f64>]) -> f64 {
         let importance = match self.network.layers.get(i + 1) {
             None => vec![1.0; rows.len()],
@@ -344,7 +343,7 @@ fn activated(layer: &Layer, row: usize, value: f64) -> f64 {
     if layer.activation.is_some() { layer.activated(row, value) } else { value }
 }
 
-/// What the layer's rows, and their activations, make of rows of integers.
+/// Applies the layer's rows and activations to rows of integers.
 fn apply(layer: &Layer, rows: &[Row], integers: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let of = |input: &Vec<f64>| {
         let values = rows.iter().enumerate();
@@ -353,7 +352,7 @@ fn apply(layer: &Layer, rows: &[Row], integers: &[Vec<f64>]) -> Vec<Vec<f64>> {
     integers.iter().map(of).collect()
 }
 
-/// Values in steps of an encoding. What a client encrypts is moved to the edge of the range, if it is outside.
+/// Converts values to steps of an encoding. `clamped` moves values to the edge of their range, as the client does.
 fn steps_of(encoding: &Encoding, values: &[Vec<f64>], clamped: bool) -> Vec<Vec<f64>> {
     let step = |(c, &x): (usize, &f64)| {
         let range = encoding.range(c);
@@ -366,11 +365,11 @@ fn steps_of(encoding: &Encoding, values: &[Vec<f64>], clamped: bool) -> Vec<Vec<
     values.iter().map(|row| row.iter().enumerate().map(step).collect()).collect()
 }
 
-/// The rows as an operator of the engine, for cells of this size on the torus.
+/// Converts the rows to an operator of the engine; one cell is `unit` on the torus.
 fn scaled(rows: &[Row], unit: u64, accumulator: Accumulator) -> (Linear, Scaled) {
     let Accumulator { bits, output } = accumulator;
     let cells = f64::from(bits).exp2();
-    // Before a table half a cell more, so that rounding down is rounding to the nearest.
+    // Half a cell more before a table turns rounding down into rounding to nearest.
     let half = if output { 0 } else { unit / 2 };
     let bias = |row: &Row| (row.bias as u64).wrapping_mul(unit).wrapping_add(half);
     let turns = |row: &Row| {

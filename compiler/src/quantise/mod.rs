@@ -1,12 +1,11 @@
-//! From a network in floating point to a program on the torus.
+//! Quantises a network in floating point to a program on the torus.
 //!
-//! A row of a layer, `a = Σ wᵢ·xᵢ + b`, arrives as values that the encoding before it maps to
-//! `tᵢ = unit·steps·(xᵢ − lowᵢ)/rangeᵢ`. The row's weights are divided by a step `s`, rounded to
-//! integers, and applied to the `tᵢ`; `s` is chosen so that the calibrated range of `a`, and a
-//! margin, just fills the part of the torus that there is: the half that a table covers, or all of
-//! it for outputs. Bias, activation and the encoding for the next layer go into the table (operator
-//! fusion). What is left to choose is the unit: a smaller one makes the integers larger, so that
-//! rounding them costs less and noise, which grows with their 2-norm, more.
+//! For a row of a layer, `a = Σ wᵢ·xᵢ + b`, the encoding before it represents the inputs as `tᵢ = unit·steps·(xᵢ −
+//! lowᵢ)/rangeᵢ`. The row's weights are divided by a step `s`, rounded to integers, and applied to the `tᵢ`; `s` is
+//! chosen so that the calibrated range of `a` with a margin fills the frame: half the torus before a table, the whole
+//! torus for outputs. Bias, activation and the encoding for the next layer become the table (operator fusion). The
+//! remaining choice is the unit: a smaller one makes the integers larger, which reduces their rounding error and
+//! increases noise, which grows with their 2-norm.
 
 mod encoding;
 mod fit;
@@ -30,7 +29,7 @@ use scaled::Scaled;
 
 const TURN: f64 = 18_446_744_073_709_551_616.0;
 
-/// A program with what the client needs to use it.
+/// A program, and the encodings that the client uses with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Quantised {
     pub(crate) program: Program,
@@ -38,11 +37,11 @@ pub(crate) struct Quantised {
     pub(crate) output: Decoding,
     /// log₂ of the largest weight of each stage, rounded up, plus the sign.
     pub(crate) weight_bits: Vec<u32>,
-    /// Which sums are not shown to stay in their frames.
+    /// Which sums are not proven to stay in their frames.
     pub(crate) frames: Frames,
 }
 
-/// What a layer's results are computed on.
+/// The resolution of a layer's sums.
 #[derive(Clone, Copy)]
 enum Accumulator {
     /// As fine as the torus.
@@ -51,7 +50,7 @@ enum Accumulator {
     Bits(u32),
 }
 
-/// Quantises for a set. For `exact`, accumulators before tables have `bits` bits and outputs
+/// Quantises for a set. For `exact` = `(bits, output_bits)`, accumulators before tables have `bits` bits and outputs
 /// `output_bits`. `None` if the set cannot hold the tables.
 pub(crate) fn quantise(
     network: &Network,

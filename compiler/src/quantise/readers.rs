@@ -1,4 +1,4 @@
-//! Who reads, in later layers, what passes a layer: its scale is chosen with them in mind.
+//! The later layers that read a value that passes a layer. Its scale is chosen with their weights in mind.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use super::rows::Rows;
 use crate::calibration::Spans;
 use crate::network::Network;
 
-/// Who reads, in a later layer, a value that passes this one.
+/// A row of a later layer that reads a value that passes this one.
 pub(super) struct Reader {
     pub(super) column: usize,
     pub(super) weight: f64,
-    /// What a whole turn of the reading row stands for.
+    /// The value of one turn of the reading row.
     pub(super) turn: f64,
-    /// How many rows its layer has.
+    /// Number of rows of its layer.
     pub(super) rows: usize,
 }
 
-/// The readers of all values that pass layer `i`, whose scale is that of their encoding before it.
+/// The readers of all values that pass layer `i`. The scale of these values is that of their encoding before the layer.
 pub(super) fn readers(network: &Network, spans: &Spans, i: usize, rows: &Rows<'_>) -> Vec<Reader> {
     let passing = (0..rows.layer.affine.rows()).filter_map(|r| Some((r, rows.passing(r)?)));
     let mut carried = passing.collect::<HashMap<_, _>>();

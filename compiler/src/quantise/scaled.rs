@@ -1,4 +1,4 @@
-//! A scaled layer: its integers, and the tables that follow.
+//! A scaled layer: its integer weights and its lookup tables.
 
 use std::collections::HashMap;
 use std::f64::consts::PI;
@@ -12,24 +12,24 @@ use crate::network::{Layer, Matrix};
 use crate::scale::Encoding;
 use crate::sums;
 
-/// A value that has passed a stage as it was: the smallest, and what a whole turn stands for.
+/// A value that passed a stage unchanged: its smallest value, and the value of one turn.
 #[derive(Clone, Copy)]
 pub(super) struct Passed {
     pub(super) low: f64,
     pub(super) turn: f64,
 }
 
-/// What a scaled layer's torus values mean.
+/// The meaning of a scaled layer's torus values.
 pub(super) struct Scaled {
-    /// The value in the middle of the covered part.
+    /// The value in the middle of each frame.
     pub(super) centre: Vec<f64>,
-    /// What a whole turn stands for.
+    /// The value of one turn.
     pub(super) scale: Vec<f64>,
     pub(super) accumulator: Accumulator,
     pub(super) passes: Vec<bool>,
     /// See [`Rows::wave`].
     pub(super) waves: Vec<Option<usize>>,
-    /// The whole turns of each bias, which the torus takes no notice of.
+    /// The whole turns of each bias, which are not visible on the torus.
     pub(super) turns: Vec<i32>,
 }
 
@@ -50,7 +50,7 @@ impl Rows<'_> {
                     return (exact.iter().map(|w| w.round() as i32).collect(), 0.0);
                 };
                 let (rounded, _) = correlation.round(&exact, &scale_of_inputs);
-                // What rounding moves the row by on average.
+                // The mean error of the row by rounding.
                 let shift = |(c, (w, &q)): (usize, (&f64, &i32))| {
                     let low = (self.before[c].low - encoding.low[c]) / encoding.range(c);
                     let mean = correlation.mean(c) * scale_of_inputs[c];
@@ -76,8 +76,8 @@ impl Rows<'_> {
                     torus(exact)
                 }
                 Accumulator::Bits(_) => {
-                    // A whole number of steps; what the rounding moves, the centre takes up. Before
-                    // a table half a step more, so that rounding down is rounding to the nearest.
+                    // A whole number of steps; the centre absorbs the rounding. Half a step more before a table turns
+                    // rounding down into rounding to nearest.
                     let step = encoding.unit as f64 / TURN;
                     let whole = (exact / step).round();
                     middle += (exact - whole * step) * turn;
@@ -106,8 +106,8 @@ impl Rows<'_> {
     }
 }
 
-/// The table of the cosine, some quarters of a turn ahead: exactly a rotation of that of the cosine, so that the two
-/// share a bootstrap.
+/// The table of the cosine, `quarters` quarters of a turn ahead: an exact rotation of the cosine's table, so that the
+/// two share a bootstrap.
 fn wave(entries: usize, quarters: usize, encode: impl Fn(f64) -> u64) -> Vec<u64> {
     let cosine = |i: usize| encode((PI * (i as f64 + 0.5) / entries as f64).cos());
     let entry = |i: usize| {
@@ -125,8 +125,8 @@ impl Scaled {
         (0..self.passes.len()).map(|r| self.passes[r].then(|| low(r))).collect()
     }
 
-    /// The tables of a layer: activation, and encoding for the next. Rows that share everything
-    /// share a table.
+    /// The tables of a layer: activation, then encoding for the next layer. Rows with the same table share it. `None`
+    /// if the set cannot hold the tables.
     pub(super) fn tables(
         &self,
         layer: &Layer,
@@ -156,7 +156,7 @@ impl Scaled {
                     return tables.len() as u32 - 1;
                 }
                 let table = (0..entries).map(|i| {
-                    // The middle of the entry if values are continuous, else the integer itself.
+                    // The middle of the entry if values are continuous; otherwise the integer itself.
                     let middle =
                         if matches!(self.accumulator, Accumulator::Continuous) { 0.5 } else { 0.0 };
                     let x = (i as f64 + middle) / (2 * entries) as f64 - 0.25;

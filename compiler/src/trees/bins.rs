@@ -1,12 +1,12 @@
-//! Puts parts of trees that add to the same output into common tables: a table over the bits of both costs as much
-//! as a table over the bits of one.
+//! Combines parts of trees that add to the same output in common tables: a table over the bits of both costs as much as
+//! a table over the bits of one.
 
 use std::collections::HashMap;
 
 use super::cut::{Bits, Part, parts};
 use super::{Comparison, Comparisons, Tree};
 
-/// Most bins with room, and most without, that a part is tried with.
+/// Maximum number of open bins, and of full bins, that are tried for a part.
 const CANDIDATES: usize = 256;
 
 /// One Lookup.
@@ -14,13 +14,13 @@ const CANDIDATES: usize = 256;
 pub(super) struct Bin {
     pub(super) output: usize,
     bits: Bits,
-    /// Of a part whose path is counted.
+    /// The path, for a part whose path is counted.
     path: Vec<(Comparison, bool)>,
-    /// A value for each state of the bits, times each number of comparisons on the path that turn elsewhere.
+    /// A value for each state of the bits, for each number of comparisons on the path with another result.
     pub(super) table: Vec<f64>,
 }
 
-/// The Lookups of some trees under tables of `bits` bits. What turns out to be constant is added to `constants`, one
+/// The Lookups of trees with tables of `bits` bits. Constant ones are added to `constants` instead, which has one value
 /// for each output.
 pub(super) fn lookups(trees: &[Tree], bits: u32, constants: &mut [f64]) -> Vec<Bin> {
     let parts: Vec<Part<'_>> = trees.iter().flat_map(|tree| parts(tree, bits)).collect();
@@ -45,8 +45,8 @@ pub(super) fn lookups(trees: &[Tree], bits: u32, constants: &mut [f64]) -> Vec<B
     all
 }
 
-/// First fit, the largest first, into the bin that grows least: of the last that have room, and of the last full ones
-/// that compare what the part compares first.
+/// First fit, largest first, into the bin that grows least: among the last open bins, and the last full bins that
+/// contain the part's first comparison.
 fn fill(parts: &[&Part<'_>], output: usize, most: usize) -> Vec<Bin> {
     let mut alone: Vec<Bin> = parts.iter().filter_map(|part| Bin::new(part, output)).collect();
     alone.sort_by_key(|bin| std::cmp::Reverse(bin.table.len()));
@@ -54,7 +54,7 @@ fn fill(parts: &[&Part<'_>], output: usize, most: usize) -> Vec<Bin> {
     let mut open: Vec<usize> = Vec::new();
     let mut full: HashMap<(usize, u64), Vec<usize>> = HashMap::new();
     for bin in alone {
-        // A path that is counted shares its table with none.
+        // A part with a counted path does not share its table.
         if !bin.path.is_empty() {
             bins.push(bin);
             continue;
@@ -90,7 +90,7 @@ fn fill(parts: &[&Part<'_>], output: usize, most: usize) -> Vec<Bin> {
     bins
 }
 
-/// The last that are looked at.
+/// The last bins, which are the ones that are tried.
 fn last(bins: &[usize]) -> &[usize] {
     &bins[bins.len().saturating_sub(CANDIDATES)..]
 }
@@ -105,7 +105,7 @@ impl Bits {
         self.0.iter().flat_map(of)
     }
 
-    /// The states of the union of both.
+    /// The number of states of the union of both.
     fn states_with(&self, other: &Self) -> usize {
         other.0.iter().fold(self.states(), |states, (feature, thresholds)| {
             let own = self.0.binary_search_by_key(feature, |&(f, _)| f);
@@ -115,7 +115,7 @@ impl Bits {
         })
     }
 
-    /// The fewest states that there are with any other comparison.
+    /// The minimum number of states with any further comparison.
     fn states_at_least_with_another(&self) -> usize {
         let longest = self.0.iter().map(|(_, thresholds)| thresholds.len() + 1).max();
         let longest = longest.unwrap_or(1);
@@ -124,7 +124,7 @@ impl Bits {
 }
 
 impl Bin {
-    /// A part by itself; `None` if it adds nothing to this output.
+    /// A bin with one part; `None` if it adds nothing to this output.
     fn new(part: &Part<'_>, output: usize) -> Option<Self> {
         let path = if part.counts_path { part.path.clone() } else { Vec::new() };
         let states = part.bits.states();
@@ -159,7 +159,7 @@ impl Bin {
         self.bits = bits;
     }
 
-    /// The integer that the table is for, as an affine function of comparisons.
+    /// The integer that the table takes, as an affine function of comparisons.
     pub(super) fn code(&self, comparisons: &mut Comparisons) -> (Vec<(usize, f64)>, f64) {
         let mut row = Vec::new();
         let mut constant = 0.0;
@@ -171,7 +171,7 @@ impl Bin {
             stride *= (thresholds.len() + 1) as f64;
         }
         for &(comparison, result) in &self.path {
-            // One more where the comparison does not give this result.
+            // Adds one where the comparison has another result.
             let weight = if result { -stride } else { stride };
             constant += if result { stride } else { 0.0 };
             row.push((comparisons.find(comparison), weight));
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn parts_go_to_the_bins_that_have_their_comparisons_already() {
-        // Three features fill a table of three bits; each comparison comes back, after many other full tables.
+        // Three features fill a table of three bits; each comparison returns after many other full tables.
         let again = |times: usize| (0..times).flat_map(|_| (0..1500).map(|f| stump(f, 0.5)));
         let (once, thrice) = (again(1).collect::<Vec<_>>(), again(3).collect::<Vec<_>>());
         let count = |trees: &[Tree]| lookups(trees, 3, &mut [0.0]).len();

@@ -1,9 +1,9 @@
-//! Cuts trees into parts that one table can hold.
+//! Cuts trees into parts that fit one table each.
 
 use super::{Comparison, Tree};
 
-/// The thresholds that each of some features is compared with. The comparisons of one feature are a count: of n
-/// thresholds those that it is above, n + 1 possibilities and not 2ⁿ.
+/// The thresholds that each feature is compared with. The comparisons of one feature are a count: with n thresholds it
+/// is above 0 to n of them, which is n + 1 states and not 2ⁿ.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Bits(pub(super) Vec<(usize, Vec<f64>)>);
 
@@ -31,12 +31,13 @@ impl Bits {
         all
     }
 
-    /// Combinations that can occur.
+    /// Number of combinations that can occur.
     pub(super) fn states(&self) -> usize {
         self.0.iter().fold(1, |states, (_, t)| states.saturating_mul(t.len() + 1))
     }
 
-    /// How many thresholds each feature is above in a state: its digits, the first feature's the fastest.
+    /// For each feature: the number of thresholds that it is above in a state. These are the digits of the state, the
+    /// first feature's the least significant.
     pub(super) fn counts(&self, mut state: usize) -> Vec<usize> {
         let digit = |(_, thresholds): &(usize, Vec<f64>)| {
             let base = thresholds.len() + 1;
@@ -47,7 +48,7 @@ impl Bits {
         self.0.iter().map(digit).collect()
     }
 
-    /// What a comparison gives where the features are above `counts` of their thresholds.
+    /// The result of a comparison if the features are above `counts` of their thresholds.
     pub(super) fn result(&self, counts: &[usize], comparison: Comparison) -> bool {
         let feature = self.0.iter().position(|(f, _)| *f == comparison.feature);
         feature
@@ -55,18 +56,18 @@ impl Bits {
     }
 }
 
-/// A part of a tree: what is below one of its nodes, where the path leads there, and zero elsewhere.
+/// A part of a tree: the subtree below one of its nodes if the path leads there, and zero otherwise.
 #[derive(Clone, Debug)]
 pub(super) struct Part<'a> {
     pub(super) path: Vec<(Comparison, bool)>,
     pub(super) tree: &'a Tree,
-    /// What the tree below compares, and the path as well unless that makes the table too large: then the table is
-    /// over the number of comparisons on the path that turn elsewhere.
+    /// The comparisons of the subtree, and those of the path unless that makes the table too large. The table is then
+    /// over the number of comparisons on the path with another result.
     pub(super) bits: Bits,
     pub(super) counts_path: bool,
 }
 
-/// The parts of a tree under tables of `bits` bits: as few as there are.
+/// The parts of a tree for tables of `bits` bits: as few as possible.
 pub(super) fn parts(tree: &Tree, bits: u32) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     if matches!(tree, Tree::Split(..)) {
@@ -81,7 +82,7 @@ fn cut<'a>(
     most: usize,
     parts: &mut Vec<Part<'a>>,
 ) {
-    // Nothing to add.
+    // A leaf of zeros adds nothing.
     if matches!(tree, Tree::Leaf(values) if values.iter().all(|(_, value)| *value == 0.0)) {
         return;
     }
@@ -106,7 +107,7 @@ fn cut<'a>(
     }
 }
 
-/// Stops when there are more than are of use.
+/// Collects the comparisons of a tree. Stops at more than `most` states.
 fn collect(tree: &Tree, bits: &mut Bits, most: usize) {
     if let Tree::Split(comparison, children) = tree
         && bits.states() <= most
@@ -117,8 +118,8 @@ fn collect(tree: &Tree, bits: &mut Bits, most: usize) {
 }
 
 impl Part<'_> {
-    /// What the part adds to an output in a state of its bits, with `elsewhere` comparisons of a counted path that
-    /// turn elsewhere.
+    /// The value that the part adds to an output in a state of its bits, if `elsewhere` comparisons of a counted path
+    /// have another result.
     pub(super) fn value(
         &self,
         bits: &Bits,

@@ -1,9 +1,9 @@
-//! Ensembles of decision trees as two layers: tables over small integers made of comparisons, and their sum.
+//! Lowers ensembles of decision trees to two layers: tables over small integers made of comparisons, and their sum.
 //!
-//! Each comparison `x > t` is a bit that the client encrypts (see [`crate::grid`]), so that it costs nothing. A tree
-//! is cut into parts that look at few of its bits; a weighted sum of these bits is one integer for each combination
-//! that can occur, and one Lookup maps it to the leaf's value, or to zero where the path leads elsewhere. The tree is
-//! the sum of its parts, the ensemble the sum of its trees.
+//! Each comparison `x > t` is a bit that the client encrypts (see [`crate::grid`]), so it costs no bootstrap. A tree is
+//! cut into parts that depend on few bits. A weighted sum of these bits is a different integer for each combination
+//! that can occur, and one Lookup maps it to the leaf's value, or to zero if the path leads elsewhere. A tree is the
+//! sum of its parts, the ensemble the sum of its trees.
 
 mod bins;
 mod cut;
@@ -13,10 +13,11 @@ use std::collections::HashMap;
 
 use crate::network::{Activation, Activations, Affine, Matrix, Sparse};
 
-/// Deepest tree that is cut.
+/// Maximum depth of a tree.
 pub(crate) const MAX_DEPTH: usize = 6;
 
-/// Bits of tables that are tried, with what a Lookup of so many costs in the set that is the cheapest for it.
+/// Bits of tables to try, each with the cost of one Lookup with a table of this size, under the cheapest parameter set
+/// that can hold it.
 const TABLE_BITS: [(u32, f64); 2] = [(3, 0.72), (4, 1.05)];
 
 /// Whether feature `feature` is above `threshold`.
@@ -26,12 +27,12 @@ pub(crate) struct Comparison {
     pub(crate) threshold: f64,
 }
 
-/// A node and what is below it.
+/// A node and its subtrees.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Tree {
-    /// What the tree adds to each of its outputs: (output, value), outputs increasing.
+    /// The values that the tree adds to its outputs: (output, value), outputs increasing.
     Leaf(Vec<(usize, f64)>),
-    /// Goes to the first where a comparison does not hold, to the second where it does.
+    /// Continues with the first subtree if the comparison is false, with the second if it is true.
     Split(Comparison, Box<[Tree; 2]>),
 }
 
@@ -43,7 +44,7 @@ impl Tree {
         }
     }
 
-    /// Splits and leaves.
+    /// Number of splits and leaves.
     pub(crate) fn nodes(&self) -> usize {
         match self {
             Self::Leaf(_) => 1,
@@ -51,7 +52,7 @@ impl Tree {
         }
     }
 
-    /// The outputs that the tree adds to, some of them repeatedly.
+    /// The outputs that the tree adds to, possibly repeated.
     fn outputs(&self, all: &mut Vec<usize>) {
         match self {
             Self::Leaf(values) => all.extend(values.iter().map(|&(output, _)| output)),
@@ -59,7 +60,7 @@ impl Tree {
         }
     }
 
-    /// The lowest and highest that the tree adds to an output.
+    /// The lowest and highest value that the tree adds to an output.
     fn bounds(&self, output: usize) -> (f64, f64) {
         match self {
             Self::Leaf(values) => {
@@ -88,24 +89,24 @@ pub(crate) struct Ensemble {
 
 /// An ensemble as layers.
 pub(crate) struct Lowered {
-    /// From the features to the comparisons, which [`Activation::Step`] makes bits.
+    /// From the features to the comparisons, which [`Activation::Step`] turns into bits.
     pub(crate) comparisons: Affine,
     /// From the bits to the integers of the tables.
     pub(crate) codes: Affine,
     pub(crate) tables: Activations,
     /// From the tables' values to the outputs.
     pub(crate) sums: Affine,
-    /// What no output leaves.
+    /// Lower and upper bound of each output.
     pub(crate) bounds: Vec<(f64, f64)>,
 }
 
-/// Lookups that a tree would take, however deep.
+/// Number of Lookups of a tree of any depth.
 pub(crate) fn cost(tree: &Tree) -> usize {
     cut::parts(&simplify::simplify(tree), TABLE_BITS[TABLE_BITS.len() - 1].0).len()
 }
 
 impl Ensemble {
-    /// Cuts the trees, with tables of the size that makes it cheapest.
+    /// Lowers the trees, with the table size that makes the ensemble cheapest.
     pub(crate) fn lower(&self) -> Lowered {
         let trees: Vec<Tree> = self.trees.iter().map(simplify::simplify).collect();
         let mut base = self.base.clone();
@@ -143,7 +144,7 @@ impl Ensemble {
             }
             Affine { matrix: Matrix::Sparse(matrix), bias }
         };
-        // An ensemble that is constant is one table of nothing.
+        // A constant ensemble becomes one table of zeros.
         if tables.is_empty() {
             known.find(Comparison { feature: 0, threshold: 0.0 });
             codes.push((Vec::new(), 0.0));
@@ -169,7 +170,7 @@ impl Ensemble {
     }
 }
 
-/// The comparisons that are used, each once.
+/// The comparisons in use, without duplicates.
 #[derive(Default)]
 struct Comparisons {
     all: Vec<Comparison>,

@@ -1,13 +1,13 @@
-//! Takes out of a tree what cannot matter.
+//! Removes comparisons of a tree that cannot affect its result.
 
 use super::{Comparison, Tree};
 
-/// The same function without comparisons whose result the path implies, and without splits into equals.
+/// Removes comparisons whose result the path implies, and splits into equal subtrees.
 pub(super) fn simplify(tree: &Tree) -> Tree {
     below(tree, &mut Vec::new())
 }
 
-/// `path` is the comparisons above, with their results.
+/// `path` contains the comparisons above the node and their results.
 fn below(tree: &Tree, path: &mut Vec<(Comparison, bool)>) -> Tree {
     let Tree::Split(comparison, children) = tree else {
         return tree.clone();
@@ -24,7 +24,7 @@ fn below(tree: &Tree, path: &mut Vec<(Comparison, bool)>) -> Tree {
     if first == second { first } else { Tree::Split(*comparison, Box::new([first, second])) }
 }
 
-/// What a comparison must give where others have given what they have.
+/// The result of a comparison, if the results on the path imply it.
 fn implied(comparison: Comparison, path: &[(Comparison, bool)]) -> Option<bool> {
     let same = path.iter().filter(|(other, _)| other.feature == comparison.feature);
     same.filter_map(|&(other, result)| match result {
