@@ -1,4 +1,4 @@
-//! From a network to a model, without ciphertexts: what a program loses, and what is refused.
+//! Compilation without ciphertexts: the loss of programs, and refusals.
 
 #![allow(clippy::unwrap_used)]
 
@@ -193,7 +193,7 @@ fn calibration_data_is_checked() {
     assert!(matches!(go(&[]), Err(Error::Calibration { .. })));
     assert!(matches!(go(&[vec![0.0; 11]]), Err(Error::RowLength { expected: 12, found: 11 })));
     assert!(matches!(go(&[vec![f64::NAN; 12]]), Err(Error::NotFinite { .. })));
-    // One row, or rows that are all the same, calibrate to ranges of nothing: no panic.
+    // One row, or equal rows, calibrate to empty ranges: no panic.
     for count in [1, 300] {
         let model = go(&vec![vec![1.0; 12]; count]).unwrap();
         assert!(model.encode_row(&[7.0; 12]).is_ok());
@@ -231,7 +231,7 @@ proptest! {
         }
         let altered = bytes != *BYTES;
         prop_assert_eq!(Model::decode(&bytes).is_err(), altered);
-        // An attacker computes the digests anew.
+        // An attacker recomputes the digests.
         let bytes = mend_digests(bytes);
         if let Ok(model) = Model::decode(&bytes) {
             let torus = model.encode_row(&[0.5; 12]).unwrap_or_default();
@@ -250,7 +250,7 @@ proptest! {
     }
 }
 
-/// Golden models of the importer, and the rows that they are calibrated on and tried with.
+/// Compiles a golden model of the importer, with rows for calibration and rows to try.
 fn golden(name: &str, rows: &[Vec<f64>], tried: &[Vec<f64>]) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let network = hermesh_compiler::onnx::read(&folder.join(format!("{name}.onnx"))).unwrap();
@@ -264,7 +264,7 @@ fn golden(name: &str, rows: &[Vec<f64>], tried: &[Vec<f64>]) {
     let mean = pairs.iter().map(|(_, plain)| plain).sum::<f64>() / pairs.len() as f64;
     let spread = pairs.iter().map(|(_, plain)| (plain - mean).powi(2)).sum::<f64>();
     let spread = (spread / pairs.len() as f64).sqrt();
-    // What goes beyond the calibrated ranges is lost, whatever the network; that must be rare.
+    // Values beyond the calibrated ranges are wrong for every network; they must be rare.
     let off = pairs.iter().filter(|(ours, plain)| (ours - plain).abs() > 0.05 * spread).count();
     assert!(off * 100 <= pairs.len(), "{name}: {off} of {} outputs are off", pairs.len());
 }
@@ -308,7 +308,7 @@ fn embeddings_know_indices_that_the_calibration_rows_do_not_have() {
     golden("embedding_and_features", &rows(5), &rows(6));
 }
 
-/// Raw scores tell of the key, so a file that would have them shown is refused.
+/// Raw scores reveal the key, so a file that would show them is refused.
 #[test]
 fn a_model_that_would_show_its_noise_is_refused() {
     let network = network(Activation::Relu, labels());

@@ -1,5 +1,5 @@
-//! Dense networks under `exact`: what they lose, that their sums stay in their frames, and that encrypted answers are
-//! those of integer arithmetic.
+//! Dense networks under `exact`: their loss, that their sums stay in their frames, and that encrypted answers equal
+//! integer arithmetic.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use hermesh_engine::{
     Timings, advance, begin, decrypt, encrypt, evaluate, pack,
 };
 
-/// The cheapest set that loses at most a point on the rows kept out of calibration.
+/// The cheapest set that loses at most one point on the rows left out of calibration.
 const EXACT: Options = Options {
     precision: Some(Precision::Exact),
     accuracy_budget: Some(1.0),
@@ -45,7 +45,7 @@ fn digits(name: &str, options: Options) -> Digits {
     Digits { model, rows, labels: labels("test-labels.npy") }
 }
 
-/// For each row the sums of a stage as whole numbers, which do not go around, before the bias.
+/// For each row: the sums of a stage as whole numbers, without wrapping around, before the bias.
 fn sums(program: &Program, stage: usize, values: &[u64]) -> Vec<i128> {
     let matrix = &program.stages()[stage].linear.matrix;
     let sum =
@@ -53,8 +53,8 @@ fn sums(program: &Program, stage: usize, values: &[u64]) -> Vec<i128> {
     (0..matrix.rows()).map(sum).collect()
 }
 
-/// How many rows have a sum that leaves its frame, half a turn before a table and a turn for outputs. A bias is only
-/// known up to whole turns: taken for the one that most rows' sums stay in their frame with.
+/// Number of rows with a sum outside its frame, half a turn before a table and one turn for outputs. A bias is known
+/// only up to whole turns; this assumes the one with which most rows stay in the frame.
 fn leaving(program: &Program, rows: &[Vec<u64>]) -> usize {
     let mut left = vec![false; rows.len()];
     let mut values = rows.to_vec();
@@ -118,7 +118,7 @@ fn linear_models_keep_their_accuracy() {
     assert!(exact >= plain - 1.0, "{exact} of {plain} points");
 }
 
-/// Every output of encrypted rows is the integer that arithmetic without noise gives.
+/// Every output of encrypted rows equals integer arithmetic without noise.
 fn encrypted_is_simulated(program: &Program, rows: &[Vec<u64>]) {
     let Compiled::Exact { output_bits } = program.precision() else { panic!("not exact") };
     let (client, evaluation) = ClientKey::generate(program.parameter_set());

@@ -58,8 +58,8 @@ fn regression_and_recommendation_agree_with_onnxruntime() {
     check("recommend", "recommend", &npy(&examples("recommend").join("test-pairs.npy")));
 }
 
-/// MNIST's images are not in the repository: with `MNIST_TEST_IMAGES`, the first hundred as `.npy`, the scores of its
-/// models are compared; without, only that the models are imported.
+/// MNIST's images are not in the repository. If `MNIST_TEST_IMAGES` names the first hundred as `.npy`, the scores of
+/// its models are compared; otherwise the models are only imported.
 #[test]
 fn mnist_networks_agree_with_onnxruntime() {
     let images = std::env::var("MNIST_TEST_IMAGES");
@@ -71,7 +71,7 @@ fn mnist_networks_agree_with_onnxruntime() {
     ] {
         let network = onnx::read(&examples("mnist").join(format!("{model}.onnx"))).unwrap();
         let found = network.layers.iter().enumerate().filter(|(_, l)| l.activation.is_some());
-        // Carried values take no lookup, but in the first layer.
+        // Carried values take no Lookup, except in the first layer.
         let found = found.map(|(i, layer)| {
             let activations = layer.activation.as_ref().unwrap();
             let computes = |&r: &usize| i == 0 || *activations.at(r) != Activation::Identity;

@@ -1,4 +1,4 @@
-//! The importer against onnxruntime, on the models that `golden/make.py` makes: every operator, and every way in which
+//! Compares the importer with onnxruntime on the models of `golden/make.py`: every operator, and every form in which
 //! skl2onnx exports a supported model.
 
 #![allow(clippy::unwrap_used)]
@@ -27,7 +27,7 @@ fn label(value: &Value) -> Label {
     value.as_i64().map_or_else(|| Label::String(value.as_str().unwrap().into()), Label::Int)
 }
 
-/// What differs between the model and its golden outputs.
+/// Compares a model with its golden outputs.
 fn compare(path: &Path) -> Result<(), String> {
     let network = onnx::read(path).map_err(|error| error.to_string())?;
     let golden: Value =

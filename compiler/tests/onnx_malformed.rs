@@ -1,4 +1,4 @@
-//! Whatever the bytes, an import ends with an error or a valid network.
+//! For any bytes, an import ends with an error or a valid network.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Rows are answered rightly or refused, by the whole model and by the client's half of it.
+//! Rows are answered correctly or refused, by the whole model and by the client model.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,7 @@ fn digits(name: &str, options: Options) -> (Network, Model) {
     (network, model)
 }
 
-/// Held-out rows, and the same in three forms that calibration does not show.
+/// Held-out rows, and the same rows in three forms that calibration does not show.
 fn kinds() -> [Vec<Vec<f64>>; 4] {
     let mut rows = npy(&examples("digits").join("test-images.npy"));
     rows.truncate(100);
@@ -49,7 +49,7 @@ fn drawn() -> Vec<Vec<f64>> {
     (0..400).map(|i| row(i % 2 == 0)).collect()
 }
 
-/// How many rows are answered, and how far the scores are off at most, in stated deviations.
+/// Number of rows that are answered, and the largest error of a score in stated standard deviations.
 fn answered(model: &Model, by: &impl Admit, rows: &[Vec<f64>]) -> (usize, f64) {
     let noise = model.program().noise();
     let (mut count, mut worst) = (0, 0.0f64);

@@ -1,4 +1,4 @@
-//! Trees: the examples against onnxruntime's outputs, and under encryption against the ensemble itself.
+//! Trees: the examples compared with onnxruntime's outputs, and encrypted answers compared with the ensemble.
 
 #![allow(clippy::unwrap_used)]
 
@@ -74,8 +74,8 @@ fn compiled(example: &Example) -> Model {
     compile(&example.network, &rows, None, Options::default(), &mut |_| {}).unwrap()
 }
 
-/// The integers that an encrypted computation gives equal those of the ensemble on the grid, for every output; and
-/// these are the ensemble's own answers but for what the grid rounds.
+/// Encrypted results equal the integers of the ensemble on the grid, for every output; these equal the ensemble's own
+/// answers, except for the rounding by the grid.
 #[test]
 fn encrypted_trees_are_exact() {
     let mut keys: Vec<(&str, ClientKey, BootstrapKey, PackingKey)> = Vec::new();
@@ -128,7 +128,7 @@ fn encrypted_trees_are_exact() {
     }
 }
 
-/// Labels (or values) of the compiled models are those of the ensembles on rows that they have not seen.
+/// Labels (or values) of the compiled models equal those of the ensembles on unseen rows.
 #[test]
 fn the_grid_keeps_the_answers() {
     for example in read() {

@@ -163,7 +163,7 @@ fn elementwise_layers_at_the_front_are_the_clients() {
     network.layers.insert(0, layer(Affine::diagonal(&[2.0, 3.0]), Some(Activation::Relu)));
     network.validate().unwrap();
     assert_eq!(network.elementwise_prefix(), 1);
-    // The last layer is never the client's: something must be left to compute.
+    // The last layer is never the client's, because something must remain to be encrypted.
     network.layers.truncate(1);
     assert_eq!(network.elementwise_prefix(), 0);
 }
@@ -190,7 +190,7 @@ fn rows_of_a_convolution_share_a_group() {
     // A row with another bias needs a table of its own.
     affine.bias[7] = 2.0;
     assert_eq!(shared_rows(&affine, 5), Some(vec![0, 0, 0, 0, 0, 1, 1, 2, 1, 1]));
-    // Rows of one value per channel have nothing to share.
+    // With one row per channel there is nothing to share.
     assert_eq!(shared_rows(&affine, 1), None);
     let different = (0..40).map(f64::from).collect::<Vec<_>>();
     assert_eq!(shared_rows(&Affine::diagonal(&different[1..]), 39), None);

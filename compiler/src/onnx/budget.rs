@@ -1,11 +1,11 @@
-//! A bound on the memory and the time of an import, whatever the file says.
+//! Bounds the memory and the time of an import, whatever the file contains.
 
 use crate::Error;
 
-/// Numbers that an import may create, over all nodes: half a gigabyte of them.
+/// Maximum number of numbers that an import creates, over all nodes: half a gigabyte.
 const MAX_ELEMENTS: u64 = 1 << 26;
 
-/// Multiplications that an import may make: a minute or so.
+/// Maximum number of multiplications of an import: about a minute.
 const MAX_WORK: u64 = 1 << 36;
 
 pub(super) struct Budget {
@@ -18,13 +18,13 @@ impl Budget {
         Budget { elements: MAX_ELEMENTS, work: MAX_WORK }
     }
 
-    /// A smaller one.
+    /// A smaller budget.
     #[cfg(test)]
     pub(super) fn of(elements: u64, work: u64) -> Budget {
         Budget { elements, work }
     }
 
-    /// Asks for room for as many numbers as the product of `sizes`, before they are allocated.
+    /// Charges for as many numbers as the product of `sizes`, before they are allocated. Returns their count.
     pub(super) fn allocate(&mut self, sizes: &[usize]) -> Result<usize, Error> {
         let count = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size as u64));
         let left = count.and_then(|count| self.elements.checked_sub(count));
@@ -35,7 +35,7 @@ impl Budget {
         Ok(count)
     }
 
-    /// Asks for `multiplications`, before they are made.
+    /// Charges for `multiplications`, before they are done.
     pub(super) fn work(&mut self, multiplications: u64) -> Result<(), Error> {
         let left = self.work.checked_sub(multiplications);
         self.work = left.ok_or(Error::TooLarge {

@@ -1,4 +1,4 @@
-//! What the lowering of one node works with: its attributes, its inputs, and the stages built so far.
+//! The state of an import and of the lowering of one node: its attributes, its inputs, and the stages built so far.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,13 +11,13 @@ use super::value::{Features, Scores, Source, Stage, Value};
 use crate::Error;
 use crate::network::{Activations, Affine, Label};
 
-/// Longest list of node names that a layer carries.
+/// Maximum length of the node names in a layer's name.
 pub(super) const MAX_LAYER_NAME: usize = 120;
 
 /// The state of an import.
 pub(super) struct Import {
     pub(super) stages: Vec<Stage>,
-    /// The joins among the stages, by what they join.
+    /// The joins among the stages, by the stages that they join.
     pub(super) joins: HashMap<Vec<usize>, usize>,
     pub(super) budget: Budget,
     /// Version of the default operator set.
@@ -27,7 +27,7 @@ pub(super) struct Import {
     pub(super) one_hots: OneHots,
     /// The batch axis has the fixed size 1.
     pub(super) single_row: bool,
-    /// The model's values are answers by themselves, not the scores of classes.
+    /// The model's outputs are values, not the scores of classes.
     pub(super) regression: bool,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Context<'a> {
     pub(super) inputs: Vec<Option<Value>>,
 }
 
-/// The node's name, or what stands in for it.
+/// The node's name, or a substitute.
 pub(super) fn label(node: &NodeProto) -> String {
     match (node.name.as_str(), node.output.first()) {
         ("", Some(output)) => format!("`{}` (unnamed)", abbreviate(output)),
@@ -118,7 +118,7 @@ impl Context<'_> {
         }
     }
 
-    /// Input `index`, which must still be encrypted features.
+    /// Input `index`, which must be encrypted features.
     pub(super) fn features(&mut self, index: usize) -> Result<Features, Error> {
         match self.value(index)? {
             Value::Features(features) => Ok(features),
@@ -130,7 +130,7 @@ impl Context<'_> {
         }
     }
 
-    /// Input `index`, features or already scores.
+    /// Input `index`, which must be features or scores.
     pub(super) fn scores(&mut self, index: usize) -> Result<Scores, Error> {
         match self.value(index)? {
             Value::Scores(scores) if scores.columns.is_none() => Ok(scores),
@@ -220,14 +220,14 @@ impl Context<'_> {
 
     /// A constant as the only output.
     pub(super) fn emit(&mut self, tensor: Tensor) -> Result<Vec<Value>, Error> {
-        // Without this, the other sizes of an empty tensor would be bounded by nothing.
+        // Otherwise the other sizes of an empty tensor would be unbounded.
         if self.import.budget.allocate(&[tensor.len()])? == 0 && tensor.shape != [0] {
             return Err(self.error(format!("the result is empty: its shape is {:?}", tensor.shape)));
         }
         Ok(vec![Value::Constant(Rc::new(tensor))])
     }
 
-    /// Room for a tensor of this shape, which must not be empty.
+    /// Charges for a tensor of this shape, which must not be empty.
     pub(super) fn allocate(&mut self, shape: &[usize]) -> Result<usize, Error> {
         match self.import.budget.allocate(shape)? {
             0 => Err(self.error(format!("the result is empty: its shape is {shape:?}"))),
@@ -314,7 +314,7 @@ impl Context<'_> {
         Features { bounds, ..self.derive(features, affine, shape) }
     }
 
-    /// Whether each feature is of one value of its stage at most.
+    /// Whether each feature depends on at most one value of its stage.
     pub(super) fn is_unary(&mut self, features: &Features) -> Result<bool, Error> {
         let Some(affine) = &features.affine else { return Ok(true) };
         self.import.budget.work(affine.matrix.entries() as u64)?;
@@ -348,7 +348,7 @@ impl Context<'_> {
         let mut nodes = features.nodes;
         let name = if self.node.name.is_empty() { &self.node.op_type } else { &self.node.name };
         let name = abbreviate(name);
-        // A node may take several steps.
+        // A node may need several steps.
         if nodes.len() < MAX_LAYER_NAME && !nodes.ends_with(&name) {
             if !nodes.is_empty() {
                 nodes.push('+');

@@ -1,4 +1,4 @@
-//! From the values of the graph's outputs to a network: the layers behind them, and the head.
+//! Builds the network from the values of the graph's outputs: its layers and its head.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use super::value::{Choice, Features, Rule, Scores, Source, Stage, Value};
 use crate::Error;
 use crate::network::{Activation, Affine, Decision, Head, Label, Layer, Transform};
 
-/// The layers and the head that the outputs stand for.
+/// The layers and the head of the outputs.
 pub(super) fn finish(
     import: &mut Import,
     outputs: Vec<Value>,
@@ -17,7 +17,7 @@ pub(super) fn finish(
     let mut scores = Vec::new();
     for output in outputs {
         match output {
-            // The names of the classes, say.
+            // For example the names of the classes.
             Value::Constant(_) => {}
             Value::Features(features) => scores.push(Scores::plain(features)),
             Value::Scores(output) => scores.push(output),
@@ -56,7 +56,7 @@ fn model(reason: &str) -> Error {
     Error::Model { reason: reason.into() }
 }
 
-/// One vector of scores from all outputs that are scores: usually there is one, but skl2onnx can export one output
+/// Merges all outputs that are scores into one vector. Usually there is one output, but skl2onnx can export one output
 /// per class.
 fn merge_scores(import: &mut Import, mut all: Vec<Scores>) -> Result<Option<Scores>, Error> {
     let Some(first) = all.first().cloned() else {
@@ -108,8 +108,8 @@ fn affine_of(features: &Features) -> Rc<Affine> {
     features.affine.clone().unwrap_or_else(|| Rc::new(Affine::diagonal(&vec![1.0; features.len()])))
 }
 
-/// A sigmoid at the end, alone or as the two probabilities (1 − p, p), is the client's: it keeps the order, so it costs
-/// no lookup.
+/// Moves a final sigmoid to the head, alone or as the two probabilities (1 − p, p). The client computes it without a
+/// Lookup; it does not change the order of scores.
 fn strip_sigmoid(
     import: &Import,
     last: &mut Features,
@@ -148,7 +148,7 @@ fn strip_sigmoid(
     Ok(())
 }
 
-/// Whether this is p → (1 − p, p).
+/// Whether the function is p → (1 − p, p).
 fn is_complement(affine: &Affine) -> bool {
     affine.bias == [1.0, 0.0]
         && affine.matrix.row(0).eq([(0, -1.0)])
@@ -165,8 +165,8 @@ fn decide(
     let outputs = last.len();
     let complement = transforms.contains(&Transform::Complement);
     let softmax = matches!(transforms.first(), Some(Transform::Softmax | Transform::LogSoftmax));
-    // Networks that are trained with a cross entropy export plain logits; a chain that ends in an activation or in one
-    // value is no classifier.
+    // Networks trained with cross entropy export plain logits. A chain that ends in an activation or in one value is
+    // not a classifier.
     let logits =
         transforms.is_empty() && outputs > 1 && last.affine.is_some() && !import.regression;
     let rule = match rule {
@@ -178,7 +178,7 @@ fn decide(
     let count = if matches!(rule, Rule::Above(_)) { 2 } else { outputs };
     let labels = labels.unwrap_or_else(|| (0..count as i64).map(Label::Int).collect());
     let mismatch = |found| Error::Model {
-        reason: format!("it names {found} classes, but tells {count} apart"),
+        reason: format!("it names {found} classes, but distinguishes {count}"),
     };
     match rule {
         Rule::Above(above) if outputs == 1 => {

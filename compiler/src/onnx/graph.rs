@@ -7,7 +7,7 @@ use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProt
 use super::tensor::abbreviate;
 use crate::Error;
 
-/// What a name of the graph is defined by.
+/// The definition of a name in the graph.
 #[derive(Clone, Copy)]
 pub(super) enum Definition<'a> {
     Input,
@@ -19,9 +19,9 @@ pub(super) enum Definition<'a> {
 /// The graph's names, and the nodes that its outputs need.
 pub(super) struct Graph<'a> {
     pub(super) definitions: HashMap<&'a str, Definition<'a>>,
-    /// Every node after those it reads from.
+    /// Node indices in an order in which each node follows those it reads from.
     pub(super) order: Vec<usize>,
-    /// How often each name is read, by these nodes and as an output.
+    /// Number of reads of each name, by these nodes and as an output.
     pub(super) uses: HashMap<&'a str, usize>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Input<'a> {
     pub(super) shape: Vec<usize>,
     /// The batch axis has the fixed size 1.
     pub(super) single_row: bool,
-    /// Its elements are integers.
+    /// Whether its elements are integers.
     pub(super) integer: bool,
     /// Number of its element type in the schema.
     pub(super) element: i32,
@@ -68,7 +68,7 @@ impl<'a> Graph<'a> {
         Ok(graph)
     }
 
-    /// The node that defines a name, if it is not an input or initialiser.
+    /// The node that defines a name; `None` for an input or initialiser.
     fn producer(&self, name: &str, user: impl Fn() -> String) -> Result<Option<usize>, Error> {
         match self.definitions.get(name) {
             Some(Definition::Node(index)) => Ok(Some(*index)),
@@ -77,7 +77,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Depth-first, with a stack of its own: a graph from outside may be deep.
+    /// Depth-first search with an explicit stack, because a graph from outside may be deep.
     fn visit(
         &mut self,
         nodes: &'a [NodeProto],
@@ -129,7 +129,7 @@ pub(super) fn opset(model: &ModelProto) -> i64 {
     default.map(|set| set.version).max().unwrap_or(1)
 }
 
-/// The inputs: what is declared as one and has no initialiser.
+/// The inputs: names declared as inputs, without initialisers.
 pub(super) fn inputs(graph: &GraphProto) -> Result<Vec<Input<'_>>, Error> {
     // Older exporters declare every initialiser as an input as well.
     let given = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect::<HashSet<_>>();

@@ -1,4 +1,4 @@
-//! Values of several stages, read together.
+//! Joins: stages that combine the values of several stages.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +15,7 @@ pub(super) fn input(width: usize) -> Vec<Stage> {
 }
 
 impl Import {
-    /// The stages that a stage consists of: those that it joins, or itself.
+    /// The stages that a join consists of; for another stage, itself.
     pub(super) fn parts(&self, stage: usize) -> Vec<usize> {
         match &self.stages[stage].source {
             Source::Join(parts) => parts.clone(),
@@ -23,7 +23,7 @@ impl Import {
         }
     }
 
-    /// How many stages a stage consists of.
+    /// Number of stages that a stage consists of.
     fn parts_of(&self, stage: usize) -> usize {
         match &self.stages[stage].source {
             Source::Join(parts) => parts.len(),
@@ -31,7 +31,7 @@ impl Import {
         }
     }
 
-    /// The stage that has the values of all these.
+    /// The stage with the values of all these stages.
     fn join(&mut self, stages: impl Iterator<Item = usize>) -> Result<usize, Error> {
         let stages = stages.collect::<BTreeSet<_>>();
         if stages.len() == 1 {
@@ -56,7 +56,7 @@ impl Import {
         Ok(self.stages.len() - 1)
     }
 
-    /// Where the values of a stage are among those of a join that has them all. Ascending.
+    /// The columns of a stage's values in a join that contains them all. Ascending.
     fn columns(&mut self, stage: usize, join: usize) -> Result<Vec<usize>, Error> {
         let count = self.parts_of(stage).saturating_add(self.parts_of(join));
         self.budget.allocate(&[count])?;
@@ -75,7 +75,7 @@ impl Import {
 }
 
 impl Context<'_> {
-    /// All features one after another, whatever stages they are of.
+    /// Concatenates features, possibly of different stages.
     pub(super) fn combine(&mut self, parts: Vec<Features>) -> Result<Features, Error> {
         let parts = self.settle(parts)?;
         let nodes = names(&parts);
@@ -120,8 +120,9 @@ impl Context<'_> {
         })
     }
 
-    /// What is computed from the input and read together with later values has to be carried there, which costs a
-    /// lookup for each value once: of the inputs that it is computed from, or of itself, whichever are fewer.
+    /// Features that the client computes must be carried if they are read together with later values. That costs one
+    /// Lookup per carried value. This carries the features themselves if they are fewer than the inputs that they are
+    /// computed from.
     fn settle(&mut self, parts: Vec<Features>) -> Result<Vec<Features>, Error> {
         let plain = |cx: &Self, part: &Features| cx.import.stages[part.stage].plain;
         if parts.iter().all(|part| plain(self, part)) {
@@ -129,7 +130,7 @@ impl Context<'_> {
         }
         let settled = parts.into_iter().map(|part| {
             let affine = match &part.affine {
-                // Fewer weights than rows are of fewer inputs than rows.
+                // With at least as many rows as weights, the inputs are not more than the rows.
                 Some(affine) if plain(self, &part) && affine.rows() < affine.matrix.entries() => {
                     affine
                 }

@@ -1,7 +1,7 @@
-//! The stages behind an output, put in order: from a graph to a chain of layers.
+//! Orders the stages that an output depends on: from a graph to a chain of layers.
 //!
-//! A layer computes all stages that can be computed by then, and carries the values of earlier ones that later layers
-//! still need, each by a row that selects it. What the client can compute comes first, so that it stays with the client.
+//! A layer computes all stages that can be computed by then, and carries values of earlier stages that later layers
+//! still need, each by a row that selects it. The stages that the client can compute come first.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,10 +11,10 @@ use super::value::{Features, Source};
 use crate::Error;
 use crate::network::{Activation, Activations, Affine, Layer, Matrix, shared_rows};
 
-/// Most layers of a chain: as many stages as a program may have.
+/// Maximum number of layers of a chain: a program has no more stages.
 const MAX_LAYERS: usize = 1024;
 
-/// The chain from the input to `last`.
+/// The chain of layers from the input to `last`.
 pub(super) fn layers(import: &mut Import, last: Features) -> Result<Vec<Layer>, Error> {
     let plan = Plan::new(import, &last)?;
     let mut layers = Vec::with_capacity(plan.depth);
@@ -40,16 +40,16 @@ pub(super) fn layers(import: &mut Import, last: Features) -> Result<Vec<Layer>, 
     Ok(layers)
 }
 
-/// When which stage is computed, and how long its values are needed.
+/// The layer of each stage, and the last use of its values.
 struct Plan {
     /// Number of layers.
     depth: usize,
-    /// The layer that computes a stage; `None` where no output needs it. The input is layer 0.
+    /// The layer that computes each stage; `None` if no output needs it. The input is layer 0.
     levels: Vec<Option<usize>>,
-    /// The stages that each layer computes, joins not among them.
+    /// The stages that each layer computes, without joins.
     by_level: Vec<Vec<usize>>,
     widths: Vec<usize>,
-    /// What each stage consists of, where it is a join.
+    /// The parts of each stage that is a join.
     parts: Vec<Vec<usize>>,
     /// The last layer that reads each value of a stage; 0 if none does.
     last_use: Vec<Vec<u32>>,
@@ -64,7 +64,7 @@ impl Plan {
         let needed = needed(import, last.stage);
         let ends_in_activation = last.affine.is_none()
             && matches!(import.stages[last.stage].source, Source::Activation(..));
-        // Sources come before what is computed from them.
+        // Sources precede the stages that are computed from them.
         let mut levels = vec![None; stages];
         let mut at_client = 0;
         for plain in [true, false] {
@@ -142,7 +142,7 @@ impl Plan {
         Ok(last_use)
     }
 
-    /// The values that features read: stage and place there.
+    /// The values that features read: stage and index.
     fn read(&self, features: &Features) -> Vec<(usize, usize)> {
         let mut used = vec![features.affine.is_none(); self.widths[features.stage]];
         if let Some(affine) = &features.affine {
@@ -156,7 +156,7 @@ impl Plan {
     }
 }
 
-/// Which stages the values of `last` depend on.
+/// The stages that the values of `last` depend on.
 fn needed(import: &Import, last: usize) -> Vec<bool> {
     let mut needed = vec![false; import.stages.len()];
     needed[last] = true;
@@ -173,7 +173,7 @@ fn needed(import: &Import, last: usize) -> Vec<bool> {
     needed
 }
 
-/// The values after a layer.
+/// The values that exist after a layer.
 #[derive(Default)]
 struct Values {
     len: usize,
@@ -181,13 +181,13 @@ struct Values {
     of: BTreeMap<usize, Held>,
 }
 
-/// The values of a stage that are there.
+/// The values of a stage that still exist.
 struct Held {
-    /// Where the first of them is; the others follow.
+    /// Index of the first one; the others follow.
     first: usize,
-    /// Which they are, ascending.
+    /// Their indices in the stage, ascending.
     values: Vec<usize>,
-    /// The group of each.
+    /// The group of each value.
     groups: Option<Vec<u32>>,
 }
 
@@ -203,7 +203,7 @@ impl Values {
         self.of.insert(stage, held);
     }
 
-    /// Where the values of a stage are; those that are no longer there are not read.
+    /// Where the values of a stage are. Values that no longer exist are not read.
     fn places(&self, plan: &Plan, stage: usize) -> Vec<usize> {
         let mut places = Vec::with_capacity(plan.widths[stage]);
         for &part in &plan.parts[stage] {
@@ -232,7 +232,7 @@ struct Block {
 }
 
 impl Rows {
-    /// Rows that compute features; yields their groups.
+    /// Adds rows that compute features; returns their groups.
     fn compute(
         &mut self,
         import: &mut Import,
@@ -263,7 +263,7 @@ impl Rows {
         Ok(groups)
     }
 
-    /// Rows that carry what is still needed after `level`.
+    /// Adds rows that carry values needed after `level`.
     fn carry(
         &mut self,
         import: &mut Import,

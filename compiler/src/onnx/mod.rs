@@ -1,14 +1,14 @@
-//! ONNX import: from a model file to a [`Network`].
+//! Imports ONNX: from a model file to a [`Network`].
 //!
-//! The nodes are lowered one by one. Linear nodes in a row fold into one affine function, an activation begins a new
-//! stage, values of several stages are joined where a node reads them together, and what follows the last layer
-//! (probabilities, the choice of a class) becomes the network's head. At the end the stages are put in order: a layer
-//! computes all that can be computed by then, and carries what later ones still need. Only what the outputs need is
-//! looked at. Memory and time are bounded whatever the file says.
+//! The nodes are lowered one by one. Consecutive linear nodes fold into one affine function, an activation begins a new
+//! stage, and values of several stages are joined where a node reads them together. Nodes after the last layer
+//! (probabilities, the choice of a class) become the network's head. At the end the stages are ordered: a layer
+//! computes all stages that can be computed by then, and carries values that later layers need. Nodes that no output
+//! needs are ignored. Memory and time are bounded whatever the file contains.
 //!
-//! Several inputs are one row: their features one after another, in the order in which the graph declares them. An
-//! integer input may be an index into a constant table (`Gather`, an embedding). The client then encrypts it as a
-//! one-hot code, so that the table is a matrix; an index outside the table, a negative one too, gives zeros.
+//! Several inputs form one row: their features in the order in which the graph declares them. An integer input may be
+//! an index into a constant table (`Gather`, an embedding). The client then encrypts it as a one-hot code, so that the
+//! table is a matrix. An index outside the table, also a negative one, gives zeros.
 
 mod budget;
 mod context;
@@ -43,7 +43,7 @@ pub use ops::supported;
 use tensor::{Tensor, abbreviate};
 use value::{Features, Value};
 
-/// Key of the metadata in which a model declares what its features may be: see [`crate::Domain::parse`].
+/// Metadata key under which a model declares the domain of its features: see [`crate::Domain::parse`].
 const DOMAIN: &str = "hermesh.domain";
 /// The element type of bytes.
 const UINT8: i32 = 2;
@@ -51,7 +51,7 @@ const UINT8: i32 = 2;
 /// Imports the ONNX model in a file.
 pub fn read(path: &Path) -> Result<Network, Error> {
     let mut network = import(&load(path)?)?;
-    // Exporters name graphs `main_graph` or by random digits.
+    // Exporters name graphs `main_graph` or with random digits.
     if let Some(stem) = path.file_stem() {
         network.name = stem.to_string_lossy().into_owned();
     }
@@ -61,14 +61,14 @@ pub fn read(path: &Path) -> Result<Network, Error> {
 fn load(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { path: path.into(), source };
     let mut bytes = Vec::new();
-    // One byte more than allowed, so that a larger file is noticed.
+    // Reads one byte more than allowed, to detect a larger file.
     File::open(path)
         .and_then(|file| file.take(wire::MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
     Ok(bytes)
 }
 
-/// What an ONNX file declares its features to be: by metadata `hermesh.domain`, or by an input of bytes.
+/// The domain that an ONNX file declares: by the metadata `hermesh.domain`, or by an input of bytes.
 pub fn declared_domain(path: &Path) -> Result<Option<String>, Error> {
     let bytes = load(path)?;
     wire::check(&bytes)?;
@@ -116,7 +116,7 @@ fn import_within(bytes: &[u8], mut budget: Budget) -> Result<Network, Error> {
         integers: integers.collect(),
         one_hots: OneHots::default(),
         single_row: declared.iter().any(|input| input.single_row),
-        // A classifier of scikit-learn says so by its label output.
+        // A classifier of scikit-learn has a label output.
         regression: model.producer_name == "skl2onnx",
     };
     let mut known = HashMap::new();
@@ -161,16 +161,16 @@ fn import_within(bytes: &[u8], mut budget: Budget) -> Result<Network, Error> {
     Ok(network)
 }
 
-/// The values that are still needed.
+/// The values that will still be read.
 struct Values<'a> {
     values: HashMap<&'a str, Value>,
     definitions: HashMap<&'a str, Definition<'a>>,
-    /// How often each will still be read.
+    /// Number of remaining reads of each.
     uses: HashMap<&'a str, usize>,
 }
 
 impl<'a> Values<'a> {
-    /// The value of a name; the last reader gets the only reference, so that it can change it in place.
+    /// The value of a name. The last reader gets the only reference, so that it can change the value in place.
     fn take(&mut self, name: &'a str, import: &mut Import) -> Result<Option<Value>, Error> {
         if name.is_empty() {
             return Ok(None);
@@ -185,7 +185,7 @@ impl<'a> Values<'a> {
             }
             _ => {
                 let reason = format!(
-                    "value `{}` is an output that its node has at training only",
+                    "value `{}` is an output that its node has only in training",
                     abbreviate(name)
                 );
                 return Err(Error::Model { reason });

@@ -1,4 +1,4 @@
-//! Functions of functions of one value: still one lookup.
+//! Fuses functions of functions of one value: the result is still one Lookup.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,20 +9,20 @@ use super::value::{Features, Source};
 use crate::Error;
 use crate::network::{Activation, Activations, Affine, Formula, Matrix, Sparse};
 
-/// Most different activations that a fused stage may have: each is a table.
+/// Maximum number of different activations of a fused stage: each is a table.
 const MAX_KINDS: usize = 1024;
-/// What a term of a formula takes, in numbers.
+/// Memory of a term of a formula, in numbers.
 const TERM: usize = 3;
 
-/// Features each of which is a function of one value before an activation.
+/// Features that are each a function of one value before an activation.
 struct Pointwise {
     /// Those values.
     base: Features,
-    /// What is made of each.
+    /// The function of each.
     formulas: Vec<Rc<Formula>>,
 }
 
-/// Activations of rows, each made once for what it is made of.
+/// Activations of rows, without duplicates: each is identified by a key.
 struct Kinds<K> {
     known: HashMap<K, u32>,
     kinds: Vec<Activation>,
@@ -36,7 +36,7 @@ impl<K> Default for Kinds<K> {
 }
 
 impl<K: Eq + Hash> Kinds<K> {
-    /// That of one more row; `false` if there is none, or if they are too many.
+    /// Adds a row's activation. `false` if there is none, or if there are too many.
     fn push(
         &mut self,
         cx: &mut Context<'_>,
@@ -64,13 +64,14 @@ impl<K: Eq + Hash> Kinds<K> {
 }
 
 impl Context<'_> {
-    /// Activations of features; where these are activations themselves, scaled and shifted, both become one.
+    /// Fuses activations with earlier activations of the features, if the features are activations that are only scaled
+    /// and shifted.
     pub(super) fn fuse(
         &mut self,
         features: Features,
         activations: Activations,
     ) -> Result<(Features, Activations), Error> {
-        // A sigmoid may still turn out to be the client's.
+        // A sigmoid may still move to the client's head.
         if activations.uniform() == Some(&Activation::Sigmoid) {
             return Ok((features, activations));
         }
@@ -92,7 +93,7 @@ impl Context<'_> {
         Ok((base, fused.activations()))
     }
 
-    /// Features as functions of what is before their stage; `None` if they are not.
+    /// Features as functions of the values before their stage; `None` if they are not.
     fn pointwise(&mut self, features: &Features) -> Result<Option<Pointwise>, Error> {
         let Source::Activation(source, activations) = &self.import.stages[features.stage].source
         else {
@@ -137,7 +138,7 @@ impl Context<'_> {
         Ok(Some(Pointwise { base, formulas }))
     }
 
-    /// a · b, of the same shape: one lookup where both are functions of the same value, else two.
+    /// a · b, of the same shape: one Lookup if both are functions of the same value, else two.
     pub(super) fn product(&mut self, a: Features, b: Features) -> Result<Features, Error> {
         let identity = Rc::new(Formula::of(&[]));
         let plain = |features: &Features| Pointwise {
@@ -177,7 +178,7 @@ impl Context<'_> {
         self.then(squares, difference, shape)
     }
 
-    /// The product as activations of the base of `one`, if that of the other is a multiple of it.
+    /// The product as activations of the base of `one`, if the base of `other` is a multiple of it.
     fn product_of(
         &mut self,
         one: &Pointwise,
@@ -206,8 +207,8 @@ impl Context<'_> {
     }
 }
 
-/// Scale and shift from a row of one to the same row of the other, if there are such. Exporters round factors to 32
-/// bits, so nearly the same is the same.
+/// Scale and shift from a row of one to the same row of the other, if they exist. Compared up to rounding, because
+/// exporters round factors to 32 bits.
 fn multiple(one: &Features, other: &Features, row: usize) -> Option<(f64, f64)> {
     let rows = [one, other].map(|features| match &features.affine {
         None => (vec![(row, 1.0)], 0.0),

@@ -1,4 +1,4 @@
-//! The messages of the ONNX schema (`onnx.proto`), as far as the importer reads them. Field numbers are the schema's.
+//! The messages of the ONNX schema (`onnx.proto`) that the importer reads. Field numbers are the schema's.
 
 use prost::Message;
 

@@ -27,7 +27,7 @@ impl Tensor {
         Tensor { shape, data: Data::Ints(values) }
     }
 
-    /// Decodes a tensor of the file; memory grows with its data, not with its declared shape.
+    /// Decodes a tensor of the file. Memory grows with its data, not with its declared shape.
     pub(super) fn decode(proto: &TensorProto, budget: &mut Budget) -> Result<Tensor, Error> {
         let invalid = |reason: String| Error::Tensor { tensor: abbreviate(&proto.name), reason };
         if proto.data_location != 0 {
@@ -83,7 +83,7 @@ impl Tensor {
                 tensor.shape
             )));
         }
-        // Empty shape tensors mean "a scalar"; other empty tensors have no use here.
+        // An empty shape tensor means a scalar. Other empty tensors have no use here.
         if count == 0 && tensor.shape.len() != 1 {
             return Err(invalid(format!("it is empty: its shape is {:?}", tensor.shape)));
         }
@@ -132,13 +132,13 @@ impl Tensor {
     }
 }
 
-/// The raw bytes in elements of `SIZE`, if the tensor has any; none if they are not whole elements.
+/// The raw bytes in elements of `SIZE`. `None` if the tensor has none, or they are not whole elements.
 fn raw<const SIZE: usize>(proto: &TensorProto) -> Option<&[[u8; SIZE]]> {
     let (elements, rest) = proto.raw_data.as_chunks();
     (!proto.raw_data.is_empty()).then_some(if rest.is_empty() { elements } else { &[] })
 }
 
-/// A name from the file, short enough for a message.
+/// A name from the file, shortened for a message.
 pub(super) fn abbreviate(name: &str) -> String {
     match name.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &name[..end]),

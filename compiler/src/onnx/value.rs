@@ -1,4 +1,4 @@
-//! What a name in the graph stands for while the graph is lowered.
+//! The meaning of a name in the graph during lowering.
 
 use std::rc::Rc;
 
@@ -8,28 +8,28 @@ use crate::network::{Activations, Affine, Label, Transform};
 /// The value of an ONNX name.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// Known now.
+    /// Known at import.
     Constant(Rc<Tensor>),
     /// An affine function of the values of a stage.
     Features(Features),
-    /// What the client computes from features by the transforms of a head.
+    /// The result of a head's transforms on features, which the client computes.
     Scores(Scores),
     /// The label, or its index, that the client derives from features.
     Choice(Choice),
 }
 
-/// An affine function of the values of a stage: what any number of linear nodes in a row amount to.
+/// An affine function of the values of a stage: the result of consecutive linear nodes.
 #[derive(Clone, PartialEq)]
 pub(super) struct Features {
     /// Index into the stages.
     pub(super) stage: usize,
     /// The shape of one row, without the batch axis.
     pub(super) shape: Vec<usize>,
-    /// `None` for the stage's values as they are.
+    /// `None` for the stage's values unchanged.
     pub(super) affine: Option<Rc<Affine>>,
     /// The nodes it came from.
     pub(super) nodes: String,
-    /// What no value leaves, where that is known.
+    /// Lower and upper bound of each value, if known.
     pub(super) bounds: Option<Rc<Vec<(f64, f64)>>>,
 }
 
@@ -38,9 +38,9 @@ pub(super) struct Features {
 pub(super) struct Scores {
     pub(super) features: Features,
     pub(super) transforms: Vec<Transform>,
-    /// The classes, where a node names them.
+    /// The classes, if a node names them.
     pub(super) labels: Option<Vec<Label>>,
-    /// Which of the scores, if not all.
+    /// The selected scores; `None` for all.
     pub(super) columns: Option<Vec<usize>>,
 }
 
@@ -56,25 +56,25 @@ pub(super) struct Choice {
 /// How a class is chosen.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Rule {
-    /// The greatest value's.
+    /// The class of the greatest value.
     ArgMax,
     /// The second class if the only value is above this.
     Above(f64),
 }
 
-/// Values that affine functions are of.
+/// A stage: values that affine functions take.
 pub(super) struct Stage {
     pub(super) width: usize,
     pub(super) source: Source,
-    /// Each value is a function of one input, which costs nothing: the client computes it before it encrypts.
+    /// Whether each value is a function of one input. The client computes it before it encrypts, so it is free.
     pub(super) plain: bool,
 }
 
-/// Where a stage's values come from.
+/// The origin of a stage's values.
 pub(super) enum Source {
     Input,
     Activation(Features, Activations),
-    /// The values of other stages one after another: their indices, ascending, none of them a join.
+    /// The concatenated values of other stages: their indices, ascending, none of them a join.
     Join(Vec<usize>),
 }
 
@@ -84,7 +84,7 @@ impl Features {
         self.shape.iter().product()
     }
 
-    /// Whether both are the same function, whatever nodes they came from.
+    /// Whether both are the same function, even if they come from different nodes.
     pub(super) fn same(&self, other: &Features) -> bool {
         self.stage == other.stage && self.len() == other.len() && self.affine == other.affine
     }

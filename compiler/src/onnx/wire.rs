@@ -1,19 +1,20 @@
-//! Bounds what decoding will allocate, before it does.
+//! Bounds the memory that decoding allocates, before it does.
 //!
-//! On the wire an empty message takes two bytes, decoded a few hundred, so a limit on the file's size alone does not
-//! bound memory. This walk over the encoding adds up what the decoder would allocate.
+//! An empty message takes two bytes on the wire and a few hundred decoded, so a limit on the file's size does not bound
+//! memory. This pass over the encoding adds up what the decoder would allocate.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::Error;
 
-/// The largest model file, in bytes: some 32 million weights, far more than can be run on encrypted inputs.
+/// Maximum size of a model file, in bytes: about 32 million weights, far more than can be evaluated on encrypted
+/// inputs.
 pub(super) const MAX_FILE_BYTES: u64 = 128 << 20;
 
-/// What the decoder may allocate, in units of 16 bytes: 512 MiB.
+/// Maximum allocation of the decoder, in units of 16 bytes: 512 MiB.
 const MAX_UNITS: u64 = 32 << 20;
 
-/// A message is counted as this many units, about its size in memory.
+/// A message counts as this many units, about its size in memory.
 const MESSAGE_UNITS: u64 = 16;
 
 /// The messages of `proto.rs`, by nesting.

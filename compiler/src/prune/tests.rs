@@ -25,7 +25,7 @@ fn dead_constant_and_equal_rows_are_taken_out() {
         relu(),
     );
     first.groups = Some(vec![0, 1, 0, 2, 3]);
-    // The third row alone reads the last of the first layer, and nobody reads it.
+    // Only the third row reads the last row of the first layer, and no row reads the third.
     let second = layer(
         &[&[1.0, 1.0, 1.0, 0.0, 0.0], &[0.0, 1.0, 0.0, 2.0, 0.0], &[0.0, 0.0, 0.0, 0.0, 1.0]],
         &[0.0, -1.0, 0.0],

@@ -1,4 +1,4 @@
-//! What tests of the compiler share: the examples' files.
+//! Shared by the compiler's tests: the examples' files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

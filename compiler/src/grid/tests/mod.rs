@@ -19,7 +19,7 @@ fn refs(rows: &[Vec<f64>]) -> Vec<&[f64]> {
     rows.iter().map(Vec::as_slice).collect()
 }
 
-/// Half of the rows are kept out of calibration where there are many, as [`crate::compile()`] does.
+/// With many rows, half are left out of calibration, as in [`crate::compile()`].
 fn cut(network: &Network, rows: &[Vec<f64>], kind: Grid) -> Split {
     let rows = refs(rows);
     let every_other = |odd: usize| rows.iter().skip(odd).step_by(2).copied().collect();
@@ -28,12 +28,12 @@ fn cut(network: &Network, rows: &[Vec<f64>], kind: Grid) -> Split {
     split(network, &prune(network), &calibration, &measured, kind).unwrap()
 }
 
-/// Share of rows that are answered as by the network.
+/// Fraction of rows that are answered as by the network.
 fn same(network: &Network, split: &Split, rows: &[Vec<f64>]) -> f64 {
     measure::same(network, &split.prefix, &split.core, &refs(rows)).unwrap()
 }
 
-/// One tree of one comparison for each threshold, of a single feature: the labels differ across each.
+/// One tree with one comparison for each threshold of a single feature: the labels change at each.
 fn stump(feature: usize, features: usize, threshold: f64) -> Network {
     let leaf = |value| Tree::Leaf(vec![(0, value)]);
     let comparison = trees::Comparison { feature, threshold };
@@ -81,11 +81,11 @@ fn skewed_features_lose_less_than_a_point() {
     }
 }
 
-/// The rows know nothing of the feature that decides, and a grid beyond them separates its values all the same.
+/// The rows do not show the feature that decides; a grid beyond them separates its values anyway.
 #[test]
 fn a_feature_that_is_constant_in_calibration_counts_later() {
     let cases: [(f64, f64, &[f64]); 12] = [
-        // Constant, threshold, and values that are asked for later.
+        // Constant, threshold, and values that are queried later.
         (0.0, 0.5, &[0.0, 1.0]),
         (0.0, 12.5, &[0.0, 1.0, 7.0, 12.0, 13.0, 40.0]),
         (0.0, 900.0, &[0.0, 5.0, 850.0, 950.0, 1e6]),
@@ -115,7 +115,7 @@ fn a_feature_that_is_constant_in_calibration_counts_later() {
 fn values_beyond_the_span_are_told_apart() {
     let tail = |i: usize| (i as f64 / 40.0).exp();
     let rare = |i: usize| if i == 200 { 120.0 } else { 0.0 };
-    /// The value of a feature in each calibration row, a threshold, and values that are asked for later.
+    /// The value of a feature in each calibration row, a threshold, and values that are queried later.
     type Case<'a> = (&'a dyn Fn(usize) -> f64, f64, &'a [f64]);
     let columns: [Case<'_>; 7] = [
         (&tail, 3e3, &[1500.0, 1800.0, 2800.0, 3300.0, 1e5]),
@@ -157,7 +157,7 @@ fn the_models_own_thresholds_are_exact_and_said_to_be_revealed() {
     assert_eq!(grid.comparisons, grid.thresholds);
 }
 
-/// What the client gets is the same whatever the thresholds are, as long as there are as many points.
+/// The client model does not depend on the thresholds, as long as their number of points is the same.
 #[test]
 fn the_grid_does_not_depend_on_the_thresholds() {
     let (rows, _) = data(Shape::Lognormal(2.0), 300, 8);
@@ -202,7 +202,7 @@ fn odd_calibration_rows_are_no_trouble() {
             let split = cut(&network, &rows, Grid::Quantiles);
             let points = &split.prefix[0].affine.bias;
             assert!(points.iter().all(|x| x.is_finite()) && points.len() <= 3 * 1024);
-            // Calibrated values are all told apart.
+            // All calibrated values are distinguished.
             assert_eq!(same(&network, &split, &rows), 1.0, "{values:?}, x > {threshold}");
             let infinite = [vec![f64::INFINITY], vec![f64::NEG_INFINITY]];
             if threshold.abs() < 10.0 && values.len() < 3 {
@@ -214,7 +214,7 @@ fn odd_calibration_rows_are_no_trouble() {
     assert!(matches!(none, Err(crate::Error::Calibration { .. })));
 }
 
-/// With many features there are fewer cells, and an error beyond what a program takes.
+/// Many features get fewer cells; too many are an error.
 #[test]
 fn many_features_get_fewer_cells() {
     let rows = |features: usize, rows: usize| -> Vec<Vec<f64>> {
@@ -249,7 +249,7 @@ fn column() -> impl Strategy<Value = Vec<f64>> {
 }
 
 proptest! {
-    /// Points increase, are no more than asked for, and separate neighbouring values where there are enough.
+    /// Points increase, are at most as many as requested, and separate neighbouring values if there are enough.
     #[test]
     fn points_are_as_promised(column in column(), counts in counts()) {
         let profile = Profile::of(column.clone());
@@ -267,9 +267,9 @@ proptest! {
         }
     }
 
-    /// A comparison is found where it has its own result on all calibrated values, if a point does that; equal values
-    /// count as the model counts them, whether it compares by > or <, and whatever it multiplies by. A greater
-    /// threshold never gets a smaller point.
+    /// A comparison is placed where it has its own result on all calibrated values, if a point has. Equal values count
+    /// as in the model, whether it compares by > or <, and whatever the weight. A greater threshold never gets a
+    /// smaller point.
     #[test]
     fn comparisons_keep_their_results(
         column in column(),

@@ -16,23 +16,23 @@ pub(super) enum Shape {
     Exponential,
     /// Two thirds zeros, and a tail.
     ZeroInflated,
-    /// Amounts of some 10⁹.
+    /// Amounts of about 10⁹.
     Huge,
-    /// 10⁹ and little more or less.
+    /// Close to 10⁹.
     Offset,
     /// Some of the order of 1, some of 10⁶.
     TwoScales,
     Counts,
     /// Tails on both sides.
     Signed,
-    /// In single precision, and of many orders of magnitude.
+    /// In single precision, over many orders of magnitude.
     Wide,
 }
 
 const FEATURES: usize = 5;
 
-/// Rows of such features and their labels: what the labels depend on is the same whatever the shape. The last feature
-/// is a flag that is seldom set.
+/// Rows of such features and their labels. The rule for the labels is the same for every shape. The last feature is a
+/// flag that is seldom set.
 pub(super) fn data(shape: Shape, rows: usize, seed: u64) -> (Vec<Vec<f64>>, Vec<bool>) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut draw = || {
@@ -51,7 +51,7 @@ pub(super) fn data(shape: Shape, rows: usize, seed: u64) -> (Vec<Vec<f64>>, Vec<
 }
 
 fn shaped(shape: Shape, z: f64) -> f64 {
-    // Logistic, so some approximation of the normal distribution.
+    // A logistic approximation of the normal distribution.
     let upper = 1.0 / (1.0 + (1.7 * z).exp());
     match shape {
         Shape::Normal => z,
@@ -80,7 +80,7 @@ fn shaped(shape: Shape, z: f64) -> f64 {
     }
 }
 
-/// Trees of depth 3 that fit what the ones before have left over (Friedman, "Greedy function approximation", 2001).
+/// Trees of depth 3 that each fit the residuals of those before (Friedman, "Greedy function approximation", 2001).
 pub(super) fn boosted(rows: &[Vec<f64>], labels: &[bool], seed: u64) -> Ensemble {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut rest: Vec<f64> = labels.iter().map(|&y| if y { 1.0 } else { -1.0 }).collect();
@@ -136,7 +136,7 @@ fn grow(rows: &[Vec<f64>], rest: &[f64], of: &[usize], depth: usize, rng: &mut S
     Tree::Split(comparison, Box::new([grow(&below), grow(&above)]))
 }
 
-/// The ensemble as a network, of which the label is whether the sum is above zero.
+/// The ensemble as a network whose label is whether the sum is above zero.
 pub(super) fn network(ensemble: &Ensemble) -> Network {
     let lowered = ensemble.lower();
     let layer = |affine: Affine, activation| Layer {

@@ -31,13 +31,13 @@ pub(super) fn div(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     binary(cx, Operation::Div)
 }
 
-/// Of any number of features and constants.
+/// Adds any number of features and constants.
 pub(super) fn sum(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let mut values = std::mem::take(&mut cx.inputs);
     if values.iter().any(Option::is_none) || values.is_empty() {
         return Err(cx.error("an input is missing"));
     }
-    // Constants first, and so to one.
+    // Constants first: they fold into one.
     values.sort_by_key(|value| !matches!(value, Some(Value::Constant(_))));
     let mut values = values.into_iter();
     let mut total = values.next().flatten();
@@ -126,14 +126,14 @@ fn sum_of(cx: &mut Context<'_>, a: Features, b: Features, sign: f64) -> Result<F
     cx.then(both, Affine { matrix: Matrix::Sparse(matrix), bias: vec![0.0; count] }, shape)
 }
 
-/// All in the shape they broadcast to.
+/// Broadcasts features to their common shape.
 pub(super) fn broadcast_all(
     cx: &mut Context<'_>,
     parts: Vec<Features>,
 ) -> Result<Vec<Features>, Error> {
     let mut shape = parts.first().map_or_else(Vec::new, |part| part.shape.clone());
     for part in &parts {
-        // The batch is the first axis of all, so none may lack axes.
+        // The batch is the first axis of all, so none may have fewer axes.
         let joint = broadcast(&shape, &part.shape).filter(|_| shape.len() == part.shape.len());
         shape = joint.ok_or_else(|| {
             cx.error(format!("rows of shapes {shape:?} and {:?} do not broadcast", part.shape))
@@ -150,7 +150,7 @@ pub(super) fn broadcast_all(
     broadcast.collect()
 }
 
-/// Both sides in the shape they broadcast to; the constant must be the same for every row of the batch.
+/// Broadcasts both sides to their common shape. The constant must be the same for every row of the batch.
 fn broadcast_to_features(
     cx: &mut Context<'_>,
     features: Features,

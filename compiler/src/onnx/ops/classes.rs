@@ -15,7 +15,7 @@ pub(super) fn log_softmax(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
 
 fn normalised_exponential(cx: &mut Context<'_>, transform: Transform) -> Result<Vec<Value>, Error> {
     let features = cx.features(0)?;
-    // Before opset 13 everything from the axis on is one class axis, since then the axis alone.
+    // Before opset 13 all axes from this one on form the class axis, since then only this one.
     let default = if cx.import.opset < 13 { 1 } else { -1 };
     let axis = cx.axis(cx.int("axis", default), features.shape.len() + 1)?;
     let flattened = cx.import.opset < 13 && axis == 1;
@@ -25,7 +25,7 @@ fn normalised_exponential(cx: &mut Context<'_>, transform: Transform) -> Result<
     Ok(vec![Value::Scores(Scores { transforms: vec![transform], ..Scores::plain(features) })])
 }
 
-/// All values of a row must lie along the axis over which classes compete.
+/// Checks that all values of a row lie along the class axis.
 fn check_class_axis(cx: &Context<'_>, features: &Features, axis: usize) -> Result<(), Error> {
     if axis == 0 || features.shape[axis - 1] != features.len() {
         return Err(cx.error(format!(
@@ -37,7 +37,7 @@ fn check_class_axis(cx: &Context<'_>, features: &Features, axis: usize) -> Resul
 }
 
 pub(super) fn arg_max(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
-    // Every transform of a head keeps the order, so the greatest score is that of the greatest value.
+    // Every transform of a head keeps the order, so the greatest score belongs to the greatest value.
     let Scores { features, transforms, .. } = cx.scores(0)?;
     let axis = cx.axis(cx.int("axis", 0), features.shape.len() + 1)?;
     check_class_axis(cx, &features, axis)?;

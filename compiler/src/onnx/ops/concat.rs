@@ -18,12 +18,12 @@ pub(super) fn concat(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
         shape.len() == first.len() && (0..first.len()).all(|a| a == axis || shape[a] == first[a])
     };
     if !shapes.iter().all(|(shape, kind)| kind == batched && same(shape)) || *batched && axis == 0 {
-        return Err(cx.error("the inputs must all be constants or all be features, of the same shape but for the axis"));
+        return Err(cx.error("the inputs must all be constants or all be features, of the same shape except along the axis"));
     }
     let mut shape = first.clone();
     shape[axis] = shapes.iter().map(|(shape, _)| shape[axis]).sum();
     cx.allocate(&shape)?;
-    // Stacked one after another, the value at (part, outer, inner) goes to (outer, part, inner).
+    // In the stack of all parts, the value at (part, outer, inner) goes to (outer, part, inner).
     let outer = first[..axis].iter().product::<usize>();
     let mut start = 0;
     let parts = shapes.iter().map(|(shape, _)| {

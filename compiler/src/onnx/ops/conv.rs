@@ -5,7 +5,7 @@ use crate::network::{Affine, Matrix, Sparse};
 use crate::onnx::context::Context;
 use crate::onnx::value::{Features, Value};
 
-/// Largest size, stride, dilation or padding: keeps the arithmetic below far from overflow.
+/// Maximum size, stride, dilation or padding; it keeps the arithmetic below far from overflow.
 const MAX_ATTRIBUTE: usize = 1 << 20;
 
 /// The positions of a kernel along one axis.
@@ -20,7 +20,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// The positions inside the input that the kernel covers at output `o`: (position in the kernel, in the input).
+    /// The positions in the input that the kernel covers at output `o`: (position in the kernel, in the input).
     pub(super) fn taps(&self, o: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         let covered = (0..self.kernel).map(move |k| (k, o * self.stride + k * self.dilation));
         covered
@@ -28,7 +28,7 @@ impl Axis {
             .filter(|&(_, i)| i < self.input)
     }
 
-    /// How many positions the kernel covers at output `o` inside the input and its padding.
+    /// Number of positions of input and padding that the kernel covers at output `o`.
     fn padded_taps(&self, o: usize) -> usize {
         let end = self.before + self.input + self.after;
         (0..self.kernel).filter(|k| o * self.stride + k * self.dilation < end).count()
@@ -71,7 +71,7 @@ fn axes(cx: &Context<'_>, features: &Features, kernel: &[usize]) -> Result<[Axis
             );
         };
         let mut output = room / stride + 1;
-        // Rounding up must not begin a position in the padding behind the input.
+        // Rounding up must not add a position that begins in the padding after the input.
         if cx.int("ceil_mode", 0) != 0 && room % stride != 0 && output * stride < input + before {
             output += 1;
         }
@@ -188,14 +188,14 @@ fn positions(y: &Axis, x: &Axis) -> impl Iterator<Item = (usize, usize)> {
     (0..y.output).flat_map(move |oy| (0..width).map(move |ox| (oy, ox)))
 }
 
-/// The mean over all axes but the channels.
+/// The mean over all axes except the channels.
 pub(super) fn global_average_pool(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let features = cx.features(0)?;
     let averaged = (0..features.shape.len()).map(|axis| axis > 0).collect::<Vec<_>>();
     mean(cx, features, &averaged, true)
 }
 
-/// The mean over some axes, given as an attribute before opset 18, as an input since.
+/// The mean over some axes. They are an attribute before opset 18, an input since.
 pub(super) fn reduce_mean(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let features = cx.features(0)?;
     let given =
@@ -230,7 +230,7 @@ fn mean(
         axes.clone().map(|(&size, &averaged)| if averaged { 1 } else { size }).collect::<Vec<_>>();
     let shape = axes.filter(|&(_, &averaged)| keep || !averaged);
     let shape = shape.map(|(&size, &averaged)| if averaged { 1 } else { size }).collect();
-    // The row that each feature goes into is what broadcasting the result back would read.
+    // The mean that each feature contributes to is the one that broadcasting the result back would read.
     let mut rows = vec![Vec::new(); reduced.iter().product()];
     for (feature, row) in
         crate::onnx::tensor::broadcast_indices(&reduced, &features.shape).into_iter().enumerate()

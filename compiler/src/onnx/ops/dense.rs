@@ -6,7 +6,7 @@ use crate::onnx::context::Context;
 use crate::onnx::tensor::{broadcast, broadcast_indices};
 use crate::onnx::value::Value;
 
-/// alpha · A B + beta · C, where A are the features.
+/// alpha · A·B + beta · C, where A is the features.
 pub(super) fn gemm(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let (alpha, beta) = (cx.float("alpha", 1.0)?, cx.float("beta", 1.0)?);
     let features = cx.features(0)?;

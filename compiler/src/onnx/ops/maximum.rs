@@ -1,4 +1,4 @@
-//! Max, Min and maximum pooling: tournaments of pairs, in which max(a, b) = a + relu(b − a).
+//! Max, Min and maximum pooling as tournaments of pairs: max(a, b) = a + relu(b − a).
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use crate::onnx::context::Context;
 use crate::onnx::tensor::broadcast_indices;
 use crate::onnx::value::{Features, Source, Value};
 
-/// What a window, or one of its pairs, takes besides its values, in numbers.
+/// Memory of a window, or of one of its pairs, besides its values, in numbers.
 const WINDOW: usize = 8;
 
 /// The maximum of each channel's windows.
 pub(super) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     if cx.int("storage_order", 0) != 0 || cx.node.output.len() > 1 {
-        return Err(cx.error("the places of the maxima cannot be had, only the maxima"));
+        return Err(cx.error("the indices of the maxima are not supported, only the maxima"));
     }
     let features = cx.features(0)?;
     let [y, x] = conv::pool_axes(cx, &features)?;
@@ -24,7 +24,7 @@ pub(super) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     cx.allocate(&[channels, y.output, x.output, y.kernel, x.kernel])?;
     cx.allocate(&[channels, y.input, x.output, x.kernel])?;
     cx.allocate(&[channels, y.input.saturating_add(y.output), x.output, WINDOW])?;
-    // First along rows, then along columns: windows that overlap share the maxima along rows.
+    // First along rows, then along columns: overlapping windows share the maxima along rows.
     let mut used = vec![false; y.input];
     for oy in 0..y.output {
         y.taps(oy).for_each(|(_, iy)| used[iy] = true);
@@ -49,7 +49,7 @@ pub(super) fn max_pool(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
         }
     }
     if windows.iter().chain(&above).any(Vec::is_empty) {
-        return Err(cx.error("a window holds nothing but padding"));
+        return Err(cx.error("a window contains only padding"));
     }
     let shape = vec![channels, y.output, x.output];
     Ok(vec![Value::Features(maxima(cx, features, vec![windows, above], shape)?)])
@@ -81,7 +81,7 @@ pub(super) fn min(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     extremum(cx, -1.0)
 }
 
-/// The greatest of any number of features and constants times `sign`, times `sign`.
+/// The maximum (`sign` = 1) or minimum (`sign` = −1) of any number of features and constants.
 fn extremum(cx: &mut Context<'_>, sign: f64) -> Result<Vec<Value>, Error> {
     let (mut features, mut constants) = (Vec::new(), Vec::new());
     for index in 0..cx.inputs.len() {
@@ -134,14 +134,14 @@ fn extremum(cx: &mut Context<'_>, sign: f64) -> Result<Vec<Value>, Error> {
     Ok(vec![Value::Features(result)])
 }
 
-/// The maxima of windows of features, of windows of these, and so on.
+/// The maxima of windows of features; then of windows of these, and so on.
 fn maxima(
     cx: &mut Context<'_>,
     features: Features,
     windows: Vec<Vec<Vec<usize>>>,
     shape: Vec<usize>,
 ) -> Result<Features, Error> {
-    // A maximum commutes with what is monotone. It then takes a lookup for each maximum instead of one for each value.
+    // A maximum commutes with a monotone function, which then takes one Lookup per maximum instead of one per value.
     if let Some((source, activations)) = before_monotone(cx, &features, &windows, &shape) {
         let source = cx.reshape(source, features.shape.clone());
         let greatest = tournaments(cx, source, windows, shape)?;
@@ -150,7 +150,7 @@ fn maxima(
     tournaments(cx, features, windows, shape)
 }
 
-/// What features are a monotone function of, where it saves lookups to take the maxima there.
+/// The features before a monotone activation, if taking the maxima there saves Lookups.
 fn before_monotone(
     cx: &Context<'_>,
     features: &Features,
@@ -166,7 +166,7 @@ fn before_monotone(
     let mut used = vec![false; features.len()];
     windows.first()?.iter().flatten().for_each(|&i| used[i] = true);
     let used = used.into_iter().filter(|&used| used).count();
-    // Values of the input are not carried for nothing.
+    // Carrying values of the input costs Lookups.
     let carried =
         if cx.import.stages[source.stage].plain { Round::new(windows.first()?).kept() } else { 0 };
     (carried + shape.iter().product::<usize>() < used)
@@ -198,11 +198,11 @@ fn tournaments(
 
 /// One round of a tournament.
 struct Round {
-    /// What is compared, each pair once.
+    /// The pairs to compare, without duplicates.
     pairs: Vec<[usize; 2]>,
-    /// What has no opponent in some window.
+    /// Values without an opponent in some window.
     lone: Vec<usize>,
-    /// The windows after the round: pairs by their index, and behind them the lone.
+    /// The windows after the round: pairs by their index, then the lone values.
     windows: Vec<Vec<usize>>,
 }
 
@@ -223,7 +223,7 @@ impl Round {
         Self { windows: windows.collect(), pairs: pairs.all, lone: lone.all }
     }
 
-    /// How many values go on besides the comparisons.
+    /// Number of values that are carried besides the comparisons.
     fn kept(&self) -> usize {
         let mut kept = self.pairs.iter().map(|&[a, _]| a).chain(self.lone.iter().copied());
         let mut numbers = Numbers::default();
@@ -234,7 +234,7 @@ impl Round {
     }
 }
 
-/// Numbers different things in the order in which they come.
+/// Numbers distinct values in order of appearance.
 struct Numbers<T> {
     all: Vec<T>,
     known: HashMap<T, usize>,
@@ -255,7 +255,7 @@ impl<T: Copy + Eq + std::hash::Hash> Numbers<T> {
     }
 }
 
-/// The winners of all pairs, and the lone.
+/// Plays a round: the winners of all pairs, then the lone values.
 fn play(
     cx: &mut Context<'_>,
     values: Features,
@@ -264,7 +264,7 @@ fn play(
 ) -> Result<Features, Error> {
     let Round { pairs, lone, .. } = round;
     cx.allocate(&[pairs.len() + lone.len(), 2 * WINDOW])?;
-    // Channels of as many rows each are alike, and share tables.
+    // Channels with equal numbers of rows are alike and share tables.
     let shape = |count: usize| {
         if count.is_multiple_of(channels) { vec![channels, count / channels] } else { vec![count] }
     };

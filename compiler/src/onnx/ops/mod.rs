@@ -1,4 +1,4 @@
-//! The operators. Each is a function from a node's inputs to its outputs; this table is the list of what is supported.
+//! The operators. Each is a function from a node's inputs to its outputs. `OPERATORS` lists all that are supported.
 
 mod arithmetic;
 mod classes;
@@ -127,7 +127,7 @@ fn tanh(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     activate(cx, Activation::Tanh)
 }
 
-/// The limits are attributes before opset 11, inputs since; a limit that is not given does not limit.
+/// The limits are attributes before opset 11, inputs since. Both are optional.
 fn clip(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let min = cx.float("min", f64::MIN)?;
     let max = cx.float("max", f64::MAX)?;

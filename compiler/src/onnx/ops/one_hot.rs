@@ -1,4 +1,4 @@
-//! Indices among the inputs: the client encrypts a one-hot code instead, and a table is a matrix of it.
+//! Indices among the inputs: the client encrypts each as a one-hot code, so a table is a matrix applied to the code.
 
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ pub(in crate::onnx) struct OneHots {
 }
 
 impl Import {
-    /// Whether features are whole numbers whenever the model's integer inputs are: only such are read as indices.
+    /// Whether features are whole numbers for all integer inputs of the model. Only such features can be indices.
     pub(in crate::onnx) fn is_integer(&mut self, features: &Features) -> Result<bool, Error> {
         let entries = features.affine.as_ref().map_or(0, |affine| affine.matrix.entries());
         self.budget.work((features.len() + entries) as u64)?;
@@ -36,7 +36,8 @@ impl Import {
     }
 }
 
-/// Rows of a constant table at encrypted indices. One outside the table gives zeros; there is no counting from the end.
+/// Rows of a constant table at encrypted indices. An index outside the table gives zeros; negative indices do not count
+/// from the end.
 pub(super) fn gather(
     cx: &mut Context<'_>,
     table: Rc<Tensor>,
@@ -81,7 +82,7 @@ pub(super) fn operator(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     Ok(vec![Value::Features(cx.rescale(code, Some(&scale), Some(&shift))?)])
 }
 
-/// For each index, as many values as there are to choose from: 1 at the index, else 0.
+/// The one-hot code of each index: `depth` values, 1 at the index, else 0.
 fn one_hot(cx: &mut Context<'_>, index: Features, depth: usize) -> Result<Features, Error> {
     if !cx.import.is_integer(&index)? || !cx.is_unary(&index)? {
         return Err(cx.error(

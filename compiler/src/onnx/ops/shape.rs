@@ -1,4 +1,5 @@
-//! Operators that move values without computing: on features they relabel axes or pick values, on constants they fold.
+//! Operators that move values without computing. On features they relabel axes or select values; on constants they
+//! fold.
 
 use std::rc::Rc;
 
@@ -7,13 +8,13 @@ use crate::onnx::context::Context;
 use crate::onnx::tensor::{Data, Tensor, pick_indices, transpose_indices};
 use crate::onnx::value::{Scores, Value};
 
-/// Stands for the size of a dynamic batch axis in what `Shape` yields.
+/// Represents the size of a dynamic batch axis in the result of `Shape`.
 pub(super) const BATCH: i64 = i64::MIN;
 
 /// ONNX's numbers for floating-point element types: float, float16, double, bfloat16.
 const FLOATING: [i64; 4] = [1, 10, 11, 16];
 
-/// Its numbers for int32 and int64.
+/// ONNX's numbers for int32 and int64.
 const INTEGERS: [i64; 2] = [6, 7];
 
 pub(super) fn constant(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
@@ -99,7 +100,7 @@ pub(super) fn reshape(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     }
 }
 
-/// The target of a reshape with its 0 (copy the size) and −1 (what is left) filled in.
+/// The target of a reshape, with its 0 (copy the size) and −1 (the remaining size) filled in.
 fn resolve(
     cx: &Context<'_>,
     target: &[i64],
@@ -211,7 +212,7 @@ pub(super) fn unsqueeze(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     })
 }
 
-/// Applies a change of shape, to features with the batch as a first axis of size 1.
+/// Applies a change of shape. Features have the batch as a first axis of size 1.
 fn relabel(
     cx: &mut Context<'_>,
     value: Value,
@@ -252,14 +253,14 @@ pub(super) fn transpose(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     pick(cx, value, &indices, to)
 }
 
-/// The shape of a value, of features with the batch as a first axis of size 1.
+/// The shape of a value. Features have the batch as a first axis of size 1.
 pub(super) fn shape_of(cx: &Context<'_>, value: &Value) -> Result<(Vec<usize>, bool), Error> {
     match value {
         Value::Constant(tensor) => Ok((tensor.shape.clone(), false)),
         Value::Features(features) => Ok(([&[1], features.shape.as_slice()].concat(), true)),
         Value::Scores(scores) => Ok((vec![1, scores.features.len()], true)),
         Value::Choice(_) => {
-            Err(cx.error("nothing but names of classes may follow the choice of a class"))
+            Err(cx.error("after the choice of a class, only names of classes are supported"))
         }
     }
 }
@@ -283,7 +284,7 @@ fn pick(
             Ok(vec![Value::Scores(Scores { columns: Some(indices.to_vec()), ..scores })])
         }
         Value::Scores(_) | Value::Choice(_) => {
-            Err(cx.error("it picks from what was already picked"))
+            Err(cx.error("it selects from scores that were already selected"))
         }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn linear_regressor(cx: &mut Context<'_>) -> Result<Vec<Value>, Error
     Ok(vec![Value::Features(features)])
 }
 
-/// Yields the label and the scores.
+/// Returns the label and the scores.
 pub(super) fn linear_classifier(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let features = cx.features(0)?;
     let mut labels = cx.labels("classlabels_ints", "classlabels_strings");
@@ -87,7 +87,7 @@ pub(super) fn linear_classifier(cx: &mut Context<'_>) -> Result<Vec<Value>, Erro
         }
         Rule::ArgMax
     } else {
-        // One row of coefficients for two classes: the score of the second.
+        // One row of coefficients for two classes gives the score of the second class.
         match (labels.len(), transforms.as_slice()) {
             (2, [Transform::Sigmoid]) => transforms.push(Transform::Complement),
             (0 | 1, [] | [Transform::Sigmoid]) => labels = vec![Label::Int(0), Label::Int(1)],
@@ -104,7 +104,7 @@ pub(super) fn linear_classifier(cx: &mut Context<'_>) -> Result<Vec<Value>, Erro
     Ok(vec![Value::Choice(choice), Value::Scores(scores)])
 }
 
-/// Only what LogisticRegression ends with: scores divided by their sum.
+/// Only as LogisticRegression uses it: scores divided by their sum.
 pub(super) fn normalizer(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let norm = cx.text("norm", "MAX");
     if norm != "L1" {
@@ -119,7 +119,7 @@ pub(super) fn normalizer(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     Ok(vec![Value::Scores(scores)])
 }
 
-/// Picks along the last axis: names of classes by their index, or some of the features.
+/// Selects along the last axis: names of classes by their index, or features.
 pub(super) fn array_feature_extractor(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let value = cx.value(0)?;
     match (value, cx.value(1)?) {
@@ -148,7 +148,7 @@ pub(super) fn array_feature_extractor(cx: &mut Context<'_>) -> Result<Vec<Value>
     }
 }
 
-/// The class names in `names`, looked up by the index of a choice.
+/// Replaces the index of a choice by the class names in `names`.
 pub(super) fn name_choice(
     cx: &mut Context<'_>,
     names: Value,

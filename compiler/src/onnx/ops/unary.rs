@@ -1,4 +1,4 @@
-//! Functions of one value: an activation each.
+//! Functions of one value: each is an activation.
 
 use crate::Error;
 use crate::network::{Activation, Activations, Formula, Term};
@@ -6,7 +6,7 @@ use crate::onnx::context::Context;
 use crate::onnx::tensor::{broadcast, broadcast_indices};
 use crate::onnx::value::Value;
 
-/// The function that a node stands for.
+/// The function of a node.
 pub(super) fn unary(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let half = Term::Linear { scale: 0.5, shift: 0.5 };
     let formula = match cx.node.op_type.as_str() {
@@ -56,7 +56,7 @@ pub(super) fn unary(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
         "ThresholdedRelu" => {
             Formula::of(&[Term::ThresholdedRelu { alpha: cx.float("alpha", 1.0)? }])
         }
-        _ => return Err(cx.error("it is no function of one value")),
+        _ => return Err(cx.error("it is not a function of one value")),
     };
     super::activate(cx, Activation::from(formula))
 }

@@ -1,4 +1,4 @@
-//! What graphs that are no chain fold into, and hostile ones.
+//! Layers of graphs that are not chains, and hostile graphs.
 
 use super::*;
 use crate::network::{Activation, Activations};
@@ -11,7 +11,7 @@ fn indices(shape: &[i64], nodes: Vec<NodeProto>, weights: Vec<TensorProto>) -> M
     model
 }
 
-/// Rows of each layer, and how many of them are carried.
+/// Rows of each layer, and the number of carried ones.
 fn shape_of(network: &Network) -> Vec<(usize, usize)> {
     let rows = network.layers.iter().map(|layer| {
         let rows = layer.affine.rows();
@@ -93,10 +93,10 @@ fn windows_that_overlap_share_comparisons() {
         let network = model(&[1, 9, 9], nodes, vec![tensor("one", &[1, 1, 1, 1], &[1.0])]).import();
         crate::prune::lookups(&network.unwrap().layers, false)
     };
-    // 9 × 4 maxima of three along rows, 4 × 4 along columns, two comparisons each; what is carried from the input to
-    // them, 9 × 5; and 16 times the function.
+    // 9 × 4 maxima of three along rows and 4 × 4 along columns, two comparisons each; 9 × 5 values carried from the
+    // input to them; and 16 times the function.
     assert_eq!(pool(&[2, 2]), 2 * 36 + 2 * 16 + 45 + 16);
-    // Of all 81 values first: not fewer.
+    // All 81 values first: not fewer Lookups.
     assert_eq!(pool(&[1, 1]), 81 + 2 * 63 + 2 * 49);
 }
 
@@ -108,7 +108,7 @@ fn a_maximum_before_relu_takes_a_lookup_for_each_window() {
         node("MaxPool", &["r"], &["y"]).ints("kernel_shape", &[2, 2]).ints("strides", &[2, 2]),
     ];
     let network = model(&[1, 5, 5], nodes, vec![counting("w", &[1, 1, 2, 2])]).import().unwrap();
-    // Of 16 values two of four in each window are carried from the first layer, by lookups.
+    // Of 16 values, two of the four in each window are carried from the first layer, by Lookups.
     assert_eq!(crate::prune::lookups(&network.layers, false), 4 * (2 + 2 + 1 + 1));
 }
 
@@ -152,7 +152,8 @@ fn what_the_client_can_compute_stays_with_it() {
     assert_eq!((network.inputs, network.input_shape.as_slice()), (3, &[3][..]));
     assert_eq!(network.elementwise_prefix(), 1);
     assert_eq!(network.evaluate(&[2.0, 1.0, -1.0]).unwrap(), [7.0, 8.0, 9.0]);
-    // Four comparisons and two features, then three of the table, which are fewer than the code, beside the layer.
+    // Four comparisons and two features; then three values of the table, which are fewer than the code, next to the
+    // layer.
     assert_eq!(shape_of(&network), [(6, 2), (6, 3), (3, 0)]);
 }
 
@@ -187,7 +188,7 @@ fn too_large(model: &ModelProto) {
 
 #[test]
 fn joins_that_explode_are_refused() {
-    // Each value is the sum of all before: the last layers read thousands of stages.
+    // Each value is the sum of all earlier ones: the last layers read thousands of stages.
     let mut nodes = Vec::new();
     for i in 0..5_000 {
         nodes.push(node("Relu", &[&format!("v{i}")], &[&format!("r{i}")]));
@@ -224,7 +225,7 @@ fn functions_of_functions_stay_short() {
         let network = model(&[2], nodes, vec![]).outputs(&["v200"]).import().unwrap();
         assert!(network.layers.len() < 200);
     }
-    // Squares of squares: beyond what a number can be.
+    // Squares of squares exceed the range of numbers.
     let mut nodes = (0..100)
         .map(|i| node("Mul", &[&format!("v{i}"), &format!("v{i}")], &[&format!("v{}", i + 1)]))
         .collect::<Vec<_>>();
@@ -293,7 +294,7 @@ fn trees_that_are_none_are_refused() {
         ints("nodes_treeids", &[0, 0]),
         ints("nodes_nodeids", &[]),
         ints("nodes_featureids", &[0, 0, 0, 0]),
-        // A feature that is none, children that are none, a node below itself, one below two, a node twice.
+        // A missing feature, missing children, a node below itself, one below two nodes, a node twice.
         ints("nodes_featureids", &[2, 0, 0]),
         ints("nodes_featureids", &[i64::MIN, 0, 0]),
         ints("nodes_truenodeids", &[9, 0, 0]),

@@ -1,4 +1,4 @@
-//! Files that would take too much memory or time are refused before they do.
+//! Files that would take too much memory or time are refused first.
 
 use super::*;
 use crate::network::{Activation, Activations};
@@ -107,7 +107,7 @@ fn a_deep_graph_does_not_exhaust_the_stack() {
     assert_eq!(network.evaluate(&[1.0, 2.0, 3.0, 4.0]).unwrap(), [1.0, 2.0, 3.0, 4.0]);
 }
 
-/// A model under a smaller budget than files get.
+/// Imports a model with a smaller budget than usual.
 fn within(model: &ModelProto, elements: u64, work: u64) -> Result<Network, Error> {
     import_within(&model.encode_to_vec(), Budget::of(elements, work))
 }
@@ -122,14 +122,14 @@ fn a_value_of_many_stages_is_not_joined_once_for_each_time_it_is_read() {
     let names = names.iter().map(String::as_str).collect::<Vec<_>>();
     nodes.push(node("Concat", &names, &["all"]).int("axis", 1));
     nodes.push(node("Gemm", &["all", "w"], &["s"]));
-    // With one more stage, so that it is another join.
+    // With one more stage, so that it is a different join.
     nodes.push(node("Tanh", &["x"], &["t"]));
     let mut read = vec!["s"; times];
     read.push("t");
     nodes.push(node("Concat", &read, &["y"]).int("axis", 1));
     let weights = vec![tensor("w", &[stages as i64, 1], &vec![1.0; stages])];
     let model = model(&[1], nodes, weights);
-    // Each time takes the weights of `s` three times over, and not its places among all values once more.
+    // Each repetition takes the weights of `s` three times, and not its places among all values again.
     let network = within(&model, 7 * (stages * times) as u64 / 2, 1 << 24).unwrap();
     assert_eq!(network.outputs(), times + 1);
 }
@@ -143,7 +143,7 @@ fn looking_for_features_of_one_value_is_charged() {
     nodes.push(node("Sum", &names.iter().map(String::as_str).collect::<Vec<_>>(), &["y"]));
     let weights = vec![tensor("w", &[inputs, 1], &vec![1.0; inputs as usize])];
     let model = model(&[inputs], nodes, weights);
-    // Each activation looks at the weights of `s`; its layer is charged for its width twice.
+    // Each activation reads the weights of `s`; its layer is charged for its width twice.
     let look = (inputs * times) as u64;
     assert!(within(&model, 1 << 20, 7 * look / 2).is_ok());
     assert!(too_large(within(&model, 1 << 20, 5 * look / 2)));
@@ -158,7 +158,7 @@ fn functions_of_too_many_kinds_are_not_fused() {
     let kinds = network.layers.iter().filter_map(|layer| layer.activation.as_ref());
     let fused = kinds.flat_map(Activations::kinds);
     assert_eq!(fused.filter(|kind| matches!(kind, Activation::Formula(_))).count(), 0);
-    // Few are.
+    // A few are accepted.
     let nodes = vec![node("Relu", &["x"], &["r"]), node("Min", &["r", "c"], &["y"])];
     let network = model(&[8], nodes, vec![tensor("c", &[8], &limits[..8])]).import().unwrap();
     let kinds = network.layers[0].activation.as_ref().unwrap().kinds();
@@ -229,7 +229,7 @@ fn weights_of_trees_are_limited() {
 fn what_a_deep_ensemble_would_cost_is_counted_where_that_is_cheap() {
     let deep = |stumps_before: i64| {
         let mut node = stumps(stumps_before, 1);
-        // Seven comparisons below each other, each with a leaf on one side.
+        // A chain of seven comparisons, each with a leaf on one side.
         for i in 0..15 {
             let split = i % 2 == 0 && i < 14;
             let mut push = |name: &str, value: i64| attribute(&mut node, name).ints.push(value);

@@ -1,5 +1,5 @@
-//! Models built node by node. Values are checked against onnxruntime in `tests/onnx_golden.rs`; here it is what the
-//! nodes fold into, and what is refused.
+//! Models built node by node. `tests/onnx_golden.rs` checks values against onnxruntime; these tests check the resulting
+//! layers, and refusals.
 
 mod graphs;
 mod limits;

@@ -1,4 +1,4 @@
-//! What is refused, and how.
+//! Models that are refused, and the messages.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What models fold into.
+//! The layers that models fold into.
 
 use super::*;
 use crate::network::{Activation, Decision, Label, Matrix, Transform};

@@ -12,10 +12,10 @@ use crate::onnx::value::{Choice, Features, Rule, Scores, Value};
 use crate::trees::{self, Ensemble, MAX_DEPTH, Tree};
 use nodes::Nodes;
 
-/// Most outputs: each takes a look at all nodes.
+/// Maximum number of outputs: each takes a pass over all nodes.
 const MAX_OUTPUTS: usize = 1024;
 
-/// Most nodes of an ensemble that is cut only to say what it would cost.
+/// Maximum number of nodes of an ensemble that is cut only to report its cost.
 const MAX_COUNTED: usize = 4096;
 
 pub(in crate::onnx::ops) fn regressor(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
@@ -41,7 +41,7 @@ pub(in crate::onnx::ops) fn regressor(cx: &mut Context<'_>) -> Result<Vec<Value>
     Ok(vec![Value::Features(lower(cx, features, &ensemble)?)])
 }
 
-/// Yields the label and the scores.
+/// Returns the label and the scores.
 pub(in crate::onnx::ops) fn classifier(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let features = cx.features(0)?;
     let labels = cx.labels("classlabels_int64s", "classlabels_strings");
@@ -63,7 +63,7 @@ pub(in crate::onnx::ops) fn classifier(cx: &mut Context<'_>) -> Result<Vec<Value
     };
     let rule = match one_column(cx, &ensemble) {
         None => Rule::ArgMax,
-        // The weights of two classes are one score: of the second class where it is above the middle.
+        // With one score, the label is the second class where the score is above the middle.
         Some(column) => {
             ensemble.keep(column);
             let probability = column == Column::Probability || ensemble.is_positive();
@@ -78,7 +78,7 @@ pub(in crate::onnx::ops) fn classifier(cx: &mut Context<'_>) -> Result<Vec<Value
                 }
                 _ => {
                     return Err(cx.error(
-                        "one score for two classes needs post_transform LOGISTIC, or to be a probability",
+                        "one score for two classes needs post_transform LOGISTIC, or must be a probability",
                     ));
                 }
             }
@@ -90,16 +90,16 @@ pub(in crate::onnx::ops) fn classifier(cx: &mut Context<'_>) -> Result<Vec<Value
     Ok(vec![Value::Choice(choice), Value::Scores(scores)])
 }
 
-/// Where the one score of two classes stands.
+/// The meaning of the single score of two classes.
 #[derive(Clone, Copy, PartialEq)]
 enum Column {
-    /// All weights are of this class.
+    /// All weights belong to this class.
     Only(usize),
-    /// The weights of both classes make 1, so those of the second are enough.
+    /// The weights of both classes add up to 1, so those of the second suffice.
     Probability,
 }
 
-/// Whether one score says all of two classes.
+/// Whether one score determines both classes, and which.
 fn one_column(cx: &Context<'_>, ensemble: &Ensemble) -> Option<Column> {
     if ensemble.base.len() != 2 {
         return None;
@@ -145,13 +145,13 @@ fn scale(tree: &mut Tree, factor: f64) {
 }
 
 impl Ensemble {
-    /// Leaves one of two outputs.
+    /// Keeps one of two outputs.
     fn keep(&mut self, column: Column) {
         let kept = match column {
             Column::Only(column) => column,
             Column::Probability => 1,
         };
-        // A single base value belongs to the score, whichever class that is of.
+        // A single base value belongs to the score, whichever class it is for.
         self.base = match column {
             Column::Only(_) => vec![self.base.iter().sum()],
             Column::Probability => vec![self.base[1]],
@@ -164,7 +164,7 @@ impl Ensemble {
         }
     }
 
-    /// Whether no weight is negative: then runtimes take the score for a probability.
+    /// Whether no weight is negative. Runtimes then treat the score as a probability.
     fn is_positive(&self) -> bool {
         let mut positive = true;
         for tree in &self.trees {
@@ -232,7 +232,7 @@ fn read(
     let base = match base.len() {
         0 => vec![0.0; outputs],
         n if n == outputs => base,
-        // Of the only score of two classes.
+        // For the only score of two classes.
         1 => std::iter::once(base[0]).chain(std::iter::repeat(0.0)).take(outputs).collect(),
         n => return Err(cx.error(format!("{n} base values for {outputs} outputs"))),
     };

@@ -1,4 +1,4 @@
-//! Trees from the attributes that list their nodes.
+//! Reads trees from the attributes that list their nodes.
 
 use std::collections::HashMap;
 
@@ -6,13 +6,13 @@ use crate::Error;
 use crate::onnx::context::Context;
 use crate::trees::{Comparison, Tree};
 
-/// Most nodes of an ensemble: what one may ask for in a few bytes must not take the time of many.
+/// Maximum number of nodes of an ensemble, because a few bytes can declare many.
 const MAX_NODES: usize = 1 << 20;
 
 /// The nodes as the attributes list them.
 pub(super) struct Nodes {
     pub(super) all: Vec<Node>,
-    /// Place of a node, by tree and number.
+    /// Index of each node, by tree and number.
     known: HashMap<(i64, i64), usize>,
     /// Trees in the order of their first node, which is the root.
     roots: Vec<usize>,
@@ -82,7 +82,7 @@ impl Nodes {
             };
             let feature = usize::try_from(feature[i]).ok().filter(|&f| f < columns);
             let feature = feature.ok_or_else(|| {
-                cx.error(format!("node {} compares a feature that is none of {columns}", ids[i]))
+                cx.error(format!("node {} compares a feature that is not one of {columns}", ids[i]))
             })?;
             let (yes, no) = ((of[i], yes[i]), (of[i], no[i]));
             let children = if holds_on_yes { [no, yes] } else { [yes, no] };
@@ -110,7 +110,7 @@ impl Nodes {
             let output = usize::try_from(output[i]).ok().filter(|&o| o < outputs);
             let (Some(node), Some(output)) = (node, output) else {
                 return Err(cx.error(format!(
-                    "a weight of node {} of tree {} is for no node, or for none of {outputs} outputs",
+                    "a weight of node {} of tree {} is for a missing node, or for none of {outputs} outputs",
                     ids[i], of[i]
                 )));
             };
@@ -139,9 +139,9 @@ impl Nodes {
         depth: usize,
         seen: &mut [bool],
     ) -> Result<Tree, Error> {
-        // Deeper than any that is trained, and not so deep that recursion is a danger.
+        // Deeper than any trained tree, and shallow enough for recursion.
         if depth > 64 || std::mem::replace(&mut seen[place], true) {
-            return Err(cx.error("its nodes make no trees of a depth of at most 64: one is reached twice, or too deep"));
+            return Err(cx.error("its nodes do not form trees of depth 64 or less: one is reached twice, or is too deep"));
         }
         let node = &self.all[place];
         let Some(Split { comparison, children }) = &node.split else {
@@ -149,14 +149,14 @@ impl Nodes {
         };
         let [below, above] = children.map(|child| {
             let place = self.known.get(&child).copied();
-            let place = place.ok_or_else(|| cx.error(format!("node {} is not there", child.1)))?;
+            let place = place.ok_or_else(|| cx.error(format!("node {} is missing", child.1)))?;
             self.tree(cx, place, depth + 1, seen)
         });
         Ok(Tree::Split(*comparison, Box::new([below?, above?])))
     }
 }
 
-/// The greatest number of single precision below `x`: x < t is x ≤ before(t) for such numbers.
+/// The greatest single-precision number below `x`: for such numbers, x < t is x ≤ before(t).
 fn before(x: f64) -> f64 {
     f64::from((x as f32).next_down())
 }
