@@ -42,10 +42,11 @@ fn the_default_is_printed_and_is_good() {
 /// The containers' policy is the default policy with a tenant, and their nats-server configuration is rendered from it.
 #[test]
 fn what_is_deployed_follows_from_the_default() {
-    let deployed = |path: &str| format!("{}/../deploy/{path}", env!("CARGO_MANIFEST_DIR"));
+    let deployed = |path: &str| format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| fs::read_to_string(deployed(path)).unwrap();
     let policy = ok(&["policy", "default"]).replace("tenants = []", "tenants = [\"acme\"]");
     assert_eq!(read("compose/mesh/policy.toml"), policy);
+    assert_eq!(read("k8s/base/policy.toml"), policy);
     let file = deployed("compose/mesh/policy.toml");
     for (rendered, certificate, key, roots) in [
         (

@@ -150,7 +150,7 @@ fn jobs_take_what_they_were_weighed_at_and_fit_the_containers() {
 
     // Together with the caches, and the memory for decoding a model of the largest size.
     let compose = include_str!("../../compose.yaml");
-    let kubernetes = include_str!("../../deploy/k8s/base/preprocessing.yaml");
+    let kubernetes = include_str!("../../k8s/base/preprocessing.yaml");
     let together = options.in_flight as u64 * most + options.model_cache_bytes as u64;
     for limit in [
         limit(compose, "\n  preprocessing:\n", "mem_limit:"),
@@ -161,7 +161,7 @@ fn jobs_take_what_they_were_weighed_at_and_fit_the_containers() {
     let options = hermesh_aggregation::Options::default();
     let caches = (options.model_cache_bytes + options.key_cache_bytes) as u64;
     let together = options.in_flight as u64 * most + caches;
-    let kubernetes = include_str!("../../deploy/k8s/base/aggregation.yaml");
+    let kubernetes = include_str!("../../k8s/base/aggregation.yaml");
     for limit in [
         limit(compose, "\n  aggregation:\n", "mem_limit:"),
         limit(kubernetes, "name: service", "limits: { memory:"),

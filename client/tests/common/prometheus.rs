@@ -93,7 +93,8 @@ impl Prometheus {
 
     /// Every query of the dashboard is valid, and gives data if it must.
     pub(crate) fn all_of_the_dashboard(&self, mesh: &Mesh) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/hermesh.json");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s/base/dashboards/hermesh.json");
         let queries = queries(&path);
         assert!(queries.len() > 20);
         for (title, query, may_be_empty) in queries {

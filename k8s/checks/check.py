@@ -23,8 +23,8 @@ MODELS = {
     "monitoring.coreos.com/v1": "cloudcoil.models.prometheus_operator.v1",
 }
 HERE = pathlib.Path(__file__).parent
-POLICY = HERE.parents[1] / "compose/mesh/policy.toml"
-PROGRAMS = HERE.parents[2] / "target/release"
+POLICY = HERE.parent / "base/policy.toml"
+PROGRAMS = HERE.parents[1] / "target/release"
 # Made by hand; see ../README.md.
 BY_HAND = {("ConfigMap", "hermesh-roots"), ("Secret", "receipts")}
 # Of the sidecar, which has 5 s for its own end, and of Kubernetes.
