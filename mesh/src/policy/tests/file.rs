@@ -219,7 +219,7 @@ fn the_line_that_decides_is_named() {
     };
     not(&acme, Verb::Publish, "hermesh.job.umbra", "\"hermesh.job.{tenant}\"");
     not(&acme, Verb::Publish, "hermesh.answer.acme.0", "nothing near it");
-    not(&acme, Verb::Publish, "$JS.API.STREAM.CREATE.x", "follows from");
+    not(&acme, Verb::Publish, "$JS.API.STREAM.CREATE.x", "follow from");
     not(&acme, Verb::Read, "hermesh.answer.acme.*", "all of hermesh.answer.>");
     not(&acme, Verb::Purge, "hermesh.answer.acme.1", "has no purge");
     not(&id("tenant/umbra"), Verb::Publish, "hermesh.job.umbra", "`tenants`");
