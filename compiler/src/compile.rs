@@ -18,6 +18,7 @@ use crate::split::{Split, split};
 use crate::warnings;
 use hermesh_engine::ParameterSet;
 use hermesh_engine::parameters::CATALOGUE;
+use rayon::prelude::*;
 
 /// Maximum number of rows for calibrating ranges, and for measuring accuracy.
 const MOST_ROWS: usize = 10_000;
@@ -46,6 +47,9 @@ pub enum Precision {
 /// measured rows, and of the standard deviation of noise.
 const ROUNDING_ROOM: f64 = 4.0;
 const NOISE_ROOM: f64 = 2.0;
+/// The stated deviation covers this fraction of the measured rows, with something to spare for others of their kind.
+const COVERED: f64 = 0.995;
+const SPARE: f64 = 1.05;
 /// If a bound on rounding is proven, the limit is at least this many times the bound; the rest is left for clamping.
 const PROVEN_ROOM: f64 = 1.25;
 /// A bounded program is as good as another if the errors of its scores are at most this many times as large, or at most
@@ -176,6 +180,14 @@ fn domain(
 fn only_tables(core: &Network) -> bool {
     let hidden = &core.layers[..core.layers.len() - 1];
     hidden.iter().all(|layer| layer.table_bits().is_some())
+}
+
+/// The smallest value that is at least this fraction of all.
+fn quantile(values: impl Iterator<Item = f64>, fraction: f64) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let at = (fraction * values.len() as f64).ceil() as usize;
+    values[at.clamp(1, values.len()) - 1]
 }
 
 struct Compilation<'a> {
@@ -516,7 +528,8 @@ impl Compilation<'_> {
                 measured.max(proven)
             })
             .collect();
-        let deviation: Vec<f64> = outputs.map(|i| noise(i) + limit[i] / 6.0).collect();
+        let usual: Vec<f64> = outputs.map(|i| noise(i) + limit[i] / 6.0).collect();
+        let deviation = self.deviation(&model, usual)?;
         let resolution = deviation.iter().map(|std| if exact { 0.0 } else { 4.0 * std });
         let resolution: Vec<f64> = resolution.collect();
         let mut client = model.client().clone();
@@ -541,6 +554,28 @@ impl Compilation<'_> {
             ..client.report
         };
         model.with_client(client)
+    }
+
+    /// What is stated: enough for the measured rows, whose noise differs from row to row where tables amplify it. The
+    /// outputs keep their proportions, so that the row that decides is the worst in any output.
+    fn deviation(&self, model: &Model, usual: Vec<f64>) -> Result<Vec<f64>, Error> {
+        if self.precision == Precision::Exact || self.core.layers.len() == 1 {
+            return Ok(usual);
+        }
+        let rows = self.rows.par_iter().map(|row| model.errors_of(row));
+        let rows: Vec<Vec<f64>> =
+            rows.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect();
+        if rows.is_empty() {
+            return Ok(usual);
+        }
+        let typical: Vec<f64> = (0..usual.len())
+            .map(|i| quantile(rows.iter().map(|row| row[i] / 6.0), 0.95).max(f64::MIN_POSITIVE))
+            .collect();
+        let worst = |row: &Vec<f64>| {
+            row.iter().zip(&typical).map(|(x, typical)| x / 6.0 / typical).fold(0.0, f64::max)
+        };
+        let times = SPARE * quantile(rows.iter().map(worst), COVERED);
+        Ok(typical.iter().map(|x| times * x).collect())
     }
 
     /// Errors of the outputs on the measured rows and, if those do not represent the rows to come, on synthetic rows.

@@ -1,18 +1,18 @@
 //! Frames: the part of the torus that each sum must stay in. See [`hermesh_engine::reach`].
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bounded;
 use crate::error::Refusal;
 use crate::network::MAX_LAYERS;
 use crate::scale::Encoding;
-use hermesh_engine::noise::StageNoise;
 use hermesh_engine::reach::{Interval, LOOKUP_FRAME, OUTPUT_FRAME};
 use hermesh_engine::{Precision, Program};
 
-/// Standard deviations of noise that are kept free at both ends of a frame, before lookup tables and in outputs. A row
-/// has many values before tables, few of them near an end; every output is shown.
-const NOISE_ROOM: (f64, f64) = (4.0, 6.0);
+/// Standard deviations of noise that are kept free at both ends of a frame.
+const NOISE_ROOM: f64 = 6.0;
 /// Which sums the client must check for each row, by stage: those not proven to stay in their frames. Sums before sine
 /// and cosine tables are not checked, because these tables have the period of the torus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl Frames {
             (encoding.clamped(i, encoding.low[i]), encoding.clamped(i, encoding.high[i]))
         };
         let inputs: Vec<Interval> = (0..encoding.low.len()).map(input).collect();
-        let noise = program.noise();
+        let variances = steepest(program);
         let reach = program.reach(&inputs, &known.turns);
         let followed = reach.iter().enumerate().map(|(s, sums)| {
             let last = s + 1 == program.stages().len();
@@ -52,17 +52,12 @@ impl Frames {
                 if last && known.bounded_sums || known.waves.get(s).is_some_and(|waves| waves[r]) {
                     return false;
                 }
-                let frame = frame(program, &noise, s, r);
+                let frame = frame(program, s, r, variances[s][r]);
                 frame.is_some_and(|(least, most)| low < least || most < high)
             };
             sums.iter().enumerate().map(follow).collect()
         });
         Self { followed: followed.collect(), turns: known.turns }
-    }
-
-    /// Whether all sums are proven to stay in their frames.
-    pub(crate) fn are_bounds(&self) -> bool {
-        !self.followed.iter().flatten().any(|&followed| followed)
     }
 
     /// For each stage: whether all its sums are proven to stay in their frames.
@@ -82,14 +77,16 @@ impl Frames {
     }
 
     /// Refuses a row if a sum leaves its frame.
-    pub(crate) fn check(&self, program: &Program, trace: &[Vec<i128>]) -> Result<(), Refusal> {
-        if self.are_bounds() {
-            return Ok(());
-        }
-        let noise = program.noise();
+    /// `variances` are those of the row's sums ([`hermesh_engine::Spread`]).
+    pub(crate) fn check(
+        &self,
+        program: &Program,
+        trace: &[Vec<i128>],
+        variances: &[Vec<f64>],
+    ) -> Result<(), Refusal> {
         for (s, sums) in trace.iter().enumerate() {
             for (r, &sum) in sums.iter().enumerate().filter(|(r, _)| self.followed[s][*r]) {
-                let Some((least, most)) = frame(program, &noise, s, r) else {
+                let Some((least, most)) = frame(program, s, r, variances[s][r]) else {
                     continue;
                 };
                 if sum < least || most < sum {
@@ -106,25 +103,48 @@ impl Frames {
 }
 
 /// The frame of a sum minus the margin for its noise. `None` for a value that passes its stage.
-fn frame(program: &Program, noise: &[StageNoise], stage: usize, row: usize) -> Option<Interval> {
+fn frame(program: &Program, stage: usize, row: usize, variance: f64) -> Option<Interval> {
     let exact = program.precision() != Precision::Approximate;
-    let lookup = program.stages()[stage].lookup.as_ref();
-    let (frame, deviations) = match lookup {
+    let frame = match &program.stages()[stage].lookup {
         Some(lookup) => {
             lookup.table(row)?;
-            (LOOKUP_FRAME, NOISE_ROOM.0)
+            LOOKUP_FRAME
         }
-        None => (OUTPUT_FRAME, NOISE_ROOM.1),
+        None => OUTPUT_FRAME,
     };
     // The effect of noise on exact sums is part of the failure probability.
-    let room = if exact { 0.0 } else { deviations * noise[stage].input[row].sqrt() };
+    let room = if exact { 0.0 } else { NOISE_ROOM * variance.sqrt() };
     let room = (room * 2f64.powi(64)) as i128;
     Some((frame.0 + room, frame.1 - room))
 }
 
-/// Whether two numbers differ by more than a limit plus floating-point rounding.
-pub(crate) fn differs(a: f64, b: f64, limit: f64) -> bool {
-    // Written so that NaN differs.
-    let close = (a - b).abs() <= limit + 1e-9 * (a.abs() + b.abs());
-    !close
+/// The variance of each sum for the worst row: each table is taken where it is steepest.
+fn steepest(program: &Program) -> Vec<Vec<f64>> {
+    let mut variances = Vec::new();
+    let mut incoming = vec![0.0; program.inputs()];
+    for (stage, noise) in program.stages().iter().zip(program.noise()) {
+        let matrix = &stage.linear.matrix;
+        let sum = |r: usize| matrix.row(r).map(|(c, w)| f64::from(w).powi(2) * incoming[c]).sum();
+        let tables: Vec<f64> = (0..matrix.rows()).map(sum).collect();
+        let all: Vec<f64> = tables.iter().zip(&noise.input).map(|(a, b)| a + b).collect();
+        if let Some(lookup) = &stage.lookup {
+            let mut known = HashMap::new();
+            let worst = |r: usize| {
+                let Some(table) = lookup.table(r) else { return tables[r] };
+                // A table spans half a turn.
+                let window = (all[r].sqrt() * 2.0 * table.len() as f64).ceil() as usize;
+                let steepest = || {
+                    let apart = 2 * window.clamp(1, table.len() / 2);
+                    let ends = table.iter().zip(table.iter().skip(apart.min(table.len() - 1)));
+                    let rise = |(a, b): (&u64, &u64)| (b.wrapping_sub(*a) as i64).unsigned_abs();
+                    let most = ends.map(rise).max().unwrap_or_default();
+                    (most as f64 / 2f64.powi(65)).powi(2)
+                };
+                *known.entry((lookup.table_of[r], window)).or_insert_with(steepest)
+            };
+            incoming = (0..matrix.rows()).map(worst).collect();
+        }
+        variances.push(all);
+    }
+    variances
 }

@@ -3,12 +3,12 @@
 use crate::Error;
 use crate::client::{Admit, Admitted, Client, LEAST_FAILURE_LOG2, OutOfRange, Prepared};
 use crate::error::Refusal;
-use crate::frame::{self, Frames};
+use crate::frame::Frames;
 use crate::network::{Network, Prediction};
 use crate::report::Report;
 use hermesh_engine::artifact::{Format, append_digest, check_digest};
 use hermesh_engine::noise::StageNoise;
-use hermesh_engine::{Noise, Program};
+use hermesh_engine::{Noise, Precision, Program, Spread};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -162,23 +162,49 @@ impl Model {
         Ok(Admitted { torus: encoded.iter().map(|&x| x as u64).collect(), clamped, kept })
     }
 
-    /// Refuses a row of which a sum leaves its frame, or an output is further from `plain` than its limit.
+    /// Refuses a row of which a sum leaves its frame, or an output may be further from `plain` than is stated.
     fn follow(&self, row: &[f64], encoded: &[i128], plain: &[f64]) -> Result<(), Refusal> {
         let trace = Zeroizing::new(self.frames.trace(&self.program, encoded));
-        self.frames.check(&self.program, &trace)?;
-        let quiet: Zeroizing<Vec<u64>> = Zeroizing::new(last(&trace).map(|x| x as u64).collect());
-        let quiet = Zeroizing::new(self.client.decode_outputs(&quiet));
-        let off =
-            |&(i, (a, b)): &(usize, (&f64, &f64))| frame::differs(*a, *b, self.client.limit[i]);
-        match quiet.iter().zip(plain).enumerate().find(off) {
+        let spread = self.program.spread(&trace, &self.program.noise());
+        self.frames.check(&self.program, &trace, &spread.sums)?;
+        let errors = self.errors(&trace, &spread, plain);
+        let stated = |i: usize| 6.0 * self.client.report.deviation[i];
+        match errors.iter().enumerate().find(|&(i, &error)| exceeds(error, plain[i], stated(i))) {
             None => Ok(()),
-            Some((output, (a, b))) => Err(Refusal::Deviates {
+            Some((output, &by)) => Err(Refusal::Deviates {
                 output,
-                by: (a - b).abs(),
-                limit: self.client.limit[output],
+                by,
+                limit: stated(output),
                 furthest: self.client.domain.furthest(row),
             }),
         }
+    }
+
+    /// For each output, six standard deviations of noise and how far its mean is from `plain`.
+    fn errors(&self, trace: &[Vec<i128>], spread: &Spread, plain: &[f64]) -> Vec<f64> {
+        let quiet: Zeroizing<Vec<u64>> = Zeroizing::new(last(trace).map(|x| x as u64).collect());
+        let quiet = Zeroizing::new(self.client.decode_outputs(&quiet));
+        let exact = self.program.precision() != Precision::Approximate;
+        let error = |(i, (quiet, plain)): (usize, (&f64, &f64))| {
+            // The effect of noise on exact answers is part of the failure probability.
+            if exact {
+                return (quiet - plain).abs();
+            }
+            let scale = self.client.output.scale[i];
+            let mean = quiet + scale * spread.shift[i];
+            (mean - plain).abs() + 6.0 * scale.abs() * spread.variance[i].sqrt()
+        };
+        quiet.iter().zip(plain).enumerate().map(error).collect()
+    }
+
+    /// [`Self::errors`] of a row; `None` if a sum leaves its frame.
+    pub(crate) fn errors_of(&self, row: &[f64]) -> Result<Option<Vec<f64>>, Error> {
+        let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
+        let trace = self.frames.trace(&self.program, &self.client.encode_values(&values));
+        let spread = self.program.spread(&trace, &self.program.noise());
+        let inside = self.frames.check(&self.program, &trace, &spread.sums).is_ok();
+        let plain = self.network.evaluate(row)?;
+        Ok(inside.then(|| self.errors(&trace, &spread, &plain)))
     }
 
     /// The outputs of encoded values without noise, and before `exact` ones are rounded to their steps.
@@ -195,7 +221,8 @@ impl Model {
         let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
         let encoded = self.client.encode_values(&values);
         let trace = self.frames.trace(&self.program, &encoded);
-        let inside = self.frames.check(&self.program, &trace).is_ok();
+        let spread = self.program.spread(&trace, &self.program.noise());
+        let inside = self.frames.check(&self.program, &trace, &spread.sums).is_ok();
         let outputs: Vec<u64> = last(&trace).map(|x| x as u64).collect();
         let torus = encoded.iter().map(|&x| x as u64).collect();
         Ok((torus, self.decode_outputs(&outputs), inside))
@@ -245,6 +272,12 @@ impl Model {
         let out = self.program.simulate(&torus, &mut Noise::Predicted { stages, normal });
         Ok(self.interpret(&self.decode_outputs(&out)))
     }
+}
+
+/// Whether an error is more than is stated, floating-point rounding aside. One that is not finite is.
+fn exceeds(error: f64, plain: f64, stated: f64) -> bool {
+    let within = plain.is_finite() && error <= stated + 1e-9 * (error.abs() + plain.abs());
+    !within
 }
 
 /// The sums of the last stage.

@@ -46,6 +46,7 @@ mod roots;
 mod rotation;
 mod share;
 mod simulate;
+mod spread;
 mod timings;
 mod transform;
 
@@ -62,6 +63,7 @@ pub use program::{
     Linear, Lookup, MAX_PROGRAM_BYTES, MAX_WIDTH, Matrix, Precision, Program, Stage,
 };
 pub use simulate::{Noise, torus};
+pub use spread::Spread;
 pub use timings::Timings;
 
 /// A SHA-256 digest. It identifies a key or a program.

@@ -24,6 +24,8 @@ use crate::bounded;
 
 /// Maximum number of layers of a model that is read: a program has no more stages.
 pub(crate) const MAX_LAYERS: usize = 1024;
+/// Maximum number of dimensions of a row that is read.
+const MAX_RANK: usize = 64;
 
 /// Affine, activation, affine, activation, …, affine; then the head, on the client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,7 @@ pub struct Network {
     /// Features per row.
     pub inputs: usize,
     /// The shape of a row, for example `[channels, height, width]` of an image; its product is `inputs`.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_RANK>")]
     pub input_shape: Vec<usize>,
     /// The layers in order, at least one.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LAYERS>")]

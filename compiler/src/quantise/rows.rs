@@ -12,7 +12,7 @@ use crate::scale::Encoding;
 
 /// Margins around the calibrated range of a table's inputs, and around that of outputs, where a value outside is a
 /// wrong answer: see [`Span::widened`].
-pub(crate) const TABLE_ROOM: (f64, f64) = (0.05, 4.5);
+pub(crate) const TABLE_ROOM: (f64, f64) = (0.07, 4.5);
 const OUTPUT_ROOM: (f64, f64) = (0.25, 6.0);
 /// The part of a turn that rows with bounds cover, before tables and in outputs. The rest is for noise and for the
 /// rounding of weights.

@@ -79,7 +79,11 @@ pub(super) fn deviation(model: &Model, outputs: &[f64], row: &[f64]) -> Result<f
     let off = outputs.iter().zip(&plain).zip(&model.report().deviation).map(|((a, b), std)| {
         // Only rounding of floating point is left.
         let off = (a - b).abs() - 1e-9 * (a.abs() + b.abs());
-        if off <= 0.0 { 0.0 } else { off / std }
+        match off.is_finite() {
+            true if off <= 0.0 => 0.0,
+            true => off / std,
+            false => f64::INFINITY,
+        }
     });
     Ok(off.fold(0.0, f64::max))
 }
