@@ -93,6 +93,9 @@ impl Model {
         if self.program.failure_log2().is_some_and(|log2| log2 > LEAST_FAILURE_LOG2) {
             return bad("it is marked exact, but noise would change its answers: compile it again");
         }
+        if self.client.report.deviation.len() != self.program.outputs() {
+            return bad("it does not state a deviation for each output: compile it again");
+        }
         let noise = self.program.noise();
         let outputs = noise.last().map_or(&[][..], |stage| &stage.input);
         let Client { output, resolution, .. } = &self.client;

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{examples, npy};
-use hermesh_compiler::network::Network;
+use hermesh_compiler::network::{Activation, Affine, Decision, Head, Layer, Matrix, Network};
 use hermesh_compiler::{
     Admit, Artifact, Client, Domain, Error, Grid, Guarantee, Model, Options, OutOfRange, Refusal,
     Source, compile, normal, onnx,
@@ -103,6 +103,51 @@ fn a_clamped_row_is_answered_as_the_plain_model_answers_it_or_refused() {
         }
         assert!(moved > 0 || name == "mlp64", "{name}: nothing was clamped");
     }
+}
+
+/// Calibration shows only the flat parts of the sigmoids; other rows meet their slopes, which amplify noise.
+#[test]
+fn rows_with_more_noise_than_is_stated_are_refused() {
+    let dense = |rows: usize, cols: usize, values: Vec<f64>, activation| Layer {
+        name: String::new(),
+        affine: Affine { matrix: Matrix::Dense { rows, cols, values }, bias: vec![0.0; rows] },
+        activation,
+        groups: None,
+        bounds: None,
+    };
+    let network = Network {
+        name: String::new(),
+        inputs: 2,
+        input_shape: vec![2],
+        layers: vec![
+            dense(2, 2, vec![40.0, 4.0, 4.0, 40.0], Some(Activation::Sigmoid.into())),
+            dense(1, 2, vec![1.0, 1.0], None),
+        ],
+        head: Head { transforms: vec![], decision: Decision::Scores },
+    };
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut draw = |least: f64| -> Vec<f64> {
+        let mut one = || rng.random_range(least..=1.0) * if rng.random() { 1.0 } else { -1.0 };
+        vec![one(), one()]
+    };
+    let flat: Vec<Vec<f64>> = (0..400).map(|_| draw(0.9)).collect();
+    let rows: Vec<&[f64]> = flat.iter().map(Vec::as_slice).collect();
+    let options = Options { guarantee: Some(Guarantee::Checked), ..Options::default() };
+    let model = compile(&network, &rows, None, options, &mut |_| {}).unwrap();
+    let (count, worst) = answered(&model, &model, &flat);
+    assert!(count >= 390 && worst <= 6.0, "{count} of the calibrated kind, off by {worst}");
+    let steep: Vec<Vec<f64>> = (0..2000).map(|_| draw(0.0)).collect();
+    let (count, worst) = answered(&model, &model, &steep);
+    assert!(worst <= 6.0, "{count} answered, off by {worst}");
+    let refused = model.admit(&[0.0, 0.0], OutOfRange::Refuse);
+    assert!(matches!(refused, Err(Error::Refused(Refusal::Deviates { .. }))), "{refused:?}");
+}
+
+#[test]
+fn a_row_whose_plain_output_is_not_finite_is_refused() {
+    let (_, model) = digits("mlp64", Options::default());
+    let row: Vec<f64> = (0..64).map(|i| if i % 2 == 0 { 1.7e308 } else { -1.7e308 }).collect();
+    assert!(model.admit(&row, OutOfRange::Refuse).is_err());
 }
 
 #[test]
