@@ -213,7 +213,7 @@ impl<'a> Reference<'a> {
         let Compiled::Exact { output_bits } = program.precision() else {
             bail!("expected an exact program, found an approximate one");
         };
-        let mut reference = Self { model, output_bits: output_bits.into(), biases: Vec::new() };
+        let mut reference = Self { model, output_bits, biases: Vec::new() };
         let mut values: Vec<Vec<i128>> = calibration
             .iter()
             .map(|row| Ok(whole(&model.encode_row(row)?)))

@@ -46,6 +46,7 @@ mod roots;
 mod rotation;
 mod share;
 mod simulate;
+#[allow(clippy::disallowed_methods, reason = "predictions only: no ciphertext depends on them")]
 mod spread;
 mod timings;
 mod transform;

@@ -122,7 +122,7 @@ fn respond(lookup: &Lookup, index: usize, sum: i128, shift: f64, variance: f64) 
         let entry = lookup.entry(index, (sum as u64).wrapping_add(torus(shift + z * sigma)));
         entry.wrapping_sub(without) as i64 as f64 / 2f64.powi(64)
     };
-    let points = (-4..=4).map(|z| f64::from(z)).map(|z| (z, (-z * z / 2.0).exp(), at(z)));
+    let points = (-4..=4).map(f64::from).map(|z| (z, (-z * z / 2.0).exp(), at(z)));
     let points: Vec<(f64, f64, f64)> = points.collect();
     let mean = |f: &dyn Fn(f64, f64) -> f64| {
         let weight: f64 = points.iter().map(|(_, w, _)| w).sum();
