@@ -52,10 +52,12 @@ fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
     assert!(last.work_log2 >= reveal::REMAINING_SECURITY_BITS, "{last:?}");
     assert!(last.counted_bits < noisy.budget_bits, "{last:?}");
 
-    // Real ciphertexts behave as simulated ones do.
-    let real = run_scores(&model, &inputs, &scores(30, true, None)).unwrap();
-    assert!((real.explained - report.explained).abs() < 0.1, "{real:?}");
-    assert!(real.explained > 0.04, "{real:?}");
+    // Real ciphertexts behave as simulated ones do. Rounded finely, few scores are enough to see it.
+    let fine = |inferences, real| Scores { resolution: 0.5, ..scores(inferences, real, None) };
+    let simulated = run_scores(&model, &inputs, &fine(300, false)).unwrap();
+    let real = run_scores(&model, &inputs, &fine(30, true)).unwrap();
+    assert!(simulated.explained > 0.2, "{simulated:?}");
+    assert!((real.explained - simulated.explained).abs() < 0.15, "{real:?}, {simulated:?}");
 }
 
 #[test]
