@@ -49,7 +49,7 @@ const ROUNDING_ROOM: f64 = 4.0;
 const NOISE_ROOM: f64 = 2.0;
 /// The stated deviation covers this fraction of the measured rows, with something to spare for others of their kind.
 const COVERED: f64 = 0.995;
-const SPARE: f64 = 1.05;
+const SPARE: f64 = 1.15;
 /// If a bound on rounding is proven, the limit is at least this many times the bound; the rest is left for clamping.
 const PROVEN_ROOM: f64 = 1.25;
 /// A bounded program is as good as another if the errors of its scores are at most this many times as large, or at most

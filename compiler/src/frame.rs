@@ -11,8 +11,9 @@ use crate::scale::Encoding;
 use hermesh_engine::reach::{Interval, LOOKUP_FRAME, OUTPUT_FRAME};
 use hermesh_engine::{Precision, Program};
 
-/// Standard deviations of noise that are kept free at both ends of a frame.
-const NOISE_ROOM: f64 = 6.0;
+/// Standard deviations of noise that are kept free at both ends of a frame, before lookup tables and in outputs. A row
+/// has many values before tables, few of them near an end, where one in 31,000 wraps around; every output is shown.
+const NOISE_ROOM: (f64, f64) = (4.0, 6.0);
 /// Which sums the client must check for each row, by stage: those not proven to stay in their frames. Sums before sine
 /// and cosine tables are not checked, because these tables have the period of the torus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,15 +106,15 @@ impl Frames {
 /// The frame of a sum minus the margin for its noise. `None` for a value that passes its stage.
 fn frame(program: &Program, stage: usize, row: usize, variance: f64) -> Option<Interval> {
     let exact = program.precision() != Precision::Approximate;
-    let frame = match &program.stages()[stage].lookup {
+    let (frame, deviations) = match &program.stages()[stage].lookup {
         Some(lookup) => {
             lookup.table(row)?;
-            LOOKUP_FRAME
+            (LOOKUP_FRAME, NOISE_ROOM.0)
         }
-        None => OUTPUT_FRAME,
+        None => (OUTPUT_FRAME, NOISE_ROOM.1),
     };
     // The effect of noise on exact sums is part of the failure probability.
-    let room = if exact { 0.0 } else { NOISE_ROOM * variance.sqrt() };
+    let room = if exact { 0.0 } else { deviations * variance.sqrt() };
     let room = (room * 2f64.powi(64)) as i128;
     Some((frame.0 + room, frame.1 - room))
 }

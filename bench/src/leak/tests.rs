@@ -64,7 +64,7 @@ fn rounded_scores_give_the_key_away_but_not_within_the_budget() {
 fn labels_on_a_boundary_give_the_key_away_but_not_within_the_budget() {
     let (model, inputs) = digits("mlp64.onnx");
     let inputs: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
-    let report = run_labels(&model, &inputs, &attack(4000, false)).unwrap();
+    let report = run_labels(&model, &inputs, &attack(8000, false)).unwrap();
     let last = report.progress.last().unwrap();
     assert!(last.work_log2 < reveal::REMAINING_SECURITY_BITS, "{last:?}");
     let stop = at_the_budget(&report);
