@@ -145,12 +145,12 @@ async fn nothing_less_than_tls_1_3_will_do() {
     let mut roots = RootCertStore::empty();
     roots.add(domain.trust().roots()[0].clone()).expect("a root");
     let provider = rustls::crypto::ring::default_provider().into();
-    let nobody = ClientConfig::builder_with_provider(provider)
+    let anonymous = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("is supported")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    assert!(Straight::with(server.address, nobody.into()).await.is_err(), "let in without it");
+    assert!(Straight::with(server.address, anonymous.into()).await.is_err(), "let in without it");
 }
 
 /// A sidecar connects only to its broker, and only over TLS.
