@@ -13,6 +13,17 @@ pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: u
     deserializer.deserialize_seq(List::<T, MOST>(PhantomData))
 }
 
+/// The same, of a list that may be absent.
+pub(crate) fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(bound = "T: Deserialize<'de>")]
+    struct Bounded<T, const MOST: usize>(#[serde(deserialize_with = "list::<_, _, MOST>")] Vec<T>);
+    let list = Option::<Bounded<T, MOST>>::deserialize(deserializer)?;
+    Ok(list.map(|list| list.0))
+}
+
 struct List<T, const MOST: usize>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for List<T, MOST> {

@@ -34,6 +34,8 @@ enum Kind {
 #[derive(Clone, Debug)]
 pub struct Model {
     program: Program,
+    /// Of the program.
+    noise: Vec<StageNoise>,
     network: Network,
     frames: Frames,
     client: Client,
@@ -68,7 +70,7 @@ impl Model {
         if !frames.fits(&program) {
             return malformed("its frames do not match its program");
         }
-        Ok(Self { program, network, frames, client })
+        Ok(Self { noise: program.noise(), program, network, frames, client })
     }
 
     pub(crate) fn with_client(self, client: Client) -> Result<Self, Error> {
@@ -96,8 +98,7 @@ impl Model {
         if self.client.report.deviation.len() != self.program.outputs() {
             return bad("it does not state a deviation for each output: compile it again");
         }
-        let noise = self.program.noise();
-        let outputs = noise.last().map_or(&[][..], |stage| &stage.input);
+        let outputs = self.noise.last().map_or(&[][..], |stage| &stage.input);
         let Client { output, resolution, .. } = &self.client;
         let shown = |i: usize| {
             resolution[i] <= 0.0 || resolution[i] < 2.0 * outputs[i].sqrt() * output.scale[i].abs()
@@ -167,8 +168,7 @@ impl Model {
 
     /// Refuses a row of which a sum leaves its frame, or an output may be further from `plain` than is stated.
     fn follow(&self, row: &[f64], encoded: &[i128], plain: &[f64]) -> Result<(), Refusal> {
-        let trace = Zeroizing::new(self.frames.trace(&self.program, encoded));
-        let spread = self.program.spread(&trace, &self.program.noise());
+        let (trace, spread) = self.trace(encoded);
         self.frames.check(&self.program, &trace, &spread.sums)?;
         let errors = self.errors(&trace, &spread, plain);
         let stated = |i: usize| 6.0 * self.client.report.deviation[i];
@@ -181,6 +181,13 @@ impl Model {
                 furthest: self.client.domain.furthest(row),
             }),
         }
+    }
+
+    /// The sums of a row, and its noise.
+    fn trace(&self, encoded: &[i128]) -> (Zeroizing<Vec<Vec<i128>>>, Spread) {
+        let trace = Zeroizing::new(self.frames.trace(&self.program, encoded));
+        let spread = self.program.spread(&trace, &self.noise);
+        (trace, spread)
     }
 
     /// For each output, six standard deviations of noise and how far its mean is from `plain`.
@@ -203,8 +210,7 @@ impl Model {
     /// [`Self::errors`] of a row; `None` if a sum leaves its frame.
     pub(crate) fn errors_of(&self, row: &[f64]) -> Result<Option<Vec<f64>>, Error> {
         let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
-        let trace = self.frames.trace(&self.program, &self.client.encode_values(&values));
-        let spread = self.program.spread(&trace, &self.program.noise());
+        let (trace, spread) = self.trace(&self.client.encode_values(&values));
         let inside = self.frames.check(&self.program, &trace, &spread.sums).is_ok();
         let plain = self.network.evaluate(row)?;
         Ok(inside.then(|| self.errors(&trace, &spread, &plain)))
@@ -223,8 +229,7 @@ impl Model {
     pub(crate) fn quiet(&self, row: &[f64]) -> Result<(Vec<u64>, Vec<f64>, bool), Error> {
         let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
         let encoded = self.client.encode_values(&values);
-        let trace = self.frames.trace(&self.program, &encoded);
-        let spread = self.program.spread(&trace, &self.program.noise());
+        let (trace, spread) = self.trace(&encoded);
         let inside = self.frames.check(&self.program, &trace, &spread.sums).is_ok();
         let outputs: Vec<u64> = last(&trace).map(|x| x as u64).collect();
         let torus = encoded.iter().map(|&x| x as u64).collect();

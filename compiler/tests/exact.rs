@@ -7,7 +7,7 @@ mod common;
 
 use common::{examples, npy};
 use hermesh_compiler::network::Label;
-use hermesh_compiler::{Model, Options, Precision, compile, onnx};
+use hermesh_compiler::{Model, Options, OutOfRange, Precision, compile, onnx};
 use hermesh_engine::{
     Answer, BootstrapKey, ClientKey, Noise, PackingKey, Precision as Compiled, Program, Step,
     Timings, advance, begin, decrypt, encrypt, evaluate, pack,
@@ -45,44 +45,6 @@ fn digits(name: &str, options: Options) -> Digits {
     Digits { model, rows, labels: labels("test-labels.npy") }
 }
 
-/// For each row: the sums of a stage as whole numbers, without wrapping around, before the bias.
-fn sums(program: &Program, stage: usize, values: &[u64]) -> Vec<i128> {
-    let matrix = &program.stages()[stage].linear.matrix;
-    let sum =
-        |r: usize| matrix.row(r).map(|(c, w)| i128::from(w) * i128::from(values[c] as i64)).sum();
-    (0..matrix.rows()).map(sum).collect()
-}
-
-/// Number of rows with a sum outside its frame, half a turn before a table and one turn for outputs. A bias is known
-/// only up to whole turns; this assumes the one with which most rows stay in the frame.
-fn leaving(program: &Program, rows: &[Vec<u64>]) -> usize {
-    let mut left = vec![false; rows.len()];
-    let mut values = rows.to_vec();
-    for (i, stage) in program.stages().iter().enumerate() {
-        let sums: Vec<Vec<i128>> = values.iter().map(|row| sums(program, i, row)).collect();
-        let (low, high) =
-            if stage.lookup.is_some() { (0, 1 << 63) } else { (-(1 << 63), 1i128 << 63) };
-        for r in 0..stage.linear.bias.len() {
-            let bias = i128::from(stage.linear.bias[r]);
-            let turn = |row: &Vec<i128>| (row[r] + bias - low).div_euclid(1 << 64);
-            let mut turns: Vec<i128> = sums.iter().map(turn).collect();
-            turns.sort_unstable();
-            let bias = bias - (turns[turns.len() / 2] << 64);
-            for (left, row) in left.iter_mut().zip(&sums) {
-                *left |= !(low..high).contains(&(row[r] + bias));
-            }
-        }
-        for (row, sums) in values.iter_mut().zip(&sums) {
-            let phase = |(r, &sum): (usize, &i128)| {
-                let phase = (sum as u64).wrapping_add(stage.linear.bias[r]);
-                stage.lookup.as_ref().map_or(phase, |lookup| lookup.entry(r, phase))
-            };
-            *row = sums.iter().enumerate().map(phase).collect();
-        }
-    }
-    left.iter().filter(|&&left| left).count()
-}
-
 /// Points of accuracy: of the plain model, and of integer arithmetic.
 fn accuracies(digits: &Digits) -> (f64, f64) {
     let Digits { model, rows, labels } = digits;
@@ -105,11 +67,15 @@ fn a_hidden_layer_of_digits_keeps_its_accuracy_its_frames_and_its_integers() {
     assert!(program.failure_log2().unwrap() <= -128.0);
     let (plain, exact) = accuracies(&digits);
     assert!(exact >= plain - 2.0, "{exact} of {plain} points");
-    let rows: Vec<Vec<u64>> =
-        digits.rows.iter().map(|row| digits.model.encode_row(row).unwrap()).collect();
-    let left = leaving(program, &rows);
-    assert!(left * 50 <= rows.len(), "{left} rows of {} leave their frames", rows.len());
-    encrypted_is_simulated(program, &rows[..2]);
+    let admitted: Vec<Vec<u64>> = digits
+        .rows
+        .iter()
+        .filter_map(|row| digits.model.admit(row, OutOfRange::Refuse).ok())
+        .map(|admitted| admitted.torus)
+        .collect();
+    let refused = digits.rows.len() - admitted.len();
+    assert!(refused * 50 <= digits.rows.len(), "{refused} of {} rows", digits.rows.len());
+    encrypted_is_simulated(program, &admitted[..2]);
 }
 
 #[test]

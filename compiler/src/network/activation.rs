@@ -153,6 +153,7 @@ pub struct Activations {
     #[serde(deserialize_with = "kinds")]
     kinds: Vec<Activation>,
     /// Index into `kinds` for each row; `None` if all rows have the first.
+    #[serde(deserialize_with = "bounded::some::<_, _, { hermesh_engine::MAX_WIDTH }>")]
     of: Option<Vec<u32>>,
 }
 

@@ -55,6 +55,7 @@ pub struct Layer {
     pub activation: Option<Activations>,
     /// For a convolution: the group of each row. Rows of one group have the same bias and the same weights up to a
     /// shift of the columns (at the edges without those that fall on padding), so one lookup table serves them all.
+    #[serde(deserialize_with = "bounded::some::<_, _, { hermesh_engine::MAX_WIDTH }>")]
     pub groups: Option<Vec<u32>>,
     /// The lowest and the highest value of each row for any input, if known.
     pub bounds: Option<Vec<(f64, f64)>>,

@@ -1,104 +1,38 @@
 //! Compiles a network to a model: tries the parameter sets, measures the loss of each, and takes the cheapest that
 //! keeps the accuracy.
 
+mod choose;
+mod options;
+mod stated;
+
 use crate::Error;
 use crate::calibration::{Inputs, Spans};
 use crate::client::{Client, Guarantee, apply, interpret};
 use crate::domain::Domain;
 use crate::interval;
-use crate::measure::{self, MOST_SIMULATIONS, Measured, Off};
+use crate::measure::{self, MOST_SIMULATIONS, Measured};
 use crate::model::Model;
 use crate::network::{Label, Layer, Network};
-use crate::probe;
-use crate::proven;
 use crate::prune::{lookups, prune};
 use crate::quantise::{self, Quantised, quantise};
-use crate::report::{Candidate, GridReport, Report, StageReport, Unbounded};
+use crate::report::{Candidate, GridReport, Report, StageReport};
 use crate::split::{Split, split};
 use crate::warnings;
 use hermesh_engine::ParameterSet;
 use hermesh_engine::parameters::CATALOGUE;
-use rayon::prelude::*;
+
+pub(crate) use choose::DEFAULT_SLACK;
+pub use options::{Grid, Options, Precision};
 
 /// Maximum number of rows for calibrating ranges, and for measuring accuracy.
 const MOST_ROWS: usize = 10_000;
 const MOST_MEASURED: usize = 4_000;
 /// From this number of rows on, half of them are left out of calibration and used for measuring.
 const HOLD_OUT_FROM: usize = 200;
-/// Percentage points of agreement with the plain model that a more expensive set must gain for each doubling of the
-/// time, if no budget is given. Agreement is stricter than accuracy: it counts every changed label as lost, even if as
-/// many become right as wrong.
-pub(crate) const DEFAULT_SLACK: f64 = 0.3;
 /// Fewest useful bits of an `exact` output. If they do not fit, accumulators get fewer bits.
 const LEAST_OUTPUT_BITS: u32 = 5;
 /// Number of fits of an `exact` network that are measured for a set.
 const MOST_FITS: usize = 3;
-
-/// The requested precision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// Fast. A Lookup returns f(x + e) with a small random error e.
-    Approximate,
-    /// The answer equals integer arithmetic, except with a stated failure probability.
-    Exact,
-}
-
-/// Limit on the error of an answered score by rounding and clamping: multiples of the root mean square error on the
-/// measured rows, and of the standard deviation of noise.
-const ROUNDING_ROOM: f64 = 4.0;
-const NOISE_ROOM: f64 = 2.0;
-/// The stated deviation covers this fraction of the measured rows, with something to spare for others of their kind.
-const COVERED: f64 = 0.995;
-const SPARE: f64 = 1.15;
-/// If a bound on rounding is proven, the limit is at least this many times the bound; the rest is left for clamping.
-const PROVEN_ROOM: f64 = 1.25;
-/// A bounded program is as good as another if the errors of its scores are at most this many times as large, or at most
-/// a small part of the scores' spread.
-const COARSER: f64 = 1.5;
-const FINE: f64 = 0.01;
-/// Simulations to estimate the loss of a bounded program that was not requested.
-const FEW_SIMULATIONS: usize = 400;
-/// The points that the client compares the features of trees with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Grid {
-    /// Points computed from the calibration rows alone. The client model does not show the thresholds; each threshold
-    /// is moved to the nearest point.
-    #[default]
-    Quantiles,
-    /// The model's own thresholds: exact on every row, but visible to clients.
-    Thresholds,
-}
-
-/// Options of the compiler.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The precision. Default: `approximate`; `exact` for trees.
-    pub precision: Option<Precision>,
-    /// log₂ of the accepted probability that noise changes an `exact` answer.
-    pub failure_log2: f64,
-    /// Percentage points of accuracy (without labels: of agreement with the plain model) that may be lost.
-    pub accuracy_budget: Option<f64>,
-    /// The domain of the features. Default: the span of the calibration rows.
-    pub domain: Option<Domain>,
-    /// How sums are kept in their frames. Default: bounded if that needs no more expensive parameter set.
-    pub guarantee: Option<Guarantee>,
-    /// The points that the client compares the features of trees with.
-    pub grid: Grid,
-}
-
-impl Default for Options {
-    /// Default precision, a failure probability of 2⁻¹²⁸, and the observed domain.
-    fn default() -> Self {
-        Self {
-            precision: None,
-            failure_log2: -128.0,
-            accuracy_budget: None,
-            domain: None,
-            guarantee: None,
-            grid: Grid::default(),
-        }
-    }
-}
 
 /// Compiles a network: calibrates it on rows of features and measures it against their labels, if given. `progress` is
 /// called with the name of each parameter set that is tried.
@@ -180,14 +114,6 @@ fn domain(
 fn only_tables(core: &Network) -> bool {
     let hidden = &core.layers[..core.layers.len() - 1];
     hidden.iter().all(|layer| layer.table_bits().is_some())
-}
-
-/// The smallest value that is at least this fraction of all.
-fn quantile(values: impl Iterator<Item = f64>, fraction: f64) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let at = (fraction * values.len() as f64).ceil() as usize;
-    values[at.clamp(1, values.len()) - 1]
 }
 
 struct Compilation<'a> {
@@ -319,37 +245,6 @@ impl Compilation<'_> {
         Spans::measure(&self.core, rows, &switches, &Inputs::Observed)
     }
 
-    fn is_as_good(&self, other: &Tried, chosen: &Tried, plain: Option<f64>) -> bool {
-        let loss = self.loss(other, plain);
-        let (off, least) = (other.measured.off.mean(), chosen.measured.off.mean());
-        if off > COARSER * least && off > FINE * other.measured.spread {
-            return false;
-        }
-        match self.options.accuracy_budget {
-            Some(budget) => loss <= budget + 1e-9,
-            None => loss <= self.loss(chosen, plain) + DEFAULT_SLACK + 1e-9,
-        }
-    }
-
-    /// Searches the cheapest bounded program that is as good as the chosen one.
-    fn price_of_bounds(
-        &self,
-        bounded: &Framed,
-        chosen: &Tried,
-        plain: Option<f64>,
-    ) -> Result<Unbounded, Error> {
-        for set in self.sets().filter(|set| set.relative_cost > chosen.set.relative_cost) {
-            let Some(other) = self.attempt(bounded, set, FEW_SIMULATIONS)? else {
-                continue;
-            };
-            if other.is_bounded() && self.is_as_good(&other, chosen, plain) {
-                let times = Some(other.cost() / chosen.cost());
-                return Ok(Unbounded { cheapest: Some(other.candidate()), times });
-            }
-        }
-        Ok(Unbounded { cheapest: None, times: None })
-    }
-
     /// The error for labels that the plain model never predicts.
     fn foreign_labels(&self, labels: &[&Label]) -> Result<Error, Error> {
         let outputs = self.network.evaluate(self.rows[0])?;
@@ -453,169 +348,6 @@ impl Compilation<'_> {
         let given = core.layers.iter().filter_map(Layer::table_bits).max();
         let accumulator_bits = accumulator_bits.map(|bits| given.unwrap_or(bits));
         Ok(Tried { set, model, measured, accumulator_bits })
-    }
-
-    /// The loss in percentage points: of accuracy if a budget and labels were given, otherwise of agreement with the
-    /// plain model.
-    fn loss(&self, tried: &Tried, plain: Option<f64>) -> f64 {
-        match (self.options.accuracy_budget, plain, tried.measured.accuracy) {
-            (Some(_), Some(plain), Some(simulated)) => 100.0 * (plain - simulated),
-            _ => 100.0 * (1.0 - tried.measured.agreement),
-        }
-    }
-
-    /// Chooses one of the programs; returns its index and the reason.
-    fn choose(
-        &self,
-        tried: &[Tried],
-        frontier: &[Candidate],
-        plain: Option<f64>,
-    ) -> Result<(usize, String), Error> {
-        let losses: Vec<f64> = tried.iter().map(|t| self.loss(t, plain)).collect();
-        let Some(best) = losses.iter().copied().min_by(f64::total_cmp) else {
-            return Err(Error::NoParameterSet);
-        };
-        let asked = self.options.accuracy_budget;
-        let good_enough = |&at: &usize| match asked {
-            Some(budget) => losses[at] <= budget + 1e-9,
-            None => (0..tried.len()).all(|other| {
-                let times = frontier[other].relative_cost / frontier[at].relative_cost;
-                // Less than twice the time counts as twice. The same holds for sets without Lookups, whose ratio is
-                // NaN.
-                let doublings = times.log2().max(1.0);
-                losses[at] - losses[other] <= doublings * DEFAULT_SLACK + 1e-9
-            }),
-        };
-        let Some(chosen) = (0..tried.len()).find(good_enough) else {
-            let at = losses.iter().position(|&loss| loss == best).unwrap_or_default();
-            return Err(Error::Budget {
-                budget: asked.unwrap_or_default(),
-                best,
-                set: tried[at].set.name,
-            });
-        };
-        let loss = losses[chosen];
-        let why = match asked {
-            Some(budget) => format!("the cheapest that loses at most {budget} points ({loss:.2})"),
-            None => format!(
-                "loses {loss:.2} points of agreement with the plain model; more time gains less than {DEFAULT_SLACK} points for each doubling"
-            ),
-        };
-        Ok((chosen, why))
-    }
-
-    /// Adds error bounds, resolution and measurements to the model.
-    fn finish(
-        &self,
-        chosen: Tried,
-        frontier: Vec<Candidate>,
-        why: String,
-        plain: Option<f64>,
-        unbounded: Option<Unbounded>,
-        calibration: &[&[f64]],
-    ) -> Result<Model, Error> {
-        let Tried { model, measured, .. } = chosen;
-        let off = self.off(&model, measured.off, calibration)?;
-        let exact = self.precision == Precision::Exact;
-        let noise = |i: usize| if exact { 0.0 } else { off.noise[i] };
-        let outputs = 0..model.program().outputs();
-        let proven = self.proven(&model);
-        let limit: Vec<f64> = outputs
-            .clone()
-            .map(|i| {
-                let measured = (ROUNDING_ROOM * off.rounding[i]).max(NOISE_ROOM * noise(i));
-                let proven = proven.as_ref().map_or(0.0, |proven| PROVEN_ROOM * proven[i]);
-                measured.max(proven)
-            })
-            .collect();
-        let usual: Vec<f64> = outputs.map(|i| noise(i) + limit[i] / 6.0).collect();
-        let deviation = self.deviation(&model, usual)?;
-        let resolution = deviation.iter().map(|std| if exact { 0.0 } else { 4.0 * std });
-        let resolution: Vec<f64> = resolution.collect();
-        let mut client = model.client().clone();
-        client.sensitivity = proven.and_then(|proven| {
-            let left = limit.iter().zip(&proven).map(|(limit, rounding)| limit - rounding);
-            self.sensitivity(&model, &left.collect::<Vec<_>>())
-        });
-        client.limit = limit;
-        client.resolution = resolution.clone();
-        client.report = Report {
-            why,
-            resolution,
-            deviation,
-            rows_measured: self.rows.len(),
-            held_out: self.held_out,
-            plain_accuracy: plain,
-            simulated_accuracy: measured.accuracy,
-            agreement: measured.agreement,
-            frontier,
-            unbounded,
-            warnings: self.warnings.clone(),
-            ..client.report
-        };
-        model.with_client(client)
-    }
-
-    /// What is stated: enough for the measured rows, whose noise differs from row to row where tables amplify it. The
-    /// outputs keep their proportions, so that the row that decides is the worst in any output.
-    fn deviation(&self, model: &Model, usual: Vec<f64>) -> Result<Vec<f64>, Error> {
-        if self.precision == Precision::Exact || self.core.layers.len() == 1 {
-            return Ok(usual);
-        }
-        let rows = self.rows.par_iter().map(|row| model.errors_of(row));
-        let rows: Vec<Vec<f64>> =
-            rows.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect();
-        if rows.is_empty() {
-            return Ok(usual);
-        }
-        let typical: Vec<f64> = (0..usual.len())
-            .map(|i| quantile(rows.iter().map(|row| row[i] / 6.0), 0.95).max(f64::MIN_POSITIVE))
-            .collect();
-        let worst = |row: &Vec<f64>| {
-            row.iter().zip(&typical).map(|(x, typical)| x / 6.0 / typical).fold(0.0, f64::max)
-        };
-        let times = SPARE * quantile(rows.iter().map(worst), COVERED);
-        Ok(typical.iter().map(|x| times * x).collect())
-    }
-
-    /// Errors of the outputs on the measured rows and, if those do not represent the rows to come, on synthetic rows.
-    fn off(&self, model: &Model, measured: Off, calibration: &[&[f64]]) -> Result<Off, Error> {
-        let mut kinds = Vec::new();
-        if !self.held_out {
-            kinds.push(probe::between(calibration, &self.whole));
-        }
-        let client = model.client();
-        if client.guarantee == Guarantee::Bounded && !self.compares() {
-            kinds.extend(probe::everywhere(&client.domain, calibration, &self.whole));
-        }
-        let mut off = measured;
-        for rows in kinds {
-            let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-            off = off.worst(&measure::simulate(model, &rows, None, rows.len())?.off);
-        }
-        Ok(off)
-    }
-
-    /// Whether the client compares features with a grid. A value between a threshold and its grid point is answered as
-    /// if it were on the other side, so random rows would not measure rounding.
-    fn compares(&self) -> bool {
-        crate::grid::compares(&self.prefix)
-    }
-
-    /// See [`proven::rounding`]; of bounded programs only. Grids that move thresholds have no bound.
-    fn proven(&self, model: &Model) -> Option<Vec<f64>> {
-        let bounded = model.client().guarantee == Guarantee::Bounded;
-        let moved = self.compares() && self.options.grid != Grid::Thresholds;
-        if !bounded || moved { None } else { proven::rounding(&self.core, model) }
-    }
-
-    /// How far clamping a value may move an output, in parts of the limit that rounding leaves.
-    fn sensitivity(&self, model: &Model, limit: &[f64]) -> Option<Vec<f64>> {
-        if self.compares() {
-            // Comparisons are never clamped.
-            return Some(vec![0.0; model.program().inputs()]);
-        }
-        interval::sensitivity(&self.core, limit)
     }
 
     /// The part of the report that does not depend on measurements.
