@@ -78,8 +78,6 @@ pub struct Client {
     pub(crate) head: Head,
     /// Each output is rounded to a multiple of this before it is shown; 0 for `exact` programs.
     pub(crate) resolution: Vec<f64>,
-    /// Maximum error of each output before noise.
-    pub(crate) limit: Vec<f64>,
     /// For each input: an upper bound on how far an output moves if the input moves by one, in units of what proven
     /// bounds on rounding leave of the output's limit; a power of two. `None` if no such bounds are known.
     pub(crate) sensitivity: Option<Vec<f64>>,
@@ -89,7 +87,8 @@ pub struct Client {
 impl Client {
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let malformed = |reason: &str| Err(Error::BadModel { reason: reason.into() });
-        let Self { outline, input, output, resolution, limit, .. } = self;
+        let Self { outline, input, output, resolution, .. } = self;
+        let deviation = &self.report.deviation;
         outline.validate()?;
         self.domain.validate(self.features)?;
         self.head.validate(outline.outputs)?;
@@ -108,7 +107,7 @@ impl Client {
             return malformed("its bounds do not match its inputs, or are negative");
         }
         let sensitivity = self.sensitivity.as_deref().unwrap_or_default();
-        let lengths = [output.centre.len(), output.scale.len(), resolution.len(), limit.len()];
+        let lengths = [output.centre.len(), output.scale.len(), resolution.len(), deviation.len()];
         if lengths.iter().any(|&length| length != outline.outputs) {
             return malformed("decoding and program differ in their outputs");
         }
@@ -122,7 +121,8 @@ impl Client {
         {
             return malformed("steps or bits are out of range");
         }
-        let numbers = [&input.low, &input.high, &output.centre, &output.scale, resolution, limit];
+        let numbers =
+            [&input.low, &input.high, &output.centre, &output.scale, resolution, deviation];
         let ordered = input.low.iter().zip(&input.high).all(|(low, high)| low <= high);
         if !numbers.into_iter().flatten().chain(sensitivity).all(|x| x.is_finite()) || !ordered {
             return malformed("a range is not finite or has its ends reversed");

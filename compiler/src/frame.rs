@@ -9,7 +9,7 @@ use crate::error::Refusal;
 use crate::network::MAX_LAYERS;
 use crate::scale::Encoding;
 use hermesh_engine::reach::{Interval, LOOKUP_FRAME, OUTPUT_FRAME};
-use hermesh_engine::{Precision, Program};
+use hermesh_engine::{Moments, Precision, Program, Spread};
 
 /// Standard deviations of noise that are kept free at both ends of a frame, before lookup tables and in outputs. A row
 /// has many values before tables, few of them near an end, where one in 31,000 wraps around; every output is shown.
@@ -78,18 +78,21 @@ impl Frames {
     }
 
     /// Refuses a row if a sum leaves its frame.
-    /// `variances` are those of the row's sums ([`hermesh_engine::Spread`]).
+    /// `noise` is the row's; none counts for `exact` programs.
     pub(crate) fn check(
         &self,
         program: &Program,
         trace: &[Vec<i128>],
-        variances: &[Vec<f64>],
+        noise: Option<&Spread>,
     ) -> Result<(), Refusal> {
         for (s, sums) in trace.iter().enumerate() {
             for (r, &sum) in sums.iter().enumerate().filter(|(r, _)| self.followed[s][*r]) {
-                let Some((least, most)) = frame(program, s, r, variances[s][r]) else {
+                let Moments { shift, variance } =
+                    noise.map_or_else(Moments::default, |noise| noise.sums[s][r]);
+                let Some((least, most)) = frame(program, s, r, variance) else {
                     continue;
                 };
+                let sum = sum + (shift * 2f64.powi(64)) as i128;
                 if sum < least || most < sum {
                     let whole = if s + 1 == trace.len() { OUTPUT_FRAME } else { LOOKUP_FRAME };
                     let width = (whole.1 - whole.0) as f64;
@@ -135,11 +138,12 @@ fn steepest(program: &Program) -> Vec<Vec<f64>> {
                 // A table spans half a turn.
                 let window = (all[r].sqrt() * 2.0 * table.len() as f64).ceil() as usize;
                 let steepest = || {
-                    let apart = 2 * window.clamp(1, table.len() / 2);
-                    let ends = table.iter().zip(table.iter().skip(apart.min(table.len() - 1)));
-                    let rise = |(a, b): (&u64, &u64)| (b.wrapping_sub(*a) as i64).unsigned_abs();
-                    let most = ends.map(rise).max().unwrap_or_default();
-                    (most as f64 / 2f64.powi(65)).powi(2)
+                    let rise = |(i, a): (usize, &u64)| {
+                        let near = table[i..].iter().take(2 * window + 1);
+                        near.map(|b| (b.wrapping_sub(*a) as i64).unsigned_abs()).max()
+                    };
+                    let most = table.iter().enumerate().filter_map(rise).max();
+                    (most.unwrap_or_default() as f64 / 2f64.powi(65)).powi(2)
                 };
                 *known.entry((lookup.table_of[r], window)).or_insert_with(steepest)
             };

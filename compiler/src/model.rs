@@ -8,7 +8,7 @@ use crate::network::{Network, Prediction};
 use crate::report::Report;
 use hermesh_engine::artifact::{Format, append_digest, check_digest};
 use hermesh_engine::noise::StageNoise;
-use hermesh_engine::{Noise, Precision, Program, Spread};
+use hermesh_engine::{Moments, Noise, Precision, Program, Spread};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -95,9 +95,6 @@ impl Model {
         if self.program.failure_log2().is_some_and(|log2| log2 > LEAST_FAILURE_LOG2) {
             return bad("it is marked exact, but noise would change its answers: compile it again");
         }
-        if self.client.report.deviation.len() != self.program.outputs() {
-            return bad("it does not state a deviation for each output: compile it again");
-        }
         let outputs = self.noise.last().map_or(&[][..], |stage| &stage.input);
         let Client { output, resolution, .. } = &self.client;
         let shown = |i: usize| {
@@ -168,9 +165,7 @@ impl Model {
 
     /// Refuses a row of which a sum leaves its frame, or an output may be further from `plain` than is stated.
     fn follow(&self, row: &[f64], encoded: &[i128], plain: &[f64]) -> Result<(), Refusal> {
-        let (trace, spread) = self.trace(encoded);
-        self.frames.check(&self.program, &trace, &spread.sums)?;
-        let errors = self.errors(&trace, &spread, plain);
+        let errors = self.errors(encoded, plain)?;
         let stated = |i: usize| 6.0 * self.client.report.deviation[i];
         match errors.iter().enumerate().find(|&(i, &error)| exceeds(error, plain[i], stated(i))) {
             None => Ok(()),
@@ -183,37 +178,44 @@ impl Model {
         }
     }
 
-    /// The sums of a row, and its noise.
-    fn trace(&self, encoded: &[i128]) -> (Zeroizing<Vec<Vec<i128>>>, Spread) {
+    /// The sums of a row and their noise. Noise that changes an `exact` answer is part of the failure probability, so
+    /// it counts for nothing here.
+    fn trace(&self, encoded: &[i128]) -> (Zeroizing<Vec<Vec<i128>>>, Option<Spread>) {
         let trace = Zeroizing::new(self.frames.trace(&self.program, encoded));
-        let spread = self.program.spread(&trace, &self.noise);
+        let approximate = self.program.precision() == Precision::Approximate;
+        let spread = approximate.then(|| self.program.spread(&trace, &self.noise));
         (trace, spread)
     }
 
-    /// For each output, six standard deviations of noise and how far its mean is from `plain`.
-    fn errors(&self, trace: &[Vec<i128>], spread: &Spread, plain: &[f64]) -> Vec<f64> {
-        let quiet: Zeroizing<Vec<u64>> = Zeroizing::new(last(trace).map(|x| x as u64).collect());
-        let quiet = Zeroizing::new(self.client.decode_outputs(&quiet));
-        let exact = self.program.precision() != Precision::Approximate;
-        let error = |(i, (quiet, plain)): (usize, (&f64, &f64))| {
-            // The effect of noise on exact answers is part of the failure probability.
-            if exact {
-                return (quiet - plain).abs();
+    /// For each output, how far its mean is from `plain`, and six standard deviations of its noise on top. An error if
+    /// a sum leaves its frame.
+    fn errors(&self, encoded: &[i128], plain: &[f64]) -> Result<Vec<f64>, Refusal> {
+        let (trace, spread) = self.trace(encoded);
+        let mut spread = spread;
+        let outputs = spread.as_mut().map(|spread| {
+            let outputs = self.program.output_moments(spread, &self.noise);
+            if let Some(last) = spread.sums.last_mut() {
+                last.clone_from(&outputs);
             }
+            outputs
+        });
+        self.frames.check(&self.program, &trace, spread.as_ref())?;
+        let quiet: Zeroizing<Vec<u64>> = Zeroizing::new(last(&trace).map(|x| x as u64).collect());
+        let quiet = Zeroizing::new(self.client.decode_outputs(&quiet));
+        let error = |(i, (quiet, plain)): (usize, (&f64, &f64))| {
+            let noise = outputs.as_ref().map_or_else(Moments::default, |outputs| outputs[i]);
             let scale = self.client.output.scale[i];
-            let mean = quiet + scale * spread.shift[i];
-            (mean - plain).abs() + 6.0 * scale.abs() * spread.variance[i].sqrt()
+            let mean = quiet + scale * noise.shift;
+            (mean - plain).abs() + 6.0 * scale.abs() * noise.variance.sqrt()
         };
-        quiet.iter().zip(plain).enumerate().map(error).collect()
+        Ok(quiet.iter().zip(plain).enumerate().map(error).collect())
     }
 
-    /// [`Self::errors`] of a row; `None` if a sum leaves its frame.
+    /// [`Self::errors`] of a row of features; `None` if a sum leaves its frame.
     pub(crate) fn errors_of(&self, row: &[f64]) -> Result<Option<Vec<f64>>, Error> {
         let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
-        let (trace, spread) = self.trace(&self.client.encode_values(&values));
-        let inside = self.frames.check(&self.program, &trace, &spread.sums).is_ok();
         let plain = self.network.evaluate(row)?;
-        Ok(inside.then(|| self.errors(&trace, &spread, &plain)))
+        Ok(self.errors(&self.client.encode_values(&values), &plain).ok())
     }
 
     /// The outputs of encoded values without noise, and before `exact` ones are rounded to their steps.
@@ -230,7 +232,7 @@ impl Model {
         let Prepared { values, .. } = self.client.prepare(row, OutOfRange::Keep)?;
         let encoded = self.client.encode_values(&values);
         let (trace, spread) = self.trace(&encoded);
-        let inside = self.frames.check(&self.program, &trace, &spread.sums).is_ok();
+        let inside = self.frames.check(&self.program, &trace, spread.as_ref()).is_ok();
         let outputs: Vec<u64> = last(&trace).map(|x| x as u64).collect();
         let torus = encoded.iter().map(|&x| x as u64).collect();
         Ok((torus, self.decode_outputs(&outputs), inside))

@@ -53,7 +53,7 @@ fn of_sums(core: &Network, model: &Model) -> Option<Vec<f64>> {
     let output = &model.client().output;
     let bits = output.bits?;
     sums::turn(core, bits)??;
-    let [.., tables, sums] = core.layers.as_slice() else { return None };
+    let [tables, sums] = core.layers.as_slice() else { return None };
     let of = |(o, scale): (usize, &f64)| {
         let step = scale.abs() / f64::from(bits).exp2();
         step * (sums::rounding(tables, sums, o, step) + 0.5)

@@ -64,7 +64,7 @@ pub use program::{
     Linear, Lookup, MAX_PROGRAM_BYTES, MAX_WIDTH, Matrix, Precision, Program, Stage,
 };
 pub use simulate::{Noise, torus};
-pub use spread::Spread;
+pub use spread::{Moments, Spread};
 pub use timings::Timings;
 
 /// A SHA-256 digest. It identifies a key or a program.

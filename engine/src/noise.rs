@@ -104,6 +104,10 @@ pub struct StageNoise {
     /// For each value: the variance at its table's input; for a value that passes, its own; in the last stage, that of
     /// the answer.
     pub input: Vec<f64>,
+    /// The part of it that this stage adds to each value that does not pass: keyswitch and modulus switch before a
+    /// table, packing in the last stage. The rest comes with the values that the stage reads, and several sums have it
+    /// in common.
+    pub added: f64,
     /// Variance of the Lookup's result, around the entry.
     pub output: f64,
 }
@@ -134,7 +138,7 @@ impl Program {
             let output = bootstrap(set);
             incoming =
                 (0..matrix.rows()).map(|r| if passes(r) { input[r] } else { output }).collect();
-            stages.push(StageNoise { input, output });
+            stages.push(StageNoise { input, added, output });
         }
         stages
     }

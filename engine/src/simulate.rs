@@ -1,6 +1,6 @@
 //! Evaluates a program in the clear, on the torus, with or without predicted noise.
 
-use crate::noise::StageNoise;
+use crate::noise::{StageNoise, fresh};
 use crate::{Lookup, Program};
 
 /// The noise of a simulation.
@@ -44,6 +44,10 @@ impl Program {
     pub fn simulate(&self, row: &[u64], noise: &mut Noise<'_>) -> Vec<u64> {
         assert_eq!(row.len(), self.inputs(), "values in the row");
         let mut values = row.to_vec();
+        if let Noise::Predicted { normal, .. } = &mut *noise {
+            let fresh = fresh(self.parameter_set()).sqrt();
+            values.iter_mut().for_each(|x| *x = x.wrapping_add(torus(fresh * normal())));
+        }
         for (i, stage) in self.stages().iter().enumerate() {
             let matrix = &stage.linear.matrix;
             let shares = self.shares(i);
@@ -58,9 +62,8 @@ impl Program {
                     sum.wrapping_add(values[c].wrapping_mul(i64::from(w) as u64))
                 });
                 let passes = stage.lookup.as_ref().is_some_and(|l| l.table(r).is_none());
-                // The noise of a value that passes is added where the value is used.
                 if let (Noise::Predicted { stages, normal }, false) = (&mut *noise, passes) {
-                    sum = sum.wrapping_add(torus(stages[i].input[r].sqrt() * normal()));
+                    sum = sum.wrapping_add(torus(stages[i].added.sqrt() * normal()));
                 }
                 sums.push(sum);
             }
@@ -70,6 +73,11 @@ impl Program {
             };
             for (index, value) in values.iter_mut().enumerate() {
                 *value = lookup.entry(index, *value);
+                if let (Noise::Predicted { stages, normal }, Some(_)) =
+                    (&mut *noise, lookup.table(index))
+                {
+                    *value = value.wrapping_add(torus(stages[i].output.sqrt() * normal()));
+                }
             }
         }
         values

@@ -338,7 +338,6 @@ impl Compilation<'_> {
             output,
             head: self.network.head.clone(),
             resolution: vec![0.0; core.outputs()],
-            limit: vec![0.0; core.outputs()],
             sensitivity: None,
             report,
         };
@@ -398,7 +397,7 @@ impl Compilation<'_> {
             frontier: Vec::new(),
             guarantee,
             domain: self.domain.source,
-            deviation: Vec::new(),
+            deviation: vec![0.0; core.outputs()],
             unbounded: None,
             warnings: Vec::new(),
             grid: self.grid.clone(),

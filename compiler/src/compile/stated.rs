@@ -55,7 +55,6 @@ impl Compilation<'_> {
             let left = limit.iter().zip(&proven).map(|(limit, rounding)| limit - rounding);
             self.sensitivity(&model, &left.collect::<Vec<_>>())
         });
-        client.limit = limit;
         client.resolution = resolution.clone();
         client.report = Report {
             why,

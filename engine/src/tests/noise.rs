@@ -309,6 +309,50 @@ fn approximate_error_has_the_predicted_standard_deviation() {
     assert!((std - 1.0).abs() < 0.15, "measured {std:.3} of the predicted standard deviation");
 }
 
+/// Many rows read the same inputs with weights of one sign, so they have much of their noise in common, and one output
+/// adds all of them.
+#[test]
+fn noise_that_rows_have_in_common_is_added_before_it_is_squared() {
+    let set = &T3X512N640;
+    let keys = Keys::generate(set);
+    let mut rng = random(9);
+    let (width, columns) = (48usize, 50usize);
+    let weights = (0..width * columns).map(|_| rng.random_range(9..=15)).collect::<Vec<i32>>();
+    let matrix = Matrix::Dense { rows: width as u32, columns: columns as u32, weights };
+    let first = Linear { matrix, bias: vec![1 << 61; width] };
+    let lookup = Lookup { tables: vec![identity(512, 0.5)], table_of: vec![0; width] };
+    let matrix = Matrix::Dense { rows: 1, columns: width as u32, weights: vec![1; width] };
+    let stages = vec![
+        Stage { linear: first, lookup: Some(lookup) },
+        Stage { linear: Linear { matrix, bias: vec![0] }, lookup: None },
+    ];
+    let program = Program::new(set, Precision::Approximate, stages).unwrap();
+    let noise = program.noise();
+    let turns = [vec![0; width], vec![0]];
+    let mut draws = random(10);
+    // Twelve uniform values have variance 1.
+    let mut normals = || (0..12).map(|_| draws.random::<f64>()).sum::<f64>() - 6.0;
+    let (mut real, mut simulated) = (Vec::new(), Vec::new());
+    let mut apart = f64::INFINITY;
+    for _ in 0..100 {
+        let row: Vec<u64> = (0..columns).map(|_| rng.random_range(0..1 << 51)).collect();
+        let whole: Vec<i128> = row.iter().map(|&x| i128::from(x)).collect();
+        let spread = program.spread(&program.trace(&whole, &turns), &noise);
+        let moments = program.output_moments(&spread, &noise)[0];
+        apart = apart.min(moments.variance / spread.sums[1][0].variance);
+        let quiet = program.simulate(&row, &mut Noise::Absent)[0];
+        let ratio = |x: u64| (distance(x, quiet) - moments.shift) / moments.variance.sqrt();
+        let noisy = &mut Noise::Predicted { stages: &noise, normal: &mut normals };
+        simulated.push(ratio(program.simulate(&row, noisy)[0]));
+        real.push(ratio(keys.infer(&program, &[row])[0][0]));
+    }
+    assert!(apart > 2.0, "the rows have little noise in common: {apart}");
+    for ratios in [real, simulated] {
+        let std = variance(&ratios).sqrt();
+        assert!((std - 1.0).abs() < 0.35, "measured {std:.3} of the predicted standard deviation");
+    }
+}
+
 #[test]
 fn digits_recompose() {
     let d = T4X512.packing;
