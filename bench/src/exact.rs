@@ -304,7 +304,7 @@ fn simulated(
     // Evenly from all kinds of rows.
     let step = (admitted.len() / options.encrypt.max(1)).max(1);
     // Kinds take turns by threes.
-    let step = if step > 1 && step % 3 == 0 { step - 1 } else { step };
+    let step = if step.is_multiple_of(3) { step - 1 } else { step };
     let chosen: Vec<_> = admitted.iter().step_by(step).take(options.encrypt).collect();
     let encrypted_wrong = encrypted(model, reference, &chosen)?;
     Ok(Outcome {
