@@ -233,8 +233,9 @@ impl Bench {
             drop(delivery.expect("pulls"));
             deliveries += 1;
         }
-        // Fewer than 3 where a delivery went to a pull that was given up.
-        assert!((1..=3).contains(&deliveries), "{deliveries}");
+        // Fewer than 3 where a delivery went to a pull that was given up. More where a bus had to create the consumer
+        // again, which starts its count anew.
+        assert!((1..=2 * 3).contains(&deliveries), "{deliveries}");
         self.assert_buried(&queue, "c", "never acknowledged").await;
     }
 
