@@ -243,7 +243,10 @@ impl Client {
                 kept = Some(refusal);
                 row.to_vec()
             }
-            (OutOfRange::Clamp, _) => self.domain.clamp(row),
+            (OutOfRange::Clamp, _) => {
+                self.domain.check_indices(row)?;
+                self.domain.clamp(row)
+            }
             (_, Ok(())) => row.to_vec(),
         });
         let moved = asked.iter().zip(row).filter(|(asked, x)| asked != x).count();

@@ -1,7 +1,9 @@
 //! The domain of a model's features: an interval for each.
 
 use crate::Error;
+use crate::bounded;
 use crate::error::Refusal;
+use hermesh_engine::MAX_WIDTH;
 use serde::{Deserialize, Serialize};
 
 /// An interval for each feature of a row, and its origin.
@@ -13,6 +15,21 @@ pub struct Domain {
     pub high: Vec<f64>,
     /// The origin of the domain.
     pub source: Source,
+    /// Features that are indices into tables of the model, in ascending order. Whatever the origin of the domain, rows
+    /// in which one of them is not a whole number of its interval are refused.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_WIDTH>")]
+    pub(crate) indices: Vec<u32>,
+}
+
+/// A feature that is an index into tables of the model, and the whole numbers that it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// The feature.
+    pub feature: u32,
+    /// Smallest index.
+    pub low: f64,
+    /// Largest index.
+    pub high: f64,
 }
 
 /// The origin of a domain.
@@ -32,7 +49,7 @@ impl Domain {
     /// The same interval for all of `features` features.
     #[must_use]
     pub fn same(features: usize, low: f64, high: f64, source: Source) -> Self {
-        Self { low: vec![low; features], high: vec![high; features], source }
+        Self { low: vec![low; features], high: vec![high; features], source, indices: Vec::new() }
     }
 
     /// The span of rows.
@@ -60,7 +77,7 @@ impl Domain {
                 found.chars().take(40).collect::<String>()
             ),
         };
-        let mut domain = Self { low: Vec::new(), high: Vec::new(), source: Source::Declared };
+        let mut domain = Self::same(0, 0.0, 0.0, Source::Declared);
         for part in text.split(',') {
             let ends = part.trim().split_once("..").ok_or_else(|| malformed(part))?;
             let ends = [ends.0, ends.1].map(|end| end.trim().parse::<f64>().ok());
@@ -84,6 +101,29 @@ impl Domain {
         self.source != Source::Observed
     }
 
+    /// Limits features that are indices to those of the model's tables, or to the declared ones of them.
+    pub(crate) fn restrict(&mut self, indices: &[Index]) -> Result<(), Error> {
+        for index in indices {
+            let feature = index.feature as usize;
+            let (low, high) = (&mut self.low[feature], &mut self.high[feature]);
+            let declared = if self.source == Source::Observed {
+                (f64::NEG_INFINITY, f64::INFINITY)
+            } else {
+                (*low, *high)
+            };
+            (*low, *high) = (declared.0.max(index.low), declared.1.min(index.high));
+            if low > high {
+                let reason = format!(
+                    "feature {feature} is an index of {} to {} into the model's tables, but is declared as {} to {}",
+                    index.low, index.high, declared.0, declared.1
+                );
+                return Err(Error::Domain { reason });
+            }
+            self.indices.push(index.feature);
+        }
+        Ok(())
+    }
+
     pub(crate) fn validate(&self, features: usize) -> Result<(), Error> {
         if self.low.len() != features || self.high.len() != features {
             let found = self.low.len();
@@ -96,11 +136,28 @@ impl Domain {
             let reason = "an interval is not finite or has its ends reversed".into();
             return Err(Error::Domain { reason });
         }
+        if !self.indices.is_sorted() || self.indices.last().is_some_and(|&i| i as usize >= features)
+        {
+            let reason = "its indices are not features in ascending order".into();
+            return Err(Error::Domain { reason });
+        }
+        Ok(())
+    }
+
+    /// Refuses a row whose indices are not those of the model's tables.
+    pub(crate) fn check_indices(&self, row: &[f64]) -> Result<(), Refusal> {
+        for feature in self.indices.iter().map(|&i| i as usize) {
+            let (value, low, high) = (row[feature], self.low[feature], self.high[feature]);
+            if value.fract() != 0.0 || value < low || value > high {
+                return Err(Refusal::NoIndex { feature, value, low, high });
+            }
+        }
         Ok(())
     }
 
     /// Refuses a row outside a strict domain.
     pub(crate) fn check(&self, row: &[f64]) -> Result<(), Refusal> {
+        self.check_indices(row)?;
         let outside = |&(i, &x): &(usize, &f64)| x < self.low[i] || x > self.high[i];
         match row.iter().enumerate().find(outside) {
             Some((feature, &value)) if self.is_strict() => Err(Refusal::OutsideDomain {
@@ -113,10 +170,13 @@ impl Domain {
         }
     }
 
-    /// The row with each feature moved into its interval.
+    /// The row with each feature moved into its interval. Indices stay: a neighbouring one means something else.
     #[must_use]
     pub fn clamp(&self, row: &[f64]) -> Vec<f64> {
-        row.iter().enumerate().map(|(i, x)| x.clamp(self.low[i], self.high[i])).collect()
+        let clamp = |(i, x): (usize, &f64)| x.clamp(self.low[i], self.high[i]);
+        let mut clamped: Vec<f64> = row.iter().enumerate().map(clamp).collect();
+        self.indices.iter().for_each(|&i| clamped[i as usize] = row[i as usize]);
+        clamped
     }
 
     /// The feature that is furthest outside its interval, relative to the interval's width, and its value.
@@ -160,5 +220,32 @@ mod tests {
         assert_eq!(domain.furthest(&[-0.5, 1.75]), Some((1, 1.75)));
         assert_eq!(domain.furthest(&[0.5, 1.0]), None);
         assert_eq!(domain.clamp(&[-0.5, 1.75]), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn indices_are_strict_in_every_domain() {
+        let index = |feature, high| Index { feature, low: 0.0, high };
+        let mut observed = Domain::observed(&[&[0.0, 2.0, 3.0], &[1.0, 4.0, 3.0]]);
+        observed.restrict(&[index(1, 9.0), index(2, 3.0)]).unwrap();
+        // Indices that the rows did not have are known; leaving the span of another feature is no reason to refuse.
+        assert_eq!((observed.low[1], observed.high[1]), (0.0, 9.0));
+        assert!(observed.check(&[7.5, 9.0, 0.0]).is_ok());
+        for value in [-1.0, 0.5, 10.0, 1e300] {
+            let expected = Refusal::NoIndex { feature: 1, value, low: 0.0, high: 9.0 };
+            assert_eq!(observed.check(&[0.5, value, 0.0]), Err(expected));
+            assert_eq!(observed.clamp(&[7.5, value, 0.0]), [1.0, value, 0.0]);
+        }
+
+        let mut declared = Domain::parse("0..1,2..20,0..3", 3).unwrap();
+        declared.restrict(&[index(1, 9.0)]).unwrap();
+        assert_eq!((declared.low[1], declared.high[1]), (2.0, 9.0));
+        let mut beyond = Domain::parse("0..1,10..20,0..3", 3).unwrap();
+        let error = beyond.restrict(&[index(1, 9.0)]).unwrap_err().to_string();
+        assert!(error.contains("feature 1 is an index of 0 to 9"), "{error}");
+
+        for indices in [vec![3], vec![1, 0]] {
+            let domain = Domain { indices, ..Domain::same(3, 0.0, 1.0, Source::Observed) };
+            assert!(domain.validate(3).is_err());
+        }
     }
 }

@@ -188,6 +188,20 @@ pub enum Refusal {
         /// Upper end of its domain.
         high: f64,
     },
+    /// The row has an index that the model's tables do not have.
+    #[error(
+        "feature {feature} is {value}, but it is an index: expected a whole number from {low} to {high}"
+    )]
+    NoIndex {
+        /// The feature.
+        feature: usize,
+        /// What it is.
+        value: f64,
+        /// Smallest index.
+        low: f64,
+        /// Largest index.
+        high: f64,
+    },
     /// A sum would leave its frame, wrap around and decrypt to a wrong number.
     #[error(
         "value {value} of layer {layer} would be at {at:.2} of its frame, outside {low:.2} to {high:.2}: it would wrap around to a wrong number"

@@ -32,7 +32,7 @@ mod warnings;
 
 pub use client::{Admit, Admitted, Client, Guarantee, OutOfRange};
 pub use compile::{Grid, Options, Precision, compile};
-pub use domain::{Domain, Source};
+pub use domain::{Domain, Index, Source};
 pub use error::{Error, Refusal};
 pub use measure::normal;
 #[doc(hidden)]

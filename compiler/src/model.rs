@@ -190,8 +190,7 @@ impl Model {
     /// For each output, how far its mean is from `plain`, and six standard deviations of its noise on top. An error if
     /// a sum leaves its frame.
     fn errors(&self, encoded: &[i128], plain: &[f64]) -> Result<Vec<f64>, Refusal> {
-        let (trace, spread) = self.trace(encoded);
-        let mut spread = spread;
+        let (trace, mut spread) = self.trace(encoded);
         let outputs = spread.as_mut().map(|spread| {
             let outputs = self.program.output_moments(spread, &self.noise);
             if let Some(last) = spread.sums.last_mut() {

@@ -106,6 +106,7 @@ mod tests {
                 layer(dense(1, 2, &[1.0, -1.0]), None),
             ],
             head: Head { transforms: vec![], decision: Decision::Scores },
+            indices: vec![],
         };
         let before = network.evaluate(&[0.3, -0.4]).unwrap();
         gather(&mut network);

@@ -39,6 +39,7 @@ pub(crate) fn split(
     }
     core.inputs = core.layers.first().map_or(core.inputs, |first| first.affine.cols());
     core.input_shape = vec![core.inputs];
+    core.indices.clear();
     if core.layers.last().is_some_and(|last| last.activation.is_some()) {
         core.layers.push(Layer {
             name: "output".into(),

@@ -87,6 +87,7 @@ mod tests {
                 layer(1, n, None, Some(vec![(0.0, 1.0)])),
             ],
             head: Head { transforms: vec![], decision: Decision::Scores },
+            indices: vec![],
         }
     }
 

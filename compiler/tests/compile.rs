@@ -5,7 +5,9 @@
 use hermesh_compiler::network::{
     Activation, Affine, Decision, Head, Label, Layer, Matrix, Network,
 };
-use hermesh_compiler::{Error, Grid, Model, Options, Precision, compile, mend_digests};
+use hermesh_compiler::{
+    Error, Grid, Model, Options, OutOfRange, Precision, Refusal, compile, mend_digests,
+};
 use hermesh_engine::artifact::{append_digest, mend_digest};
 use hermesh_engine::{Noise, Precision as Compiled};
 use proptest::prelude::*;
@@ -40,7 +42,14 @@ fn network(activation: Activation, decision: Decision) -> Network {
     let mut rng = StdRng::seed_from_u64(3);
     let layers = vec![layer(&mut rng, 16, 12, Some(activation)), layer(&mut rng, 3, 16, None)];
     let head = Head { transforms: vec![], decision };
-    Network { name: "test".into(), inputs: 12, input_shape: vec![12], layers, head }
+    Network {
+        name: "test".into(),
+        inputs: 12,
+        input_shape: vec![12],
+        layers,
+        head,
+        indices: vec![],
+    }
 }
 
 fn labels() -> Decision {
@@ -306,6 +315,41 @@ fn embeddings_know_indices_that_the_calibration_rows_do_not_have() {
     };
     golden("embedding_and_features", &rows(6), &rows(6));
     golden("embedding_and_features", &rows(5), &rows(6));
+}
+
+#[test]
+fn rows_with_an_index_that_no_table_has_are_refused() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let network =
+        hermesh_compiler::onnx::read(&folder.join("embedding_and_features.onnx")).unwrap();
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut row = || {
+        let indices = (0..4).map(|_| f64::from(rng.random_range(0..6)));
+        let indices = indices.collect::<Vec<_>>();
+        [indices, (0..2).map(|_| rng.random_range(-1.5..1.5)).collect()].concat()
+    };
+    let rows: Vec<Vec<f64>> = (0..400).map(|_| row()).collect();
+    let model = compile(&network, &slices(&rows), None, APPROXIMATE, &mut |_| ()).unwrap();
+    let client = model.client();
+    for value in [-1.0, 2.5, 6.0, 1e18] {
+        let mut row = rows[0].clone();
+        row[1] = value;
+        let expected = Refusal::NoIndex { feature: 1, value, low: 0.0, high: 5.0 };
+        for policy in [OutOfRange::Refuse, OutOfRange::Clamp] {
+            for refused in [model.admit(&row, policy), client.admit(&row, policy)] {
+                assert!(
+                    matches!(&refused, Err(Error::Refused(found)) if *found == expected),
+                    "{refused:?}"
+                );
+            }
+        }
+        assert_eq!(client.admit(&row, OutOfRange::Keep).unwrap().kept, Some(expected));
+        // Nor are such rows for calibration.
+        let mut rows = rows.clone();
+        rows[3] = row;
+        let refused = compile(&network, &slices(&rows), None, APPROXIMATE, &mut |_| ());
+        assert!(matches!(refused, Err(Error::Domain { .. })), "{:?}", refused.err());
+    }
 }
 
 /// Raw scores reveal the key, so a file that would show them is refused.

@@ -124,6 +124,7 @@ fn rows_with_more_noise_than_is_stated_are_refused() {
             dense(1, 2, vec![1.0, 1.0], None),
         ],
         head: Head { transforms: vec![], decision: Decision::Scores },
+        indices: vec![],
     };
     let mut rng = StdRng::seed_from_u64(3);
     let mut draw = |least: f64| -> Vec<f64> {

@@ -32,6 +32,7 @@ fn network() -> Network {
             transforms: Vec::new(),
             decision: Decision::ArgMax { labels: vec![Label::Int(0), Label::Int(1)] },
         },
+        indices: vec![],
     }
 }
 

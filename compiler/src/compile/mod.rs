@@ -47,6 +47,9 @@ pub fn compile(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Model, Error> {
     network.validate()?;
+    if rows.is_empty() {
+        return Err(Error::Calibration { reason: "it holds no rows".into() });
+    }
     if let Some(labels) = labels
         && labels.len() != rows.len()
     {
@@ -67,7 +70,7 @@ pub fn compile(
     for row in rows {
         network.check_row(row)?;
     }
-    let domain = domain(&options, &calibration, rows, network.inputs)?;
+    let domain = domain(&options, &calibration, rows, network)?;
     let kept = pick(&measured);
     let Split { prefix, core, grid } =
         split(network, &prune(network), &calibration, &kept, options.grid)?;
@@ -90,23 +93,22 @@ pub fn compile(
     compilation.run(&calibration, progress)
 }
 
-/// The declared domain, which must contain all rows; otherwise the observed one.
+/// The declared domain, which must contain all rows; otherwise the observed one. Indices are those of the model.
 fn domain(
     options: &Options,
     calibration: &[&[f64]],
     rows: &[&[f64]],
-    features: usize,
+    network: &Network,
 ) -> Result<Domain, Error> {
-    let Some(domain) = &options.domain else {
-        return Ok(Domain::observed(calibration));
-    };
-    domain.validate(features)?;
+    let mut domain = options.domain.clone().unwrap_or_else(|| Domain::observed(calibration));
+    domain.validate(network.inputs)?;
+    domain.restrict(&network.indices)?;
     for (row, values) in rows.iter().enumerate() {
         if let Err(refusal) = domain.check(values) {
             return Err(Error::Domain { reason: format!("in calibration row {row}, {refusal}") });
         }
     }
-    Ok(domain.clone())
+    Ok(domain)
 }
 
 /// Whether every activation is a lookup table defined by the model itself. The compiler then cannot choose the tables'

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::bounded;
+use crate::domain::Index;
 
 /// Maximum number of layers of a model that is read: a program has no more stages.
 pub(crate) const MAX_LAYERS: usize = 1024;
@@ -42,6 +43,9 @@ pub struct Network {
     pub layers: Vec<Layer>,
     /// The steps that the client applies to the outputs.
     pub head: Head,
+    /// Features that are indices into tables, in ascending order, each once.
+    #[serde(deserialize_with = "bounded::list::<_, _, { hermesh_engine::MAX_WIDTH }>")]
+    pub indices: Vec<Index>,
 }
 
 /// An affine function followed by an activation of each value.
@@ -117,6 +121,17 @@ impl Network {
         }
         if self.layers.is_empty() {
             return malformed("no layer".into());
+        }
+        let known = |index: &Index| {
+            (index.feature as usize) < self.inputs
+                && index.low.is_finite()
+                && index.high.is_finite()
+                && index.low <= index.high
+        };
+        if !self.indices.is_sorted_by(|a, b| a.feature < b.feature)
+            || !self.indices.iter().all(known)
+        {
+            return malformed("its indices are not features in ascending order".into());
         }
         let mut width = self.inputs;
         for (index, layer) in self.layers.iter().enumerate() {

@@ -40,6 +40,7 @@ fn network() -> Network {
             transforms: vec![Transform::Softmax],
             decision: Decision::ArgMax { labels: vec![Label::Int(7), Label::String("b".into())] },
         },
+        indices: vec![],
     }
 }
 
@@ -225,6 +226,7 @@ fn few_bytes_of_a_file_do_not_ask_for_much_memory() {
         input_shape: vec![1],
         layers: vec![layer(Activation::Relu.into()); layers],
         head: head(0),
+        indices: vec![],
     };
     assert!(reads(&network(1024)));
     assert!(!reads(&network(1025)));

@@ -156,7 +156,8 @@ fn import_within(bytes: &[u8], mut budget: Budget) -> Result<Network, Error> {
         [input] => input.shape.clone(),
         _ => vec![inputs],
     };
-    let network = Network { name: abbreviate(&proto.name), inputs, input_shape, layers, head };
+    let (name, indices) = (abbreviate(&proto.name), import.one_hots.indices());
+    let network = Network { name, inputs, input_shape, layers, head, indices };
     network.validate()?;
     Ok(network)
 }

@@ -13,7 +13,14 @@ fn layer(rows: &[&[f64]], bias: &[f64], activation: Option<Activations>) -> Laye
 fn network(layers: Vec<Layer>) -> Network {
     let inputs = layers[0].affine.cols();
     let head = Head { transforms: vec![], decision: Decision::Scores };
-    Network { name: "test".into(), inputs, input_shape: vec![inputs], layers, head }
+    Network {
+        name: "test".into(),
+        inputs,
+        input_shape: vec![inputs],
+        layers,
+        head,
+        indices: vec![],
+    }
 }
 
 #[test]

@@ -159,5 +159,6 @@ pub(super) fn network(ensemble: &Ensemble) -> Network {
         input_shape: vec![features],
         layers,
         head: Head { transforms: vec![], decision },
+        indices: vec![],
     }
 }

@@ -1,8 +1,10 @@
 //! Indices among the inputs: the client encrypts each as a one-hot code, so a table is a matrix applied to the code.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::Error;
+use crate::domain::Index;
 use crate::network::{Activation, Affine, Matrix, Sparse};
 use crate::onnx::context::{Context, Import};
 use crate::onnx::tensor::Tensor;
@@ -15,6 +17,20 @@ pub(in crate::onnx) struct OneHots {
     width: usize,
     /// Indices, number of values, code.
     all: Vec<(Features, usize, Features)>,
+    /// The smallest and the largest value for which each input is an index of all its tables.
+    ranges: BTreeMap<usize, (f64, f64)>,
+}
+
+impl OneHots {
+    /// The inputs that are indices.
+    pub(in crate::onnx) fn indices(&self) -> Vec<Index> {
+        let index = |(&feature, &(low, high)): (&usize, &(f64, f64))| Index {
+            feature: feature as u32,
+            low,
+            high,
+        };
+        self.ranges.iter().map(index).collect()
+    }
 }
 
 impl Import {
@@ -36,8 +52,8 @@ impl Import {
     }
 }
 
-/// Rows of a constant table at encrypted indices. An index outside the table gives zeros; negative indices do not count
-/// from the end.
+/// Rows of a constant table at encrypted indices. Rows of features with an index outside the table, or a negative one,
+/// which ONNX counts from the end, are refused ([`Index`]).
 pub(super) fn gather(
     cx: &mut Context<'_>,
     table: Rc<Tensor>,
@@ -106,6 +122,7 @@ fn one_hot(cx: &mut Context<'_>, index: Features, depth: usize) -> Result<Featur
         )));
     };
     cx.import.one_hots.width = total;
+    limit(cx, &index, depth)?;
     let count = index.len();
     cx.allocate(&[count, depth, 2])?;
     let differences = Affine {
@@ -120,4 +137,31 @@ fn one_hot(cx: &mut Context<'_>, index: Features, depth: usize) -> Result<Featur
     let code = cx.activate(differences, Activation::Equal)?;
     cx.import.one_hots.all.push((index, depth, code.clone()));
     Ok(code)
+}
+
+/// Limits the inputs that are indices to those values that give whole numbers below `depth`.
+fn limit(cx: &mut Context<'_>, index: &Features, depth: usize) -> Result<(), Error> {
+    let most = (depth - 1) as f64;
+    for i in 0..index.len() {
+        let (input, factor, offset) = match &index.affine {
+            None => (Some(i), 1.0, 0.0),
+            Some(affine) => match affine.matrix.row(i).find(|(_, weight)| *weight != 0.0) {
+                Some((column, weight)) => (Some(column), weight, affine.bias[i]),
+                None => (None, 1.0, affine.bias[i]),
+            },
+        };
+        let ends = [-offset / factor, (most - offset) / factor];
+        // Adding zero makes a negative one positive, for people.
+        let mut range = (ends[0].min(ends[1]).ceil() + 0.0, ends[0].max(ends[1]).floor() + 0.0);
+        if let Some(input) = input {
+            let known = cx.import.one_hots.ranges.entry(input).or_insert(range);
+            *known = (known.0.max(range.0), known.1.min(range.1));
+            range = *known;
+        }
+        let constant_inside = input.is_some() || (range.0..=range.1).contains(&0.0);
+        if range.0 > range.1 || !constant_inside {
+            return Err(cx.error(format!("no input gives an index from 0 to {most}")));
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Layers of graphs that are not chains, and hostile graphs.
 
 use super::*;
+use crate::domain::Index;
 use crate::network::{Activation, Activations};
 
 /// A model of integer inputs `x`.
@@ -129,8 +130,8 @@ fn an_embedding_is_a_matrix_of_what_the_client_compares() {
     assert_eq!(network.layers[0].activation, Some(Activation::Equal.into()));
     assert_eq!(network.elementwise_prefix(), 1);
     assert_eq!(network.evaluate(&[1.0, 4.0]).unwrap(), [8.0, 10.0, 12.0, 26.0, 28.0, 30.0]);
-    // Outside the table: zeros.
-    assert_eq!(network.evaluate(&[-1.0, 5.0]).unwrap(), [0.0; 6]);
+    let index = |feature| Index { feature, low: 0.0, high: 4.0 };
+    assert_eq!(network.indices, [index(0), index(1)]);
 }
 
 #[test]
@@ -180,6 +181,31 @@ fn indices_must_be_the_clients() {
     for depth in [0.0, -1.0, 1e9, 1e30] {
         assert!(refused(indices(&[2], hot.clone(), weights(depth))).contains("a depth"));
     }
+}
+
+/// `a` has five rows, `b` has three, and is read at `9 - 2x`.
+#[test]
+fn the_smallest_table_limits_an_index() {
+    let nodes = |shift| {
+        vec![
+            node("Gather", &["a", "x"], &["p"]),
+            node("Mul", &["x", "minus two"], &["m"]),
+            node("Add", &["m", shift], &["n"]),
+            node("Gather", &["b", "n"], &["q"]),
+            node("Concat", &["p", "q"], &["y"]).int("axis", 1),
+        ]
+    };
+    let weights = vec![
+        counting("a", &[5, 3]),
+        counting("b", &[3, 3]),
+        ints("minus two", &[-2]),
+        ints("nine", &[9]),
+        ints("ninety", &[90]),
+    ];
+    let network = indices(&[1], nodes("nine"), weights.clone()).import().unwrap();
+    assert_eq!(network.indices, [Index { feature: 0, low: 4.0, high: 4.0 }]);
+    let impossible = indices(&[1], nodes("ninety"), weights).import();
+    assert!(matches!(impossible, Err(Error::Node { .. })), "{impossible:?}");
 }
 
 fn too_large(model: &ModelProto) {
