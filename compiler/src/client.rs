@@ -33,7 +33,8 @@ pub enum OutOfRange {
     /// Refuse them.
     #[default]
     Refuse,
-    /// Move features into the domain first and answer the changed row. It is refused if a sum still leaves its frame.
+    /// Move features into the domain first and answer the changed row. It is refused if a sum still leaves its frame,
+    /// or an index is not one.
     Clamp,
     /// Encrypt them; their answers may be wrong.
     Keep,
@@ -238,15 +239,15 @@ impl Client {
         }
         let mut kept = None;
         let asked = Zeroizing::new(match (policy, self.domain.check(row)) {
-            (OutOfRange::Refuse, Err(refusal)) => return Err(refusal.into()),
+            (OutOfRange::Refuse, Err(refusal))
+            | (OutOfRange::Clamp, Err(refusal @ Refusal::NoIndex { .. })) => {
+                return Err(refusal.into());
+            }
             (OutOfRange::Keep, Err(refusal)) => {
                 kept = Some(refusal);
                 row.to_vec()
             }
-            (OutOfRange::Clamp, _) => {
-                self.domain.check_indices(row)?;
-                self.domain.clamp(row)
-            }
+            (OutOfRange::Clamp, _) => self.domain.clamp(row),
             (_, Ok(())) => row.to_vec(),
         });
         let moved = asked.iter().zip(row).filter(|(asked, x)| asked != x).count();

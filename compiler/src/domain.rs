@@ -15,13 +15,13 @@ pub struct Domain {
     pub high: Vec<f64>,
     /// The origin of the domain.
     pub source: Source,
-    /// Features that are indices into tables of the model, in ascending order. Whatever the origin of the domain, rows
-    /// in which one of them is not a whole number of its interval are refused.
+    /// Features that are indices, in ascending order. Whatever the origin of the domain, rows in which one of them is
+    /// not a whole number in its limits are refused.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_WIDTH>")]
-    pub(crate) indices: Vec<u32>,
+    pub(crate) indices: Vec<Index>,
 }
 
-/// A feature that is an index into tables of the model, and the whole numbers that it may be.
+/// A feature that is an index, of a table for example, and the whole numbers that it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Index {
     /// The feature.
@@ -43,6 +43,18 @@ pub enum Source {
     /// The span of the calibration rows. Valid rows often leave it slightly, so rows outside are not refused for that
     /// alone.
     Observed,
+}
+
+impl Index {
+    /// Checks that indices are features in ascending order, with limits.
+    pub(crate) fn validate(indices: &[Self], features: usize) -> Result<(), Error> {
+        let valid = |index: &Self| (index.feature as usize) < features && index.low <= index.high;
+        if indices.is_sorted_by(|a, b| a.feature < b.feature) && indices.iter().all(valid) {
+            return Ok(());
+        }
+        let reason = "its indices are not features in ascending order, or have no values".into();
+        Err(Error::Domain { reason })
+    }
 }
 
 impl Domain {
@@ -101,26 +113,24 @@ impl Domain {
         self.source != Source::Observed
     }
 
-    /// Limits features that are indices to those of the model's tables, or to the declared ones of them.
+    /// Makes features indices. In an observed domain, the interval of an index is that of its table, also where the rows
+    /// do not have all of it.
     pub(crate) fn restrict(&mut self, indices: &[Index]) -> Result<(), Error> {
-        for index in indices {
-            let feature = index.feature as usize;
-            let (low, high) = (&mut self.low[feature], &mut self.high[feature]);
-            let declared = if self.source == Source::Observed {
-                (f64::NEG_INFINITY, f64::INFINITY)
-            } else {
-                (*low, *high)
-            };
-            (*low, *high) = (declared.0.max(index.low), declared.1.min(index.high));
-            if low > high {
+        for &Index { feature, low, high } in indices {
+            let feature = feature as usize;
+            let known = (&mut self.low[feature], &mut self.high[feature]);
+            let of_table = high - low < MAX_WIDTH as f64;
+            if self.source == Source::Observed && of_table {
+                (*known.0, *known.1) = (low, high);
+            } else if high < *known.0 || *known.1 < low {
                 let reason = format!(
-                    "feature {feature} is an index of {} to {} into the model's tables, but is declared as {} to {}",
-                    index.low, index.high, declared.0, declared.1
+                    "feature {feature} is an index from {low} to {high}, but its domain is {} to {}",
+                    known.0, known.1
                 );
                 return Err(Error::Domain { reason });
             }
-            self.indices.push(index.feature);
         }
+        self.indices = indices.to_vec();
         Ok(())
     }
 
@@ -136,20 +146,15 @@ impl Domain {
             let reason = "an interval is not finite or has its ends reversed".into();
             return Err(Error::Domain { reason });
         }
-        if !self.indices.is_sorted() || self.indices.last().is_some_and(|&i| i as usize >= features)
-        {
-            let reason = "its indices are not features in ascending order".into();
-            return Err(Error::Domain { reason });
-        }
-        Ok(())
+        Index::validate(&self.indices, features)
     }
 
-    /// Refuses a row whose indices are not those of the model's tables.
-    pub(crate) fn check_indices(&self, row: &[f64]) -> Result<(), Refusal> {
-        for feature in self.indices.iter().map(|&i| i as usize) {
-            let (value, low, high) = (row[feature], self.low[feature], self.high[feature]);
+    /// Refuses a row whose indices are not within their limits.
+    fn check_indices(&self, row: &[f64]) -> Result<(), Refusal> {
+        for &Index { feature, low, high } in &self.indices {
+            let value = row[feature as usize];
             if value.fract() != 0.0 || value < low || value > high {
-                return Err(Refusal::NoIndex { feature, value, low, high });
+                return Err(Refusal::NoIndex { feature: feature as usize, value, low, high });
             }
         }
         Ok(())
@@ -175,7 +180,9 @@ impl Domain {
     pub fn clamp(&self, row: &[f64]) -> Vec<f64> {
         let clamp = |(i, x): (usize, &f64)| x.clamp(self.low[i], self.high[i]);
         let mut clamped: Vec<f64> = row.iter().enumerate().map(clamp).collect();
-        self.indices.iter().for_each(|&i| clamped[i as usize] = row[i as usize]);
+        for index in &self.indices {
+            clamped[index.feature as usize] = row[index.feature as usize];
+        }
         clamped
     }
 
@@ -236,15 +243,23 @@ mod tests {
             assert_eq!(observed.clamp(&[7.5, value, 0.0]), [1.0, value, 0.0]);
         }
 
+        // A domain of another model, with indices of its own.
+        observed.restrict(&[index(1, f64::INFINITY)]).unwrap();
+        assert_eq!((observed.low[1], observed.high[1]), (0.0, 9.0));
+        assert!(observed.check(&[0.5, 1e9, 9.0]).is_ok());
+
         let mut declared = Domain::parse("0..1,2..20,0..3", 3).unwrap();
         declared.restrict(&[index(1, 9.0)]).unwrap();
-        assert_eq!((declared.low[1], declared.high[1]), (2.0, 9.0));
+        for (value, refused) in [(1.0, true), (2.0, false), (9.0, false), (10.0, true)] {
+            assert_eq!(declared.check(&[0.5, value, 0.0]).is_err(), refused, "{value}");
+        }
         let mut beyond = Domain::parse("0..1,10..20,0..3", 3).unwrap();
         let error = beyond.restrict(&[index(1, 9.0)]).unwrap_err().to_string();
-        assert!(error.contains("feature 1 is an index of 0 to 9"), "{error}");
+        assert!(error.contains("feature 1 is an index from 0 to 9"), "{error}");
 
-        for indices in [vec![3], vec![1, 0]] {
-            let domain = Domain { indices, ..Domain::same(3, 0.0, 1.0, Source::Observed) };
+        for bad in [&[index(3, 1.0)][..], &[index(1, 1.0), index(1, 1.0)], &[index(0, -1.0)]] {
+            let domain =
+                Domain { indices: bad.to_vec(), ..Domain::same(3, 0.0, 1.0, Source::Observed) };
             assert!(domain.validate(3).is_err());
         }
     }

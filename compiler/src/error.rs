@@ -188,7 +188,7 @@ pub enum Refusal {
         /// Upper end of its domain.
         high: f64,
     },
-    /// The row has an index that the model's tables do not have.
+    /// A feature is an index, and no such one exists.
     #[error(
         "feature {feature} is {value}, but it is an index: expected a whole number from {low} to {high}"
     )]

@@ -92,11 +92,11 @@ impl Frames {
                 let Some((least, most)) = frame(program, s, r, variance) else {
                     continue;
                 };
-                let sum = sum + (shift * 2f64.powi(64)) as i128;
+                let sum = sum.saturating_add((shift * 2f64.powi(64)) as i128);
                 if sum < least || most < sum {
                     let whole = if s + 1 == trace.len() { OUTPUT_FRAME } else { LOOKUP_FRAME };
                     let width = (whole.1 - whole.0) as f64;
-                    let part = |x: i128| (x - whole.0) as f64 / width;
+                    let part = |x: i128| x.saturating_sub(whole.0) as f64 / width;
                     let (at, low, high) = (part(sum), part(least), part(most));
                     return Err(Refusal::OutOfFrame { layer: s, value: r, at, low, high });
                 }

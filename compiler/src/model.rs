@@ -63,6 +63,7 @@ impl Model {
         let same = client.features == network.inputs
             && client.outline == *program.outline()
             && client.head == network.head
+            && client.domain.indices == network.indices
             && program.outputs() == network.outputs();
         if !same {
             return malformed("program, network and client model do not belong together");

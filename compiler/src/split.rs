@@ -53,9 +53,6 @@ pub(crate) fn split(
     if !grid::compares(&prefix) {
         return Ok(Split { prefix, core, grid: None });
     }
-    if calibration.is_empty() {
-        return Err(Error::Calibration { reason: "it holds no rows".into() });
-    }
     let Gridded { prefix, core, report } =
         grid::grid(network, &prefix, &core, calibration, measured, kind)?;
     // Thresholds that moved to the same point of the grid, or beyond it, make more rows equal or constant.

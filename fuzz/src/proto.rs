@@ -2,8 +2,7 @@
 
 use prost::Message;
 
-// The module is the importer's; only part of it is used here.
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the module is the importer's; only part of it is used here")]
 #[path = "../../compiler/src/onnx/proto.rs"]
 mod messages;
 

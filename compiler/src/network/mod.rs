@@ -43,7 +43,7 @@ pub struct Network {
     pub layers: Vec<Layer>,
     /// The steps that the client applies to the outputs.
     pub head: Head,
-    /// Features that are indices into tables, in ascending order, each once.
+    /// Features that are indices, in ascending order.
     #[serde(deserialize_with = "bounded::list::<_, _, { hermesh_engine::MAX_WIDTH }>")]
     pub indices: Vec<Index>,
 }
@@ -122,17 +122,7 @@ impl Network {
         if self.layers.is_empty() {
             return malformed("no layer".into());
         }
-        let known = |index: &Index| {
-            (index.feature as usize) < self.inputs
-                && index.low.is_finite()
-                && index.high.is_finite()
-                && index.low <= index.high
-        };
-        if !self.indices.is_sorted_by(|a, b| a.feature < b.feature)
-            || !self.indices.iter().all(known)
-        {
-            return malformed("its indices are not features in ascending order".into());
-        }
+        Index::validate(&self.indices, self.inputs)?;
         let mut width = self.inputs;
         for (index, layer) in self.layers.iter().enumerate() {
             layer.validate(width)?;

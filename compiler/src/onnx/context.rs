@@ -23,7 +23,7 @@ pub(super) struct Import {
     /// Version of the default operator set.
     pub(super) opset: i64,
     /// Whether each value of the input is a whole number.
-    pub(super) integers: Vec<bool>,
+    pub(super) integers: Vec<Option<(f64, f64)>>,
     pub(super) one_hots: OneHots,
     /// The batch axis has the fixed size 1.
     pub(super) single_row: bool,

@@ -31,8 +31,8 @@ pub(super) struct Input<'a> {
     pub(super) shape: Vec<usize>,
     /// The batch axis has the fixed size 1.
     pub(super) single_row: bool,
-    /// Whether its elements are integers.
-    pub(super) integer: bool,
+    /// The range of its elements if they are integers.
+    pub(super) integer: Option<(f64, f64)>,
     /// Number of its element type in the schema.
     pub(super) element: i32,
 }
@@ -175,7 +175,19 @@ fn input(input: &ValueInfoProto) -> Result<Input<'_>, Error> {
         size.ok_or_else(|| Error::DynamicShape { input: name.clone(), axis: axis + 1 })
     };
     let shape = features.iter().enumerate().map(size).collect::<Result<_, _>>()?;
-    let integer = matches!(tensor.elem_type, 2..=7 | 12 | 13);
+    let signed = |bits: i32| (-f64::from(bits - 1).exp2(), f64::from(bits - 1).exp2() - 1.0);
+    let unsigned = |bits: i32| (0.0, f64::from(bits).exp2() - 1.0);
+    let integer = match tensor.elem_type {
+        2 => Some(unsigned(8)),
+        3 => Some(signed(8)),
+        4 => Some(unsigned(16)),
+        5 => Some(signed(16)),
+        6 => Some(signed(32)),
+        7 => Some(signed(64)),
+        12 => Some(unsigned(32)),
+        13 => Some(unsigned(64)),
+        _ => None,
+    };
     let single_row = batch.dim_value == Some(1);
     Ok(Input { name: &input.name, shape, single_row, integer, element: tensor.elem_type })
 }

@@ -8,7 +8,7 @@
 //!
 //! Several inputs form one row: their features in the order in which the graph declares them. An integer input may be
 //! an index into a constant table (`Gather`, an embedding). The client then encrypts it as a one-hot code, so that the
-//! table is a matrix. An index outside the table, also a negative one, gives zeros.
+//! table is a matrix, and refuses rows with an index that is outside the table, negative or a fraction.
 
 mod budget;
 mod context;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn the_service_learns_who_asks_and_nobody_else_can_say_so() {
+async fn only_the_sidecar_can_name_the_caller() {
     let mut service = fake(HELLO).await;
     let running = Setup::of(service.address).run().await;
     let text = "GET http://elsewhere/metrics?a=%20b HTTP/1.1\r\n\

@@ -163,7 +163,7 @@ async fn an_address_may_guess_ten_times_a_minute() {
 }
 
 #[tokio::test]
-async fn roots_and_health_are_for_everybody() {
+async fn roots_and_health_need_no_certificate() {
     let world = World::start().await;
     let answer = world.get("/v1/roots").await;
     assert_eq!(status(&answer), "200");
@@ -173,7 +173,7 @@ async fn roots_and_health_are_for_everybody() {
 }
 
 #[tokio::test]
-async fn whoever_says_nothing_keeps_nobody_from_being_served() {
+async fn silent_connections_do_not_block_others() {
     let world = World::start().await;
     let mut idle = Vec::new();
     for _ in 0..32 {

@@ -11,13 +11,16 @@ use crate::onnx::tensor::Tensor;
 use crate::onnx::value::{Features, Value};
 use hermesh_engine::MAX_WIDTH;
 
+/// Largest offset of an index: floating point then computes indices and their limits exactly.
+const MOST_OFFSET: f64 = (1u64 << 52) as f64;
+
 /// The one-hot codes made so far.
 #[derive(Default)]
 pub(in crate::onnx) struct OneHots {
     width: usize,
     /// Indices, number of values, code.
     all: Vec<(Features, usize, Features)>,
-    /// The smallest and the largest value for which each input is an index of all its tables.
+    /// For each input that is an index: the smallest and the largest value that is one for all nodes that read it.
     ranges: BTreeMap<usize, (f64, f64)>,
 }
 
@@ -41,11 +44,11 @@ impl Import {
         let whole = |value: f64| value.fract() == 0.0;
         let integer = features.stage == 0
             && match &features.affine {
-                None => self.integers.iter().all(|&integer| integer),
+                None => self.integers.iter().all(Option::is_some),
                 Some(affine) => {
                     let mut entries = (0..affine.rows()).flat_map(|r| affine.matrix.row(r));
                     affine.bias.iter().all(|&bias| whole(bias))
-                        && entries.all(|(c, w)| w == 0.0 || whole(w) && self.integers[c])
+                        && entries.all(|(c, w)| w == 0.0 || whole(w) && self.integers[c].is_some())
                 }
             };
         Ok(integer)
@@ -66,7 +69,8 @@ pub(super) fn gather(
         return Err(cx.error("an index from the input needs a table of numbers, and axis 0"));
     };
     let (count, shape) = (index.len(), [&index.shape, rest].concat());
-    let code = one_hot(cx, index, depth)?;
+    let code = one_hot(cx, index.clone(), depth)?;
+    limit(cx, &index, (depth - 1) as f64)?;
     let size = rest.iter().product::<usize>();
     cx.allocate(&[count, depth, size])?;
     let mut matrix = Sparse::new(count * depth);
@@ -81,7 +85,8 @@ pub(super) fn gather(
     Ok(vec![Value::Features(cx.then(code, affine, shape)?)])
 }
 
-/// The operator OneHot, along a new last axis.
+/// The operator OneHot, along a new last axis. An index of `depth` or more gives a code without a one; negative ones,
+/// which ONNX counts from the end, are refused.
 pub(super) fn operator(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let index = cx.features(0)?;
     let depth = cx.optional_scalar(1)?.unwrap_or(0.0);
@@ -93,7 +98,8 @@ pub(super) fn operator(cx: &mut Context<'_>) -> Result<Vec<Value>, Error> {
     let (&[off, on], true) = (values.as_slice(), depth >= 1.0 && depth <= MAX_WIDTH as f64) else {
         return Err(cx.error(format!("expected a depth of 1 to {MAX_WIDTH}, and two values")));
     };
-    let code = one_hot(cx, index, depth as usize)?;
+    let code = one_hot(cx, index.clone(), depth as usize)?;
+    limit(cx, &index, f64::INFINITY)?;
     let (scale, shift) = (vec![on - off; code.len()], vec![off; code.len()]);
     Ok(vec![Value::Features(cx.rescale(code, Some(&scale), Some(&shift))?)])
 }
@@ -122,7 +128,6 @@ fn one_hot(cx: &mut Context<'_>, index: Features, depth: usize) -> Result<Featur
         )));
     };
     cx.import.one_hots.width = total;
-    limit(cx, &index, depth)?;
     let count = index.len();
     cx.allocate(&[count, depth, 2])?;
     let differences = Affine {
@@ -139,28 +144,35 @@ fn one_hot(cx: &mut Context<'_>, index: Features, depth: usize) -> Result<Featur
     Ok(code)
 }
 
-/// Limits the inputs that are indices to those values that give whole numbers below `depth`.
-fn limit(cx: &mut Context<'_>, index: &Features, depth: usize) -> Result<(), Error> {
-    let most = (depth - 1) as f64;
+/// Limits the inputs that are indices to those values that give an index from 0 to `most`.
+fn limit(cx: &mut Context<'_>, index: &Features, most: f64) -> Result<(), Error> {
     for i in 0..index.len() {
-        let (input, factor, offset) = match &index.affine {
-            None => (Some(i), 1.0, 0.0),
-            Some(affine) => match affine.matrix.row(i).find(|(_, weight)| *weight != 0.0) {
-                Some((column, weight)) => (Some(column), weight, affine.bias[i]),
-                None => (None, 1.0, affine.bias[i]),
-            },
+        let (term, offset) = match &index.affine {
+            None => (Some((i, 1.0)), 0.0),
+            Some(affine) => {
+                (affine.matrix.row(i).find(|(_, weight)| *weight != 0.0), affine.bias[i])
+            }
         };
+        let Some((input, factor)) = term else {
+            return Err(cx.error("an index does not depend on the input"));
+        };
+        let (least_value, most_value) = cx.import.integers[input].unwrap_or_default();
+        if (factor, offset) != (1.0, 0.0) && most_value < f64::from(i32::MAX) {
+            return Err(cx.error(
+                "integers of 8 or 16 bits wrap around before they are an index: expected the input itself, or \
+                 integers of 32 or 64 bits",
+            ));
+        }
+        if offset.abs() > MOST_OFFSET {
+            return Err(cx.error(format!("an index less {offset} is not computed exactly")));
+        }
         let ends = [-offset / factor, (most - offset) / factor];
         // Adding zero makes a negative one positive, for people.
-        let mut range = (ends[0].min(ends[1]).ceil() + 0.0, ends[0].max(ends[1]).floor() + 0.0);
-        if let Some(input) = input {
-            let known = cx.import.one_hots.ranges.entry(input).or_insert(range);
-            *known = (known.0.max(range.0), known.1.min(range.1));
-            range = *known;
-        }
-        let constant_inside = input.is_some() || (range.0..=range.1).contains(&0.0);
-        if range.0 > range.1 || !constant_inside {
-            return Err(cx.error(format!("no input gives an index from 0 to {most}")));
+        let (low, high) = (ends[0].min(ends[1]).ceil() + 0.0, ends[0].max(ends[1]).floor() + 0.0);
+        let known = cx.import.one_hots.ranges.entry(input).or_insert((least_value, most_value));
+        *known = (known.0.max(low), known.1.min(high));
+        if known.0 > known.1 {
+            return Err(cx.error(format!("no value of feature {input} is an index for all nodes")));
         }
     }
     Ok(())

@@ -201,11 +201,58 @@ fn the_smallest_table_limits_an_index() {
         ints("minus two", &[-2]),
         ints("nine", &[9]),
         ints("ninety", &[90]),
+        ints("huge", &[(1 << 52) + 2]),
     ];
     let network = indices(&[1], nodes("nine"), weights.clone()).import().unwrap();
     assert_eq!(network.indices, [Index { feature: 0, low: 4.0, high: 4.0 }]);
-    let impossible = indices(&[1], nodes("ninety"), weights).import();
-    assert!(matches!(impossible, Err(Error::Node { .. })), "{impossible:?}");
+    for shift in ["ninety", "huge"] {
+        let impossible = indices(&[1], nodes(shift), weights.clone()).import();
+        assert!(matches!(impossible, Err(Error::Node { .. })), "{impossible:?}");
+    }
+}
+
+#[test]
+fn narrow_integers_are_indices_only_as_they_are() {
+    let narrow = |kind, nodes, weights| {
+        let mut model = indices(&[1], nodes, weights);
+        let input = &mut model.graph.as_mut().unwrap().input[0];
+        input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = kind;
+        model.import()
+    };
+    let (uint8, int8) = (2, 3);
+    let table = || vec![counting("a", &[200, 1]), ints("one", &[1])];
+    let plain = || vec![node("Gather", &["a", "x"], &["y"])];
+    let most = |kind| narrow(kind, plain(), table()).unwrap().indices[0].high;
+    assert_eq!((most(uint8), most(int8)), (199.0, 127.0));
+    let moved = vec![node("Add", &["x", "one"], &["z"]), node("Gather", &["a", "z"], &["y"])];
+    let wraps = narrow(uint8, moved.clone(), table());
+    assert!(matches!(wraps, Err(Error::Node { .. })), "{wraps:?}");
+    let index = Index { feature: 0, low: -1.0, high: 198.0 };
+    assert_eq!(narrow(7, moved, table()).unwrap().indices, [index]);
+}
+
+#[test]
+fn codes_take_indices_beyond_their_depth_and_tables_do_not() {
+    let hot = node("OneHot", &["x", "depth", "values"], &["p"]);
+    let weights = || {
+        vec![
+            tensor("depth", &[], &[3.0]),
+            tensor("values", &[2], &[0.0, 1.0]),
+            counting("a", &[10, 3]),
+            ints("none", &[]),
+        ]
+    };
+    let mut only = hot.clone();
+    only.output = vec!["y".into()];
+    let network = indices(&[1], vec![only], weights()).import().unwrap();
+    assert_eq!(network.indices[0].low, 0.0);
+    assert!(network.indices[0].high > 1e18);
+    assert_eq!(network.evaluate(&[7.0]).unwrap(), [0.0; 3]);
+    let both = vec![hot, node("Gather", &["a", "x"], &["q"]), node("Add", &["p", "q"], &["y"])];
+    let network = indices(&[1], both, weights()).import().unwrap();
+    assert_eq!(network.indices, [Index { feature: 0, low: 0.0, high: 9.0 }]);
+    let empty = indices(&[1], vec![node("Gather", &["none", "x"], &["y"])], weights()).import();
+    assert!(empty.is_err(), "{empty:?}");
 }
 
 fn too_large(model: &ModelProto) {
